@@ -1,1 +1,24 @@
+//! vipd keeps an overlay IP on a healthy HAProxy. `docs/ARCHITECTURE.md` has the map.
 
+pub mod clock;
+pub mod config;
+pub mod decide;
+#[cfg(feature = "aws")]
+pub mod driver;
+pub mod health;
+pub mod ledger;
+pub mod metrics;
+pub mod model;
+pub mod net;
+pub mod raft;
+pub mod rpc;
+pub mod vpc;
+
+/// The messages and services of `proto/vipd/v1`, generated.
+pub mod proto {
+    #![allow(missing_docs, clippy::all, reason = "generated code")]
+    tonic::include_proto!("vipd.v1");
+
+    /// The descriptors of all services, for gRPC reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vipd.bin"));
+}

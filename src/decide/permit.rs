@@ -1,0 +1,96 @@
+//! The fence: a permit, and the gate at which it is checked as the bytes leave
+//! (FENCING.md, F-a).
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::model::{Epoch, Term, Time};
+
+/// Proof that this member led `term`, that its claim `epoch` was applied and the newest, and that
+/// its lease was valid when the permit was minted. Whoever takes something (a route, the address)
+/// asks for one; letting go needs none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Permit {
+    term: Term,
+    epoch: Epoch,
+    deadline: Time,
+}
+
+impl Permit {
+    /// Only `decide` mints, and only from its lease arithmetic.
+    pub(super) fn mint(term: Term, epoch: Epoch, deadline: Time) -> Self {
+        Self { term, epoch, deadline }
+    }
+
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The lease's end as it was known at minting.
+    pub fn deadline(&self) -> Time {
+        self.deadline
+    }
+}
+
+/// Why the gate let nothing pass. The label of `vipd_fenced_calls_total`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Fenced {
+    #[error("this member holds no open permit")]
+    Closed,
+    #[error("the permit is of another term or claim")]
+    Superseded,
+    #[error("the lease is over")]
+    LeaseOver,
+}
+
+impl Fenced {
+    pub fn label(self) -> &'static str {
+        match self {
+            Fenced::Closed => "closed",
+            Fenced::Superseded => "superseded",
+            Fenced::LeaseOver => "lease-over",
+        }
+    }
+}
+
+/// What is open now. `decide` says so, the driver sets it, and whoever is about to hand a byte to a
+/// socket reads it.
+#[derive(Debug)]
+pub struct Gate {
+    open: Mutex<Option<Permit>>,
+    margin: Duration,
+}
+
+impl Gate {
+    /// Closed. `margin` is kept free before each deadline.
+    pub fn new(margin: Duration) -> Self {
+        Self { open: Mutex::new(None), margin }
+    }
+
+    /// Replaces what is open; `None` closes.
+    pub fn set(&self, permit: Option<Permit>) {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = permit;
+    }
+
+    /// What is open now.
+    pub fn current(&self) -> Option<Permit> {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a byte of a call under `permit` may leave at `now`: the gate is open for the same
+    /// term and claim, and `now + margin` is before the lease's end as it is known now.
+    pub fn check(&self, permit: &Permit, now: Time) -> Result<(), Fenced> {
+        let open = self.current().ok_or(Fenced::Closed)?;
+        if (open.term, open.epoch) != (permit.term, permit.epoch) {
+            return Err(Fenced::Superseded);
+        }
+        if now + self.margin >= open.deadline {
+            return Err(Fenced::LeaseOver);
+        }
+        Ok(())
+    }
+}

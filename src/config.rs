@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::model::OnQuorumLoss;
 use crate::model::{EniId, Name, RouteTableId, Vip};
 
 /// What one member runs with. Made only by [`load`](Config::load), so every relation between its
@@ -106,12 +107,6 @@ pub struct Policy {
     pub on_quorum_loss: OnQuorumLoss,
     pub failback: bool,
     pub min_hold: Duration,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnQuorumLoss {
-    Hold,
-    Release,
 }
 
 #[derive(Clone, Debug)]

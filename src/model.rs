@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub mod route;
+
 /// A point on `CLOCK_BOOTTIME`, which counts on while the machine is suspended
 /// (clock_gettime(2)). Only `clock.rs` makes one from the kernel; points of two machines, or of
 /// two boots, do not compare.
@@ -16,6 +18,9 @@ use serde::{Deserialize, Serialize};
 pub struct Time(Duration);
 
 impl Time {
+    /// Later than any point that comes.
+    pub const MAX: Time = Time(Duration::MAX);
+
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(Duration::from_nanos(nanos))
     }
@@ -115,7 +120,9 @@ fn is_label(text: &str) -> bool {
 fn is_id(text: &str, prefix: &str) -> bool {
     text.strip_prefix(prefix).is_some_and(|rest| {
         (1..=32).contains(&rest.len())
-            && rest.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+            && rest
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
     })
 }
 
@@ -298,6 +305,15 @@ impl Health {
     }
 }
 
+/// What an owner without a quorum does with its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnQuorumLoss {
+    /// Nothing is called and nothing is removed.
+    Hold,
+    /// The address goes once the lease has been over for one election timeout; routes stay.
+    Release,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,7 +321,10 @@ mod tests {
     #[test]
     fn an_overlay_address_is_one_unicast_address() {
         for good in ["192.168.77.10/32", "fd00:77::10/128", "2001:db8::1/128"] {
-            assert_eq!(good.parse::<Vip>().map(|v| v.to_string()), Ok(good.to_owned()));
+            assert_eq!(
+                good.parse::<Vip>().map(|v| v.to_string()),
+                Ok(good.to_owned())
+            );
         }
         for (bad, word) in [
             ("192.168.77.10", "not an overlay"),

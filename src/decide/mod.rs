@@ -1,2 +1,355 @@
-pub mod permit;
-pub use permit::{Fenced, Gate, Permit};
+//! PURE: this member's judgement.
+//!
+//! ```text
+//!             role = leader               claim applied
+//!   Idle ---------------------> Leading ------------------> Owning <---.
+//!    ^                             |                          |        | called off
+//!    |                             | may not own              | ask,   | before the
+//!    |                             v                          v health | trigger
+//!    '--- role != leader ------- Spent <---- trigger ------ Handing ---'
+//! ```
+//!
+//! The permit is open in Owning only, while a quorum's promises last. In Spent it stays closed for
+//! the rest of the term, whatever comes (FENCING.md, hole 7).
+//!
+//! [`Decide::step`] knows no clock, IO or randomness; the driver carries its [`Effect`]s out.
+
+mod address;
+mod event;
+mod handover;
+mod leading;
+mod lease;
+mod owning;
+mod permit;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use crate::model::route::Fenced;
+pub use event::{
+    Answer, Ask, AskId, AskMode, Effect, Event, MemberSettings, Now, Peer, RaftView, Refusal, Role,
+    Settings, Story,
+};
+pub use permit::{Gate, Permit};
+pub use plan::{Fix, plan};
+
+use crate::ledger::Ledger;
+use crate::model::route::Sight;
+use crate::model::{Epoch, Health, Name, RouteKey, Term, Time, Vip};
+use handover::{Handing, Watching};
+use leading::Leading;
+use lease::Lease;
+use owning::Owning;
+
+/// The judgement of one member.
+#[derive(Debug)]
+pub struct Decide {
+    settings: Settings,
+    raft: RaftView,
+    ledger: Arc<Ledger>,
+    applied: u64,
+    health: Health,
+    barred: Option<String>,
+    peers: BTreeMap<Name, Peer>,
+    addresses: BTreeSet<Vip>,
+    address_busy: BTreeMap<Vip, Time>,
+    address_refreshed: Time,
+    sight: Option<(Time, Sight)>,
+    look: Look,
+    lease: Lease,
+    /// When the newest permit's lease ends or ended (at first: the start), for `release`.
+    lease_end: Option<Time>,
+    stage: Stage,
+    /// Another member has led while this process ran.
+    followed: bool,
+    published: Option<Permit>,
+    watching: Option<Watching>,
+    /// The newest claim and when it was first seen here.
+    claim_seen: Option<(Epoch, Time)>,
+    repairs: u64,
+    errors: BTreeMap<RouteKey, String>,
+    look_error: Option<String>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Another member leads, or none.
+    Idle,
+    /// Leader without a claim of this term.
+    Leading(Leading),
+    Owning(Box<Owning>),
+    /// The permit is closed, the trigger not yet pulled.
+    Handing(Box<Handing>),
+    /// The trigger was pulled in this term.
+    Spent {
+        since: Time,
+    },
+}
+
+/// When the route tables are read.
+#[derive(Debug)]
+struct Look {
+    asked: Option<Time>,
+    next: Time,
+}
+
+/// How often a member that is not the owner reads: the connections stay warm and permissions are
+/// known (DESIGN.md section 5).
+const WARM_EVERY: Duration = Duration::from_secs(10);
+
+/// How long a proposal may take before it is made again.
+const PROPOSAL_WAIT: Duration = Duration::from_secs(1);
+
+impl Decide {
+    pub fn new(settings: Settings, now: Now) -> Self {
+        Self {
+            settings,
+            raft: RaftView::default(),
+            ledger: Arc::default(),
+            applied: 0,
+            health: Health::NotChecked,
+            barred: None,
+            peers: BTreeMap::new(),
+            addresses: BTreeSet::new(),
+            address_busy: BTreeMap::new(),
+            address_refreshed: now.time,
+            sight: None,
+            look: Look {
+                asked: None,
+                next: now.time,
+            },
+            lease: Lease::default(),
+            lease_end: Some(now.time),
+            stage: Stage::Idle,
+            followed: false,
+            published: None,
+            watching: None,
+            claim_seen: None,
+            repairs: 0,
+            errors: BTreeMap::new(),
+            look_error: None,
+        }
+    }
+
+    /// Takes in what happened and says what is to be done.
+    pub fn step(&mut self, now: Now, event: Event) -> Vec<Effect> {
+        let mut out = Vec::new();
+        self.take_in(now, event, &mut out);
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Idle => self.stage = Stage::Idle,
+            Stage::Leading(leading) => self.stage = self.lead(now, leading, &mut out),
+            Stage::Owning(owning) => self.stage = self.own(now, owning, &mut out),
+            Stage::Handing(handing) => self.stage = self.hand(now, handing, &mut out),
+            Stage::Spent { since } => self.stage = self.spent(now, since, &mut out),
+        }
+        self.watch(now, &mut out);
+        self.keep_address(now, &mut out);
+        self.look_again(now, &mut out);
+        // What a later effect may do hangs on the gate: it comes first.
+        let permit = self.permit(now.time);
+        self.lease_end = permit.map(|p| p.deadline()).or(self.lease_end);
+        if permit != self.published {
+            self.published = permit;
+            out.insert(0, Effect::Gate(permit));
+        }
+        out
+    }
+
+    /// When `step` wants a tick at the latest.
+    pub fn wake(&self, now: Time) -> Time {
+        let busy = match &self.stage {
+            Stage::Idle => self.watching.is_some(),
+            Stage::Leading(_) | Stage::Handing(_) | Stage::Spent { .. } => true,
+            Stage::Owning(owning) => owning.is_busy() || !self.claim_done(),
+        };
+        now + if busy {
+            Duration::from_millis(10)
+        } else {
+            Duration::from_millis(100)
+        }
+    }
+
+    fn take_in(&mut self, now: Now, event: Event, out: &mut Vec<Effect>) {
+        match event {
+            Event::Tick => {}
+            Event::Raft(view) => self.take_raft(now, view),
+            Event::Acknowledged {
+                from,
+                term,
+                sent,
+                granted,
+            } => self.lease.acknowledge(term, from, sent, granted),
+            Event::Applied { ledger, index } => {
+                let epoch = ledger.claim.as_ref().map(|c| c.epoch);
+                if epoch != self.claim_seen.map(|(e, _)| e) {
+                    self.claim_seen = epoch.map(|e| (e, now.time));
+                }
+                (self.ledger, self.applied) = (ledger, index);
+            }
+            Event::ProposalFailed => self.proposal_failed(now),
+            Event::Health(health) => self.health = health,
+            Event::Addresses(present) => self.addresses = present,
+            Event::AddressTried(vip) => {
+                self.address_busy.remove(&vip);
+            }
+            Event::Peer(name, peer) => {
+                self.peers.insert(name, peer);
+            }
+            Event::Barred(why) => self.barred = why,
+            Event::Looked { asked, result } => self.take_look(now, asked, result, out),
+            Event::Swapped {
+                swap,
+                epoch,
+                outcome,
+            } => self.take_swapped(now, swap, epoch, outcome),
+            Event::Asked(ask) => self.take_ask(now, ask, out),
+        }
+    }
+
+    fn take_raft(&mut self, now: Now, view: RaftView) {
+        let before = std::mem::replace(&mut self.raft, view);
+        self.followed |= self
+            .raft
+            .leader
+            .is_some_and(|l| l != self.settings.my_incarnation);
+        if self.raft.role != Role::Leader {
+            self.stage = Stage::Idle;
+            self.lease = Lease::default();
+        } else if before.role != Role::Leader || before.term != self.raft.term {
+            self.lease = Lease::begin(self.raft.term);
+            self.stage = Stage::Leading(Leading::begin(now, &self.raft));
+        }
+    }
+
+    /// The proof that this member may call now; `None` outside Owning and outside the lease.
+    fn permit(&self, now: Time) -> Option<Permit> {
+        let Stage::Owning(owning) = &self.stage else {
+            return None;
+        };
+        self.permit_for(owning.epoch, now)
+    }
+
+    fn permit_for(&self, epoch: Epoch, now: Time) -> Option<Permit> {
+        let deadline = self
+            .lease
+            .deadline(self.settings.my_incarnation, &self.raft.configs)?;
+        let newest = self.ledger.claim.as_ref().is_some_and(|c| {
+            c.epoch == epoch && c.member == self.settings.me && c.term == self.raft.term
+        });
+        (newest && now + self.settings.margin < deadline)
+            .then(|| Permit::mint(self.raft.term, epoch, deadline))
+    }
+
+    fn claim_done(&self) -> bool {
+        self.ledger.claim.as_ref().is_some_and(|c| c.done)
+    }
+
+    /// Every route that is to point at the owner, in the order in which they are swapped: the listed
+    /// tables, then those that the newest look found by tag.
+    fn routes(&self) -> Vec<RouteKey> {
+        let mut tables = self.settings.tables.clone();
+        let seen = self.sight.iter().flat_map(|(_, s)| &s.tables);
+        for table in seen {
+            if !tables.contains(table) {
+                tables.push(table.clone());
+            }
+        }
+        let vips = &self.settings.vips;
+        tables
+            .iter()
+            .flat_map(|t| {
+                vips.iter().map(|v| RouteKey {
+                    table: t.clone(),
+                    vip: *v,
+                })
+            })
+            .collect()
+    }
+}
+
+/// What others may know of the judgement: `status` and the metrics are made of it.
+impl Decide {
+    pub fn raft(&self) -> &RaftView {
+        &self.raft
+    }
+
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    pub fn peers(&self) -> &BTreeMap<Name, Peer> {
+        &self.peers
+    }
+
+    pub fn addresses(&self) -> &BTreeSet<Vip> {
+        &self.addresses
+    }
+
+    pub fn sight(&self) -> Option<&Sight> {
+        self.sight.as_ref().map(|(_, s)| s)
+    }
+
+    /// Why the newest look failed.
+    pub fn look_error(&self) -> Option<&str> {
+        self.look_error.as_deref()
+    }
+
+    /// The newest failure of a swap of this route, since it was last right.
+    pub fn route_error(&self, route: &RouteKey) -> Option<&str> {
+        self.errors.get(route).map(String::as_str)
+    }
+
+    /// Routes put right outside a move since this process started.
+    pub fn repairs(&self) -> u64 {
+        self.repairs
+    }
+
+    /// The open permit as it was last published.
+    pub fn open_permit(&self) -> Option<Permit> {
+        self.published
+    }
+
+    /// A switchover was begun here and has not ended.
+    pub fn is_handing_over(&self) -> bool {
+        self.watching.is_some() || matches!(self.stage, Stage::Handing(_))
+    }
+
+    /// This member leads and its claim is the newest one.
+    pub fn is_owner(&self) -> bool {
+        matches!(self.stage, Stage::Owning(_) | Stage::Handing(_))
+    }
+
+    /// Why this member may not own; `None` where it may.
+    pub fn not_eligible(&self) -> Option<String> {
+        if self.is_witness(&self.settings.me) {
+            return Some("it is a witness".to_owned());
+        }
+        if self.settings.eni.is_none() {
+            return Some("its network interface is not known".to_owned());
+        }
+        self.barred.clone()
+    }
+
+    fn is_witness(&self, name: &Name) -> bool {
+        self.settings
+            .members
+            .iter()
+            .any(|m| m.name == *name && m.witness)
+    }
+
+    fn term(&self) -> Term {
+        self.raft.term
+    }
+}

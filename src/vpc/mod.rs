@@ -9,104 +9,16 @@
 //!
 //! An adapter makes one call, once, with a deadline. A retry is the next tick's decision.
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::decide::{Fenced, Gate, Permit};
-use crate::model::{EniId, Epoch, RouteKey, RouteMap, RouteTableId, Term};
+use crate::decide::{Gate, Permit};
+pub use crate::model::route::{CloudError, Fenced, Outcome, Sight, Stamp, Swap, Verb};
 
 #[cfg(feature = "aws")]
 pub mod ec2;
 #[cfg(feature = "aws")]
 pub mod imds;
-
-/// Under which term and claim a request is made: the end of its User-Agent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Stamp {
-    pub term: Term,
-    pub epoch: Epoch,
-}
-
-/// What one look showed.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Sight {
-    /// Every VIP in every table that was found.
-    pub routes: RouteMap,
-    /// The tables in the order in which they are to be swapped: as listed, then by tag.
-    pub tables: Vec<RouteTableId>,
-    /// Listed, but not there.
-    pub absent: BTreeSet<RouteTableId>,
-}
-
-/// One route to be changed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Swap {
-    pub route: RouteKey,
-    pub eni: EniId,
-    pub verb: Verb,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verb {
-    /// ReplaceRoute.
-    Replace,
-    /// CreateRoute.
-    Create,
-}
-
-/// How an attempt ended. Only a later look says what EC2 did in the end.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Outcome {
-    /// EC2 said yes.
-    Done { request_id: Option<String> },
-    /// EC2 said no: nothing was changed.
-    Refused(CloudError),
-    /// The fence stopped it: no byte of the body left.
-    Fenced(Fenced),
-    /// No answer, or one that cannot be read: EC2 may still do it.
-    Unknown(CloudError),
-}
-
-/// Why a call failed. The message names the cause and the next step.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum CloudError {
-    #[error("EC2 throttles {action} (RequestLimitExceeded): vipd backs off; find what else calls EC2 in this account and region")]
-    Throttled { action: &'static str },
-    #[error("not allowed to call ec2:{action}: {message}; add the action to the instance's role (vipctl iam-policy prints the policy)")]
-    Unauthorized { action: &'static str, message: String },
-    #[error("{action}: EC2 does not know it ({code}): {message}")]
-    NotFound { action: &'static str, code: String, message: String },
-    #[error("{action}: EC2 says that this machine's clock is wrong ({code}); set it by chrony or the Amazon Time Sync Service")]
-    Clock { action: &'static str, code: String },
-    #[error("no AWS credentials: {message}; attach an instance profile, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")]
-    Credentials { message: String },
-    #[error("{action}: cannot reach {endpoint}: {message}; check the route, DNS and security group to the EC2 endpoint")]
-    Unreachable { action: &'static str, endpoint: String, message: String },
-    #[error("{action}: no answer within {ms} ms")]
-    Timeout { action: &'static str, ms: u64 },
-    #[error("{action}: the answer cannot be read: {message}")]
-    Garbled { action: &'static str, message: String },
-    #[error("{action}: {code}: {message}")]
-    Other { action: &'static str, code: String, message: String },
-}
-
-impl CloudError {
-    /// The label of `vipd_ec2_requests_total`.
-    pub fn label(&self) -> &'static str {
-        match self {
-            CloudError::Throttled { .. } => "throttled",
-            CloudError::Unauthorized { .. } => "unauthorized",
-            CloudError::NotFound { .. } => "not-found",
-            CloudError::Clock { .. } => "clock",
-            CloudError::Credentials { .. } => "credentials",
-            CloudError::Unreachable { .. } => "unreachable",
-            CloudError::Timeout { .. } => "timeout",
-            CloudError::Garbled { .. } => "garbled",
-            CloudError::Other { .. } => "error",
-        }
-    }
-}
 
 /// The port. `vpc::ec2` is the real one.
 pub trait Cloud: Send + Sync + 'static {
@@ -115,5 +27,10 @@ pub trait Cloud: Send + Sync + 'static {
 
     /// Tries to change one route, once. Asks `gate` about `permit` each time bytes are about to
     /// leave.
-    fn swap(&self, swap: Swap, permit: Permit, gate: Arc<Gate>) -> impl Future<Output = Outcome> + Send;
+    fn swap(
+        &self,
+        swap: Swap,
+        permit: Permit,
+        gate: Arc<Gate>,
+    ) -> impl Future<Output = Outcome> + Send;
 }

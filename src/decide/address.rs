@@ -1,0 +1,110 @@
+//! The address. Off-node delivery follows the route, so the address is no fence: in doubt it stays
+//! (DESIGN.md section 4, "The address").
+
+use std::time::Duration;
+
+use super::{Decide, Effect, Now, Stage, Story};
+use crate::ledger::Kind;
+use crate::model::{OnQuorumLoss, Vip};
+
+/// How long an attempt may stay unanswered before the next: netlink answers within microseconds, and
+/// its adapter gives up after a second.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long the old owner of a switchover keeps its address at most, waiting for the route to be
+/// read back on the new one.
+const DRAIN: Duration = Duration::from_secs(10);
+
+#[derive(PartialEq, Eq)]
+enum Want {
+    Have,
+    Leave,
+    Gone,
+}
+
+impl Decide {
+    pub(super) fn keep_address(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let due =
+            |at: Option<&crate::model::Time>| at.is_none_or(|at| now.time.since(*at) >= TRY_AGAIN);
+        match self.address_wanted(now) {
+            Want::Leave => {}
+            Want::Gone => {
+                let gone: Vec<Vip> = self
+                    .addresses
+                    .iter()
+                    .filter(|v| due(self.address_busy.get(v)))
+                    .copied()
+                    .collect();
+                for vip in gone {
+                    self.address_busy.insert(vip, now.time);
+                    out.push(Effect::RemoveAddress(vip));
+                    out.push(Effect::Tell(Story::Released { vip }));
+                }
+            }
+            Want::Have => {
+                let Some(permit) = self.permit(now.time) else {
+                    return;
+                };
+                let refresh = self
+                    .settings
+                    .refresh_address
+                    .is_some_and(|every| now.time.since(self.address_refreshed) >= every);
+                if refresh {
+                    self.address_refreshed = now.time;
+                }
+                for vip in self.settings.vips.clone() {
+                    let missing =
+                        !self.addresses.contains(&vip) && due(self.address_busy.get(&vip));
+                    if missing || refresh {
+                        self.address_busy.insert(vip, now.time);
+                        out.push(Effect::AddAddress(vip, permit));
+                    }
+                }
+            }
+        }
+    }
+
+    fn address_wanted(&self, now: Now) -> Want {
+        if let Stage::Owning(_) = self.stage {
+            return if self.permit(now.time).is_some() {
+                Want::Have
+            } else {
+                self.without_lease(now)
+            };
+        }
+        let Some(claim) = &self.ledger.claim else {
+            return Want::Leave;
+        };
+        if claim.member == self.settings.me {
+            return self.without_lease(now);
+        }
+        let seen = self.claim_seen.map_or(now.time, |(_, at)| at);
+        let draining = claim.kind == Kind::Switchover
+            && claim.previous.as_ref() == Some(&self.settings.me)
+            && !claim.done
+            && now.time.since(seen) < DRAIN;
+        if draining { Want::Leave } else { Want::Gone }
+    }
+
+    /// The newest claim known here is this member's own, but it may not act.
+    fn without_lease(&self, now: Now) -> Want {
+        match self.settings.on_quorum_loss {
+            OnQuorumLoss::Hold => Want::Leave,
+            OnQuorumLoss::Release => {
+                let over = self
+                    .lease_end
+                    .is_some_and(|end| now.time > end + self.settings.election_max);
+                if over
+                    && self
+                        .raft
+                        .leader
+                        .is_none_or(|l| l == self.settings.my_incarnation)
+                {
+                    Want::Gone
+                } else {
+                    Want::Leave
+                }
+            }
+        }
+    }
+}

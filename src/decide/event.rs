@@ -1,0 +1,320 @@
+//! What `step` is told, and what it asks for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::decide::Permit;
+use crate::ledger::{Command, Ledger};
+use crate::model::route::{CloudError, Outcome, Sight, Swap};
+use crate::model::{
+    EniId, Epoch, Health, Incarnation, Name, OnQuorumLoss, RouteKey, RouteTableId, Term, Time, Vip,
+    WallMs,
+};
+
+/// What does not change while the daemon runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub me: Name,
+    pub my_incarnation: Incarnation,
+    pub members: Vec<MemberSettings>,
+    pub vips: Vec<Vip>,
+    /// Listed in the file; those found by tag come with each look.
+    pub tables: Vec<RouteTableId>,
+    /// The next hop of this member's claims. A witness may have none.
+    pub eni: Option<EniId>,
+    pub create_missing: bool,
+    /// Kept free before a lease's end.
+    pub margin: Duration,
+    pub election_max: Duration,
+    pub attempt_timeout: Duration,
+    pub reconcile: Duration,
+    pub on_quorum_loss: OnQuorumLoss,
+    pub min_hold: Duration,
+    /// How often the owner refreshes the address's kernel lifetime; `None`: it has none.
+    pub refresh_address: Option<Duration>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MemberSettings {
+    pub name: Name,
+    pub priority: u32,
+    pub witness: bool,
+}
+
+/// Raft's state here, as much of it as a judgement needs.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RaftView {
+    pub role: Role,
+    pub term: Term,
+    pub leader: Option<Incarnation>,
+    /// The voters: one set, or two while members change.
+    pub configs: Vec<BTreeSet<Incarnation>>,
+    pub names: BTreeMap<Incarnation, Name>,
+    pub last_index: u64,
+    /// When an append of another leader last came in.
+    pub heard: Option<Time>,
+    /// When this member last asked for votes.
+    pub campaigned: Option<Time>,
+}
+
+impl RaftView {
+    pub fn leader_name(&self) -> Option<&Name> {
+        self.leader.and_then(|id| self.names.get(&id))
+    }
+
+    pub fn is_voter(&self, name: &Name) -> bool {
+        self.names
+            .iter()
+            .any(|(id, n)| n == name && self.configs.iter().any(|c| c.contains(id)))
+    }
+
+    pub fn incarnation_of(&self, name: &Name) -> Option<Incarnation> {
+        self.names
+            .iter()
+            .find(|(id, n)| *n == name && self.configs.iter().any(|c| c.contains(id)))
+            .map(|(id, _)| *id)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Role {
+    #[default]
+    Learner,
+    Follower,
+    Candidate,
+    Leader,
+}
+
+/// What another member said of itself, or its silence.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Peer {
+    pub reachable: bool,
+    pub health: Health,
+    pub applied: u64,
+    /// Why it may not own; `None` where it may.
+    pub barred: Option<String>,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Time has passed; nothing else.
+    Tick,
+    Raft(RaftView),
+    /// `from` answered the append of `term` that left here at `sent`.
+    Acknowledged {
+        from: Incarnation,
+        term: Term,
+        sent: Time,
+        granted: Duration,
+    },
+    Applied {
+        ledger: Arc<Ledger>,
+        index: u64,
+    },
+    ProposalFailed,
+    Health(Health),
+    /// The VIPs that are on the interface.
+    Addresses(BTreeSet<Vip>),
+    /// An attempt to add or remove an address has ended.
+    AddressTried(Vip),
+    Peer(Name, Peer),
+    /// Why this member may not own; `None` where it may.
+    Barred(Option<String>),
+    Looked {
+        asked: Time,
+        result: Result<Sight, CloudError>,
+    },
+    Swapped {
+        swap: Swap,
+        epoch: Epoch,
+        outcome: Outcome,
+    },
+    /// Leadership is to go to another member.
+    Asked(Ask),
+}
+
+/// A switchover that somebody wants.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub id: AskId,
+    /// `None`: the best healthy member.
+    pub to: Option<Name>,
+    pub reason: String,
+    pub mode: AskMode,
+    /// When whoever asks stops waiting.
+    pub deadline: Time,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AskMode {
+    Do,
+    /// Only say what would be done.
+    DryRun,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct AskId(pub u64);
+
+/// What the hands are to do. Within one list the order holds: a gate that closes is closed before
+/// what follows it.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Effect {
+    /// Replace what the gate has open.
+    Gate(Option<Permit>),
+    /// Append to the log. `Event::ProposalFailed` if that fails; else the ledger shows it.
+    Propose(Command),
+    /// Read the route tables.
+    Look,
+    Swap(Swap, Permit),
+    AddAddress(Vip, Permit),
+    RemoveAddress(Vip),
+    /// Trigger Raft's transfer to this voter.
+    Transfer(Incarnation),
+    Answer(AskId, Result<Answer, Refusal>),
+    Tell(Story),
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// The move is over; its epoch finds it in the ledger.
+    Moved(Epoch),
+    /// What a dry run would do.
+    Would { from: Option<Name>, to: Name },
+}
+
+/// Why a switchover was not made. Messages name the cause; [`next`](Refusal::next) the next step.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("this member is not the leader")]
+    NotLeader,
+    #[error("no member is named {0}")]
+    Unknown(Name),
+    #[error("{0} owns the VIP already")]
+    Itself(Name),
+    #[error("{0} is a witness: it votes, it never owns")]
+    Witness(Name),
+    #[error("{0} is no voter of the group")]
+    NotVoter(Name),
+    #[error("{0} does not answer")]
+    Unreachable(Name),
+    #[error("{0} is unhealthy: {1}")]
+    Unhealthy(Name, String),
+    #[error("{0} may not own: {1}")]
+    Barred(Name, String),
+    #[error("{0} lags by {1} log entries")]
+    Lagging(Name, u64),
+    #[error("no other member may own: {0}")]
+    Nobody(String),
+    #[error("a move to {0} is under way")]
+    UnderWay(Name),
+    #[error("the leader holds no claim yet")]
+    NoClaim,
+    /// The trigger was not pulled: the owner stays.
+    #[error("the transfer was called off: {0}; the owner stays {1}")]
+    CalledOff(&'static str, Name),
+    /// The trigger was pulled: Raft decides.
+    #[error("the move to {0} did not end in time; the owner is {1}")]
+    NotInTime(Name, String),
+    #[error("leadership went elsewhere: {0} owns the VIP, not {1}")]
+    Elsewhere(Name, Name),
+    #[error("the VIP moved to {0}, but not every route table shows it")]
+    NotInSync(Name),
+}
+
+impl Refusal {
+    /// Whether a precondition did not hold, so that nothing was changed.
+    pub fn is_precondition(&self) -> bool {
+        match self {
+            Refusal::NotLeader
+            | Refusal::Unknown(_)
+            | Refusal::Itself(_)
+            | Refusal::Witness(_)
+            | Refusal::NotVoter(_)
+            | Refusal::Unreachable(_)
+            | Refusal::Unhealthy(..)
+            | Refusal::Barred(..)
+            | Refusal::Lagging(..)
+            | Refusal::Nobody(_)
+            | Refusal::UnderWay(_)
+            | Refusal::NoClaim => true,
+            Refusal::CalledOff(..)
+            | Refusal::NotInTime(..)
+            | Refusal::Elsewhere(..)
+            | Refusal::NotInSync(_) => false,
+        }
+    }
+
+    /// What to do about it.
+    pub fn next(&self) -> &'static str {
+        match self {
+            Refusal::NotLeader | Refusal::NoClaim => {
+                "wait for the election to end and ask again; vipctl status shows the leader"
+            }
+            Refusal::Unknown(_) => "vipctl status lists the members",
+            Refusal::Itself(_) => {
+                "name another member with --to, or leave --to away for the best one"
+            }
+            Refusal::Witness(_) => "name a member that is no witness; vipctl status lists them",
+            Refusal::NotVoter(_) => "wait until it has joined; vipctl status shows who votes",
+            Refusal::Unreachable(_) => {
+                "see whether its vipd runs and the peer port is open between the zones"
+            }
+            Refusal::Unhealthy(..) => "mend HAProxy there, or name another member with --to",
+            Refusal::Barred(..) => "mend what is named, or choose another member with --to",
+            Refusal::Lagging(..) => "wait until it has caught up; vipctl status shows the lag",
+            Refusal::Nobody(_) => "vipctl status shows what is wrong with each member",
+            Refusal::UnderWay(_) => "wait for it to end; vipctl status --watch shows it",
+            Refusal::CalledOff(..) => "look at the leader's log, then ask again",
+            Refusal::NotInTime(..) | Refusal::Elsewhere(..) => {
+                "vipctl status shows where the VIP is; ask again if need be"
+            }
+            Refusal::NotInSync(_) => "vipctl routes shows which table is not in sync, and why",
+        }
+    }
+}
+
+/// What people and metrics are told.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Story {
+    Claiming {
+        term: Term,
+    },
+    Owning {
+        term: Term,
+        epoch: Epoch,
+    },
+    /// This member leads but does not claim.
+    StandsBack {
+        reason: String,
+        to: Option<Name>,
+    },
+    HandingOver {
+        to: Name,
+        reason: String,
+    },
+    TransferTriggered {
+        to: Name,
+    },
+    /// A route was wrong outside a move and is being put right.
+    Repair {
+        swap: Swap,
+    },
+    RouteMissing {
+        route: RouteKey,
+    },
+    MoveOver {
+        epoch: Epoch,
+    },
+    Released {
+        vip: Vip,
+    },
+}
+
+/// The wall clock goes with each step, for the ledger's records only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Now {
+    pub time: Time,
+    pub wall: WallMs,
+}

@@ -1,0 +1,305 @@
+//! Handing leadership over: the permit closes, calls in the air end, the ledger learns of it, then
+//! the trigger (FENCING.md, hole 7).
+
+use std::time::Duration;
+
+use super::owning::Owning;
+use super::{Answer, Ask, AskMode, Decide, Effect, Now, PROPOSAL_WAIT, Refusal, Stage, Story};
+use crate::ledger::Command;
+use crate::model::{Epoch, Health, Name, Time};
+
+/// A target may be so many entries behind what the leader last heard of it: reports are up to a
+/// second old, and a member writes a handful of entries in a move.
+const LAG_ALLOWED: u64 = 64;
+
+/// Whom leadership may go to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Want {
+    /// One that may own and is not unhealthy.
+    Healthy,
+    /// One that may own; a healthy one first.
+    Any,
+    This(Name),
+}
+
+#[derive(Debug)]
+pub(super) struct Handing {
+    /// Comes back when the handover is called off.
+    pub(super) owning: Box<Owning>,
+    to: Name,
+    reason: String,
+    since: Time,
+    recorded: Option<Time>,
+    failed: bool,
+}
+
+impl Handing {
+    pub(super) fn proposal_failed(&mut self) {
+        self.failed = true;
+    }
+}
+
+/// Somebody waits for a switchover to end.
+#[derive(Debug)]
+pub(super) struct Watching {
+    ask: Ask,
+    to: Name,
+    from_epoch: Option<Epoch>,
+}
+
+impl Decide {
+    pub(super) fn take_ask(&mut self, now: Now, ask: Ask, out: &mut Vec<Effect>) {
+        let id = ask.id;
+        let target = match self.target(&ask) {
+            Ok(to) => to,
+            Err(refusal) => return out.push(Effect::Answer(id, Err(refusal))),
+        };
+        if ask.mode == AskMode::DryRun {
+            let would = Answer::Would {
+                from: self.ledger.owner().cloned(),
+                to: target,
+            };
+            return out.push(Effect::Answer(id, Ok(would)));
+        }
+        let Stage::Owning(owning) = std::mem::replace(&mut self.stage, Stage::Idle) else {
+            return;
+        };
+        let reason = ask.reason.clone();
+        self.watching = Some(Watching {
+            ask,
+            to: target.clone(),
+            from_epoch: Some(owning.epoch),
+        });
+        self.stage = self.begin_handover(now, owning, target, reason, out);
+    }
+
+    /// Whom an ask means, or why it cannot be done.
+    fn target(&self, ask: &Ask) -> Result<Name, Refusal> {
+        if let Some(w) = &self.watching {
+            return Err(Refusal::UnderWay(w.to.clone()));
+        }
+        match &self.stage {
+            Stage::Owning(_) => {}
+            Stage::Handing(h) => return Err(Refusal::UnderWay(h.to.clone())),
+            Stage::Idle => return Err(Refusal::NotLeader),
+            Stage::Leading(_) | Stage::Spent { .. } => return Err(Refusal::NoClaim),
+        }
+        match &ask.to {
+            Some(name) => self.refusal(name).map_or_else(|| Ok(name.clone()), Err),
+            None => self
+                .best(Want::Healthy)
+                .ok_or_else(|| Refusal::Nobody(self.why_nobody())),
+        }
+    }
+
+    /// Why `name` is no target of a switchover; `None` where it is one.
+    pub(super) fn refusal(&self, name: &Name) -> Option<Refusal> {
+        let member = self.settings.members.iter().find(|m| m.name == *name);
+        let Some(member) = member else {
+            return Some(Refusal::Unknown(name.clone()));
+        };
+        if *name == self.settings.me {
+            return Some(Refusal::Itself(name.clone()));
+        }
+        if member.witness {
+            return Some(Refusal::Witness(name.clone()));
+        }
+        if !self.raft.is_voter(name) {
+            return Some(Refusal::NotVoter(name.clone()));
+        }
+        let Some(peer) = self.peers.get(name).filter(|p| p.reachable) else {
+            return Some(Refusal::Unreachable(name.clone()));
+        };
+        if let Some(why) = &peer.barred {
+            return Some(Refusal::Barred(name.clone(), why.clone()));
+        }
+        if let Health::Unhealthy(why) = &peer.health {
+            return Some(Refusal::Unhealthy(name.clone(), why.clone()));
+        }
+        let lag = self.raft.last_index.saturating_sub(peer.applied);
+        (lag > LAG_ALLOWED).then(|| Refusal::Lagging(name.clone(), lag))
+    }
+
+    /// The best target: healthy before unhealthy, then by priority, then by lag, then by name.
+    pub(super) fn best(&self, want: Want) -> Option<Name> {
+        let fits = |name: &Name| match (&want, self.refusal(name)) {
+            (Want::This(this), refusal) => this == name && refusal.is_none(),
+            (Want::Healthy, refusal) => refusal.is_none(),
+            (Want::Any, None | Some(Refusal::Unhealthy(..))) => true,
+            (Want::Any, Some(_)) => false,
+        };
+        let rank = |name: &Name, priority: u32| {
+            let peer = self.peers.get(name);
+            let unhealthy = peer.is_some_and(|p| p.health.is_unhealthy());
+            let applied = peer.map_or(0, |p| p.applied);
+            (
+                unhealthy,
+                std::cmp::Reverse(priority),
+                std::cmp::Reverse(applied),
+                name.clone(),
+            )
+        };
+        self.settings
+            .members
+            .iter()
+            .filter(|m| fits(&m.name))
+            .min_by_key(|m| rank(&m.name, m.priority))
+            .map(|m| m.name.clone())
+    }
+
+    fn why_nobody(&self) -> String {
+        let others = self
+            .settings
+            .members
+            .iter()
+            .filter(|m| m.name != self.settings.me);
+        let reasons: Vec<String> = others
+            .filter_map(|m| self.refusal(&m.name))
+            .map(|r| r.to_string())
+            .collect();
+        if reasons.is_empty() {
+            "the group has one member".to_owned()
+        } else {
+            reasons.join("; ")
+        }
+    }
+
+    pub(super) fn begin_handover(
+        &mut self,
+        now: Now,
+        mut owning: Box<Owning>,
+        to: Name,
+        reason: String,
+        out: &mut Vec<Effect>,
+    ) -> Stage {
+        owning.quiesce();
+        // Whatever is polled from here on finds the gate closed.
+        self.published = None;
+        out.insert(0, Effect::Gate(None));
+        out.push(Effect::Tell(Story::HandingOver {
+            to: to.clone(),
+            reason: reason.clone(),
+        }));
+        let handing = Handing {
+            owning,
+            to,
+            reason,
+            since: now.time,
+            recorded: None,
+            failed: false,
+        };
+        self.hand(now, Box::new(handing), out)
+    }
+
+    pub(super) fn hand(&mut self, now: Now, mut h: Box<Handing>, out: &mut Vec<Effect>) -> Stage {
+        if h.failed {
+            return self.call_off(now, h, "the log took no entry", out);
+        }
+        // Calls in the air end within their attempt's time (F-b).
+        let patience = self.settings.attempt_timeout + Duration::from_millis(100);
+        if h.owning.calls_in_the_air() > 0 && now.time.since(h.since) < patience {
+            return Stage::Handing(h);
+        }
+        let Some(recorded) = h.recorded else {
+            h.recorded = Some(now.time);
+            out.push(Effect::Propose(Command::Handover {
+                from: self.settings.me.clone(),
+                to: h.to.clone(),
+                term: self.term(),
+                reason: h.reason.clone(),
+                at: now.wall,
+            }));
+            return Stage::Handing(h);
+        };
+        let known = self
+            .ledger
+            .handover
+            .as_ref()
+            .is_some_and(|x| x.term == self.term() && x.to == h.to);
+        if !known {
+            return if now.time.since(recorded) >= PROPOSAL_WAIT {
+                self.call_off(now, h, "no quorum took the handover into the log", out)
+            } else {
+                Stage::Handing(h)
+            };
+        }
+        if let Some(refusal) = self
+            .refusal(&h.to)
+            .filter(|r| !matches!(r, Refusal::Lagging(..)))
+        {
+            out.push(Effect::Tell(Story::StandsBack {
+                reason: refusal.to_string(),
+                to: None,
+            }));
+            return self.call_off(now, h, "the target is no longer fit", out);
+        }
+        match self.raft.incarnation_of(&h.to) {
+            Some(id) => {
+                out.push(Effect::Transfer(id));
+                out.push(Effect::Tell(Story::TransferTriggered { to: h.to }));
+                Stage::Spent { since: now.time }
+            }
+            None => self.call_off(now, h, "the target is no longer a voter", out),
+        }
+    }
+
+    /// Before the trigger nothing has changed: the permit opens again.
+    fn call_off(
+        &mut self,
+        now: Now,
+        h: Box<Handing>,
+        why: &'static str,
+        out: &mut Vec<Effect>,
+    ) -> Stage {
+        if let Some(w) = self.watching.take() {
+            let refusal = Refusal::CalledOff(why, self.settings.me.clone());
+            out.push(Effect::Answer(w.ask.id, Err(refusal)));
+        }
+        self.look.next = now.time;
+        Stage::Owning(h.owning)
+    }
+
+    /// The trigger was pulled, and this member still leads: the voters' leases are off, so somebody
+    /// has to take over. Where the target failed, the next one is asked.
+    pub(super) fn spent(&mut self, now: Now, since: Time, out: &mut Vec<Effect>) -> Stage {
+        if now.time.since(since) < self.settings.election_max * 2 {
+            return Stage::Spent { since };
+        }
+        if let Some(to) = self.best(Want::Any)
+            && let Some(id) = self.raft.incarnation_of(&to)
+        {
+            out.push(Effect::Transfer(id));
+            out.push(Effect::Tell(Story::TransferTriggered { to }));
+        }
+        Stage::Spent { since: now.time }
+    }
+
+    /// Answers whoever waits for a switchover, once it is known how it ended.
+    pub(super) fn watch(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let Some(w) = &self.watching else { return };
+        let newer = self
+            .ledger
+            .claim
+            .as_ref()
+            .filter(|c| Some(c.epoch) > w.from_epoch);
+        let answer = match newer {
+            Some(c) if c.member != w.to => Err(Refusal::Elsewhere(c.member.clone(), w.to.clone())),
+            Some(c) if c.done => match self.ledger.last_move() {
+                Some(m) if m.epoch == c.epoch && !m.in_sync => {
+                    Err(Refusal::NotInSync(c.member.clone()))
+                }
+                Some(_) | None => Ok(Answer::Moved(c.epoch)),
+            },
+            Some(_) | None if now.time >= w.ask.deadline => {
+                let owner = self
+                    .ledger
+                    .owner()
+                    .map_or_else(|| "not known".to_owned(), ToString::to_string);
+                Err(Refusal::NotInTime(w.to.clone(), owner))
+            }
+            Some(_) | None => return,
+        };
+        out.push(Effect::Answer(w.ask.id, answer));
+        self.watching = None;
+    }
+}

@@ -1,0 +1,121 @@
+//! A leader without a claim of its term: it claims, or stands back for one that may own.
+
+use super::handover::Want;
+use super::owning::{Marks, Owning};
+use super::{Decide, Effect, Now, PROPOSAL_WAIT, RaftView, Stage, Story};
+use crate::ledger::Command;
+use crate::model::{Health, Name, Time};
+
+#[derive(Debug)]
+pub(super) struct Leading {
+    marks: Marks,
+    claim_asked: Option<Time>,
+    /// It was told that this member stands back and that nobody else may own.
+    told: bool,
+}
+
+impl Leading {
+    pub(super) fn begin(now: Now, view: &RaftView) -> Self {
+        Self {
+            marks: Marks::begin(view.heard, view.campaigned, now.time),
+            claim_asked: None,
+            told: false,
+        }
+    }
+}
+
+impl Decide {
+    pub(super) fn lead(&mut self, now: Now, mut leading: Leading, out: &mut Vec<Effect>) -> Stage {
+        let me = &self.settings.me;
+        if let Some(claim) = self
+            .ledger
+            .claim
+            .as_ref()
+            .filter(|c| c.member == *me && c.term == self.term())
+        {
+            let claim = claim.clone();
+            out.push(Effect::Tell(Story::Owning {
+                term: claim.term,
+                epoch: claim.epoch,
+            }));
+            let owning = Owning::begin(now, &claim, leading.marks, self);
+            self.look.next = now.time;
+            return self.own(now, Box::new(owning), out);
+        }
+        if leading
+            .claim_asked
+            .is_some_and(|at| now.time.since(at) < PROPOSAL_WAIT)
+        {
+            return Stage::Leading(leading);
+        }
+        if let Some((reason, want)) = self.stands_back() {
+            return self.stand_back(now, leading, reason, want, out);
+        }
+        leading.claim_asked = Some(now.time);
+        out.push(Effect::Tell(Story::Claiming { term: self.term() }));
+        out.push(Effect::Propose(Command::Claim {
+            member: me.clone(),
+            term: self.term(),
+            at: now.wall,
+            routes: self.routes(),
+        }));
+        Stage::Leading(leading)
+    }
+
+    /// Why this leader does not claim, and whom it wants to lead instead.
+    fn stands_back(&self) -> Option<(String, Want)> {
+        if let Some(why) = self.not_eligible() {
+            return Some((why, Want::Any));
+        }
+        if let Health::Unhealthy(why) = &self.health
+            && self.best(Want::Healthy).is_some()
+        {
+            return Some((why.clone(), Want::Healthy));
+        }
+        // After a restart of the whole group the VIP stays where it is, if its owner lives.
+        let owner = self
+            .ledger
+            .owner()
+            .filter(|o| !self.followed && **o != self.settings.me)?;
+        self.refusal(owner).is_none().then(|| {
+            (
+                "the owner before the restart lives".to_owned(),
+                Want::This(owner.clone()),
+            )
+        })
+    }
+
+    fn stand_back(
+        &mut self,
+        now: Now,
+        mut leading: Leading,
+        reason: String,
+        want: Want,
+        out: &mut Vec<Effect>,
+    ) -> Stage {
+        let to: Option<Name> = self.best(want);
+        let target = to.as_ref().and_then(|n| self.raft.incarnation_of(n));
+        if target.is_some() || !leading.told {
+            leading.told = true;
+            out.push(Effect::Tell(Story::StandsBack { reason, to }));
+        }
+        match target {
+            Some(id) => {
+                out.push(Effect::Transfer(id));
+                // One try in each process: a second leader that has followed this one claims.
+                self.followed = true;
+                Stage::Spent { since: now.time }
+            }
+            None => Stage::Leading(leading),
+        }
+    }
+
+    pub(super) fn proposal_failed(&mut self, _now: Now) {
+        match &mut self.stage {
+            Stage::Leading(leading) => leading.claim_asked = None,
+            Stage::Owning(owning) => owning.proposal_failed(),
+            Stage::Handing(handing) => handing.proposal_failed(),
+            Stage::Idle | Stage::Spent { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,475 @@
+//! The owner: it swaps at once, reads back, and puts right what is wrong (FENCING.md, F-c).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::handover::Want;
+use super::plan::{Budget, Fix, Pace, in_sync, plan};
+use super::{Decide, Effect, Look, Now, PROPOSAL_WAIT, Stage, Story, WARM_EVERY};
+use crate::ledger::{Claim, Command, Kind, Phases};
+use crate::model::route::{CloudError, Outcome, Sight, Swap, Verb};
+use crate::model::{Epoch, Health, Observed, RouteKey, Time};
+
+/// How long the first swaps wait for the address: it takes well under a millisecond, and a route
+/// that points at a member without the address loses the first packets.
+const ADDRESS_WAIT: Duration = Duration::from_millis(50);
+
+/// After this a move is over even if a route table does not show it: `status` says degraded.
+const MOVE_ENDS: Duration = Duration::from_secs(5);
+
+/// Reading back is fast for so long after a claim ...
+const FAST: Duration = Duration::from_secs(15);
+
+/// ... and for so long where an earlier call may still land: EC2 takes a signature for 15 minutes
+/// (AWS SigV4, request expiry).
+const SIGNATURE_LIVES: Duration = Duration::from_secs(15 * 60);
+
+/// What the owner is doing.
+#[derive(Debug)]
+pub(super) struct Owning {
+    pub(super) epoch: Epoch,
+    since: Time,
+    marks: Marks,
+    /// Covered by a committed intent, not yet tried.
+    to_swap: Vec<Swap>,
+    in_the_air: BTreeSet<RouteKey>,
+    /// When the newest attempt on a route ended: an older look proves nothing about it.
+    ended: BTreeMap<RouteKey, Time>,
+    proposed: Option<Proposed>,
+    settled: BTreeSet<RouteKey>,
+    /// The move's end was proposed at this time.
+    moved_asked: Option<Time>,
+    calm_at: Time,
+    pace: Pace,
+    budget: Budget,
+    request_ids: Vec<String>,
+    /// Every route was right in the newest look.
+    in_sync: bool,
+    was_in_sync: BTreeSet<RouteKey>,
+}
+
+/// An intent on its way through the log.
+#[derive(Debug)]
+struct Proposed {
+    serial: u64,
+    swaps: Vec<Swap>,
+    at: Time,
+}
+
+/// When each phase of a move ended.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Marks {
+    lost: Option<Time>,
+    campaign: Option<Time>,
+    led: Time,
+    claimed: Time,
+    address: Option<Time>,
+    routed: Option<Time>,
+    verified: Option<Time>,
+}
+
+impl Marks {
+    pub(super) fn begin(lost: Option<Time>, campaign: Option<Time>, led: Time) -> Self {
+        let campaign = campaign.filter(|c| lost.is_none_or(|l| *c >= l) && *c <= led);
+        Self {
+            lost,
+            campaign,
+            led,
+            ..Self::default()
+        }
+    }
+
+    /// Each phase from the end of the one before it. A switchover detects nothing.
+    fn phases(&self, kind: Kind) -> (Phases, u64) {
+        let us =
+            |from: Time, to: Time| u64::try_from(to.since(from).as_micros()).unwrap_or(u64::MAX);
+        let lost = self.lost.unwrap_or(self.led);
+        let planned = kind == Kind::Switchover;
+        let campaign = if planned {
+            lost
+        } else {
+            self.campaign.unwrap_or(self.led)
+        };
+        let address = self.address.unwrap_or(self.claimed).max(self.claimed);
+        let routed = self.routed.map(|r| r.max(address));
+        let phases = Phases {
+            detect: (!planned && self.lost.is_some()).then(|| us(lost, campaign)),
+            elect: Some(us(campaign, self.led)),
+            claim: Some(us(self.led, self.claimed)),
+            address: self.address.map(|_| us(self.claimed, address)),
+            route: routed.map(|r| us(address, r)),
+            verify: self.verified.map(|v| us(routed.unwrap_or(address), v)),
+        };
+        let Phases {
+            detect,
+            elect,
+            claim,
+            address,
+            route,
+            verify,
+        } = phases;
+        (
+            phases,
+            [detect, elect, claim, address, route, verify]
+                .into_iter()
+                .flatten()
+                .sum(),
+        )
+    }
+}
+
+impl Owning {
+    pub(super) fn begin(now: Now, claim: &Claim, marks: Marks, decide: &Decide) -> Self {
+        let mut owning = Self {
+            epoch: claim.epoch,
+            since: now.time,
+            marks: Marks {
+                claimed: now.time,
+                ..marks
+            },
+            to_swap: Vec::new(),
+            in_the_air: BTreeSet::new(),
+            ended: BTreeMap::new(),
+            proposed: None,
+            settled: BTreeSet::new(),
+            moved_asked: None,
+            calm_at: now.time + SIGNATURE_LIVES,
+            pace: Pace::default(),
+            budget: Budget::full(now.time),
+            request_ids: Vec::new(),
+            in_sync: false,
+            was_in_sync: BTreeSet::new(),
+        };
+        // From another member: swap at once, nothing is read first. Otherwise the route is probably
+        // right already, and a look decides.
+        let intended = || {
+            decide
+                .ledger
+                .unsettled
+                .keys()
+                .filter(|r| decide.ledger.unsettled.get(r) == Some(&0))
+        };
+        match claim.kind {
+            Kind::Failover | Kind::Switchover => {
+                let order = decide.routes();
+                owning.to_swap = order
+                    .iter()
+                    .filter(|r| intended().any(|i| i == *r))
+                    .filter_map(|r| decide.first_swap(r))
+                    .collect();
+            }
+            Kind::First | Kind::Renewal => owning.settled.extend(intended().cloned()),
+        }
+        owning
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        !self.to_swap.is_empty() || !self.in_the_air.is_empty() || self.proposed.is_some()
+    }
+
+    pub(super) fn calls_in_the_air(&self) -> usize {
+        self.in_the_air.len()
+    }
+
+    pub(super) fn proposal_failed(&mut self) {
+        self.proposed = None;
+        self.moved_asked = None;
+    }
+
+    /// No more calls under this claim: what was not begun is dropped.
+    pub(super) fn quiesce(&mut self) {
+        self.to_swap.clear();
+        self.proposed = None;
+    }
+}
+
+impl Decide {
+    fn first_swap(&self, route: &RouteKey) -> Option<Swap> {
+        let missing = self
+            .sight()
+            .is_some_and(|s| s.routes.get(route) == Some(&Observed::Missing));
+        let verb = match (missing, self.settings.create_missing) {
+            (true, true) => Verb::Create,
+            (true, false) | (false, _) => Verb::Replace,
+        };
+        Some(Swap {
+            route: route.clone(),
+            eni: self.settings.eni.clone()?,
+            verb,
+        })
+    }
+
+    pub(super) fn own(&mut self, now: Now, mut o: Box<Owning>, out: &mut Vec<Effect>) -> Stage {
+        if o.marks.address.is_none()
+            && self
+                .settings
+                .vips
+                .iter()
+                .all(|v| self.addresses.contains(v))
+        {
+            o.marks.address = Some(now.time);
+        }
+        self.intent_applied(&mut o);
+        self.swap(now, &mut o, out);
+        self.conclude(now, &mut o, out);
+        if let Health::Unhealthy(why) = &self.health
+            && let Some(to) = self.best(Want::Healthy)
+            && self.may_move_for_health(now, &o, &to)
+        {
+            let reason = format!("HAProxy on {} is unhealthy: {why}", self.settings.me);
+            return self.begin_handover(now, o, to, reason, out);
+        }
+        Stage::Owning(o)
+    }
+
+    /// A health move onto the member that lost ownership a moment ago waits (`min_hold_s`).
+    fn may_move_for_health(&self, now: Now, o: &Owning, to: &crate::model::Name) -> bool {
+        let just_left = self
+            .ledger
+            .claim
+            .as_ref()
+            .is_some_and(|c| c.previous.as_ref() == Some(to));
+        !just_left || now.time.since(o.since) >= self.settings.min_hold
+    }
+
+    fn intent_applied(&self, o: &mut Owning) {
+        let serial = self.ledger.claim.as_ref().map_or(0, |c| c.serial);
+        if let Some(p) = o.proposed.take_if(|p| p.serial <= serial) {
+            o.to_swap.extend(p.swaps);
+        }
+    }
+
+    /// Hands the swaps out that an applied intent covers, once the address is there, within EC2's
+    /// budget, under a fresh permit.
+    fn swap(&mut self, now: Now, o: &mut Owning, out: &mut Vec<Effect>) {
+        let ready = o.marks.address.is_some() || now.time.since(o.since) >= ADDRESS_WAIT;
+        let Some(permit) = self.permit_for(o.epoch, now.time).filter(|_| ready) else {
+            return;
+        };
+        while !o.to_swap.is_empty() && o.budget.take(now.time) {
+            let swap = o.to_swap.remove(0);
+            o.pace.wrote(&swap.route, now.time);
+            o.settled.remove(&swap.route);
+            o.in_the_air.insert(swap.route.clone());
+            out.push(Effect::Swap(swap, permit));
+        }
+    }
+
+    /// Ends what is over: intents, the move, the fear of earlier calls.
+    fn conclude(&mut self, now: Now, o: &mut Owning, out: &mut Vec<Effect>) {
+        let Some(claim) = self.ledger.claim.as_ref().filter(|c| c.epoch == o.epoch) else {
+            return;
+        };
+        let waiting = o
+            .moved_asked
+            .is_some_and(|at| now.time.since(at) < PROPOSAL_WAIT);
+        let quiet = !o.is_busy();
+        let over = (o.in_sync && quiet) || now.time.since(o.since) >= MOVE_ENDS;
+        if over && !claim.done && !waiting {
+            o.moved_asked = Some(now.time);
+            let (phases, total_us) = o.marks.phases(claim.kind);
+            out.push(Effect::Propose(Command::Moved {
+                epoch: o.epoch,
+                phases,
+                total_us,
+                in_sync: o.in_sync,
+                request_ids: o.request_ids.clone(),
+            }));
+            out.push(Effect::Tell(Story::MoveOver { epoch: o.epoch }));
+        }
+        if quiet && claim.done && !o.settled.is_empty() {
+            let settled = std::mem::take(&mut o.settled).into_iter().collect();
+            out.push(Effect::Propose(Command::Outcome {
+                epoch: o.epoch,
+                serial: claim.serial,
+                settled,
+            }));
+        }
+        if now.time >= o.calm_at
+            && quiet
+            && (self.ledger.stray || !self.ledger.unsettled.is_empty())
+        {
+            o.calm_at = now.time + SIGNATURE_LIVES;
+            out.push(Effect::Propose(Command::Calm { epoch: o.epoch }));
+        }
+    }
+
+    pub(super) fn take_swapped(&mut self, now: Now, swap: Swap, epoch: Epoch, outcome: Outcome) {
+        let o = match &mut self.stage {
+            Stage::Owning(o) => o,
+            Stage::Handing(h) => &mut h.owning,
+            Stage::Idle | Stage::Leading(_) | Stage::Spent { .. } => return,
+        };
+        if o.epoch != epoch || !o.in_the_air.remove(&swap.route) {
+            return;
+        }
+        o.ended.insert(swap.route.clone(), now.time);
+        match outcome {
+            Outcome::Done { request_id } => {
+                o.settled.insert(swap.route.clone());
+                o.request_ids.extend(request_id);
+                self.errors.remove(&swap.route);
+            }
+            Outcome::Refused(error) => {
+                o.settled.insert(swap.route.clone());
+                self.errors.insert(swap.route, error.to_string());
+            }
+            Outcome::Fenced(why) => {
+                o.settled.insert(swap.route.clone());
+                self.errors.insert(swap.route, why.to_string());
+            }
+            Outcome::Unknown(error) => {
+                o.calm_at = now.time + SIGNATURE_LIVES;
+                self.errors.insert(swap.route, error.to_string());
+            }
+        }
+        if o.in_the_air.is_empty() && o.to_swap.is_empty() {
+            if o.marks.routed.is_none() {
+                o.marks.routed = Some(now.time);
+            }
+            // Read back at once; a look that was asked before the swap ended proves nothing.
+            self.look.next = now.time;
+        }
+    }
+
+    pub(super) fn take_look(
+        &mut self,
+        now: Now,
+        asked: Time,
+        result: Result<Sight, CloudError>,
+        out: &mut Vec<Effect>,
+    ) {
+        if self.look.asked.take_if(|at| *at == asked).is_none() {
+            return;
+        }
+        // A swap that ended meanwhile has made the next look due at once.
+        if self.look.next <= asked {
+            self.look.next = asked + self.look_gap(now);
+        }
+        let sight = match result {
+            Ok(sight) => sight,
+            Err(error) => {
+                self.look_error = Some(error.to_string());
+                return;
+            }
+        };
+        self.look_error = None;
+        let fixes = self
+            .settings
+            .eni
+            .as_ref()
+            .map(|eni| {
+                plan(
+                    &sight,
+                    &self.settings.vips,
+                    eni,
+                    self.settings.create_missing,
+                )
+            })
+            .unwrap_or_default();
+        let all_right = in_sync(&fixes, &sight);
+        self.sight = Some((asked, sight));
+        if let Stage::Owning(mut o) = std::mem::replace(&mut self.stage, Stage::Idle) {
+            self.mend(now, asked, &mut o, fixes, all_right, out);
+            self.stage = Stage::Owning(o);
+        }
+    }
+
+    /// Desired against observed, by a look that was asked at `asked`.
+    fn mend(
+        &mut self,
+        now: Now,
+        asked: Time,
+        o: &mut Owning,
+        fixes: Vec<(RouteKey, Fix)>,
+        all_right: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let stale = |o: &Owning, r: &RouteKey| {
+            o.in_the_air.contains(r) || o.ended.get(r).is_some_and(|at| asked < *at)
+        };
+        o.in_sync = all_right && !o.is_busy() && fixes.iter().all(|(r, _)| !stale(o, r));
+        if o.in_sync && o.marks.verified.is_none() {
+            o.marks.verified = Some(now.time);
+        }
+        let mut swaps = Vec::new();
+        for (route, fix) in fixes {
+            match fix {
+                Fix::None => {
+                    self.errors.remove(&route);
+                    o.was_in_sync.insert(route);
+                }
+                Fix::Missing => {
+                    let words = "the route is missing; create it with aws ec2 create-route, or set aws.create_missing = true";
+                    if self
+                        .errors
+                        .insert(route.clone(), words.to_owned())
+                        .is_none()
+                    {
+                        out.push(Effect::Tell(Story::RouteMissing { route }));
+                    }
+                }
+                Fix::Swap(swap) => {
+                    if !stale(o, &route) && o.pace.allows(&route, now.time) {
+                        swaps.push(swap);
+                    }
+                }
+            }
+        }
+        if swaps.is_empty() || o.is_busy() {
+            return;
+        }
+        for swap in swaps.iter().filter(|s| o.was_in_sync.contains(&s.route)) {
+            self.repairs += 1;
+            out.push(Effect::Tell(Story::Repair { swap: swap.clone() }));
+        }
+        let serial = self.ledger.claim.as_ref().map_or(0, |c| c.serial) + 1;
+        let routes = swaps.iter().map(|s| s.route.clone()).collect();
+        out.push(Effect::Propose(Command::Intent {
+            epoch: o.epoch,
+            serial,
+            routes,
+        }));
+        o.proposed = Some(Proposed {
+            serial,
+            swaps,
+            at: now.time,
+        });
+    }
+
+    /// How long after a look the next one is due (FENCING.md, F-c).
+    fn look_gap(&self, now: Now) -> Duration {
+        let Stage::Owning(o) = &self.stage else {
+            return WARM_EVERY;
+        };
+        let age = now.time.since(o.since);
+        if age < Duration::from_millis(500) {
+            Duration::from_millis(250)
+        } else if age < Duration::from_secs(1) {
+            Duration::from_millis(500)
+        } else if age < FAST || (self.ledger.stray && age < SIGNATURE_LIVES) || !o.in_sync {
+            Duration::from_secs(1)
+        } else {
+            self.settings.reconcile
+        }
+    }
+
+    pub(super) fn look_again(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if let Stage::Owning(o) = &mut self.stage {
+            // An intent that neither failed nor was applied is proposed anew by the next look.
+            o.proposed
+                .take_if(|p| now.time.since(p.at) >= PROPOSAL_WAIT);
+        }
+        // The adapter ends every look within two attempts' time (one for each way to name tables);
+        // one that never came back is not waited for.
+        let lost = self.settings.attempt_timeout * 3;
+        let free = self.look.asked.is_none_or(|at| now.time.since(at) >= lost);
+        if free && now.time >= self.look.next {
+            self.look = Look {
+                asked: Some(now.time),
+                next: now.time,
+            };
+            out.push(Effect::Look);
+        }
+    }
+}

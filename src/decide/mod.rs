@@ -188,6 +188,7 @@ impl Decide {
                 if epoch != self.claim_seen.map(|(e, _)| e) {
                     self.claim_seen = epoch.map(|e| (e, now.time));
                 }
+                self.raft.last_index = self.raft.last_index.max(index);
                 (self.ledger, self.applied) = (ledger, index);
             }
             Event::ProposalFailed => self.proposal_failed(now),
@@ -319,6 +320,11 @@ impl Decide {
     /// The open permit as it was last published.
     pub fn open_permit(&self) -> Option<Permit> {
         self.published
+    }
+
+    /// A quorum's promises to this leader last beyond `now`.
+    pub fn quorum_stands(&self, now: Time) -> bool {
+        self.lease.deadline(self.settings.my_incarnation, &self.raft.configs).is_some_and(|end| now < end)
     }
 
     /// A switchover was begun here and has not ended.

@@ -1,1 +1,358 @@
+//! The group: openraft at arm's length. Nothing outside this folder names openraft or sled.
+//!
+//! ```text
+//!   driver --propose, transfer--> Group ---> openraft ---> Network --gRPC--> other members
+//!          <--Event::Acknowledged-------------------------'   (append, vote, snapshot)
+//!          <--Applied (watch)---- Machine <--'  '--> Store (sled + fdatasync)
+//!          <--RaftView (watch)----'
+//!   other members --gRPC--> PeerService ---> openraft
+//! ```
 
+pub mod codec;
+mod form;
+mod join;
+mod links;
+mod network;
+mod reports;
+mod serve;
+pub mod store;
+pub mod types;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver as _;
+use openraft::{ServerState, SnapshotPolicy, StepDownPolicy};
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, watch};
+
+pub use reports::{Heard, Reports, SILENT_AFTER};
+pub use serve::PeerService;
+
+use self::form::Found;
+use self::links::Links;
+use self::store::{Applied, Machine, Store, StoreError};
+use self::types::{Node, Raft};
+use crate::clock;
+use crate::config::{Config, Member, Timing};
+use crate::decide::{Event, Gate, RaftView, Role};
+use crate::ledger::Command;
+use crate::model::{Incarnation, Name, Term, Time};
+use crate::proto;
+
+/// A snapshot is taken after so many entries; the ledger is small, and a move writes about five.
+const SNAPSHOT_EVERY: u64 = 500;
+
+/// How long a proposal may take: beyond it the leader has no quorum.
+const PROPOSAL_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Why the group could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("Raft's settings: {0}")]
+    Settings(String),
+    #[error("Raft did not start: {0}")]
+    Raft(String),
+}
+
+/// Why a command is not known to be in the log. It may get there all the same.
+#[derive(Debug, thiserror::Error)]
+pub enum ProposeError {
+    #[error("no quorum took it within {0:?}")]
+    Timeout(Duration),
+    #[error("{0}")]
+    Raft(String),
+}
+
+/// Answers an operator's request that another member passed on.
+pub type Desk = Box<dyn Fn(Verb) -> BoxFuture<'static, Answer> + Send + Sync>;
+pub type Verb = proto::forward_request::Verb;
+pub type Answer = proto::forward_response::Answer;
+
+/// What the transport and the server have in common.
+pub struct Shared {
+    cluster: Name,
+    name: Name,
+    me: Incarnation,
+    members: Vec<Member>,
+    lease_ms: u64,
+    store: Store,
+    raft: OnceLock<Raft>,
+    links: Links,
+    gate: Arc<Gate>,
+    events: mpsc::Sender<Event>,
+    reports: Reports,
+    /// Nanoseconds on CLOCK_BOOTTIME; 0: never.
+    heard_at: AtomicU64,
+    campaigned_at: AtomicU64,
+    quarantine_until: AtomicU64,
+    answers: Mutex<BTreeMap<Incarnation, Time>>,
+    changing: tokio::sync::Mutex<()>,
+    desk: OnceLock<Desk>,
+}
+
+impl Shared {
+    fn envelope(&self, to: Incarnation) -> proto::Envelope {
+        proto::Envelope {
+            cluster: self.cluster.to_string(),
+            group: self.store.group().map(|g| g.to_bytes()).unwrap_or_default(),
+            from: self.me.0,
+            to: to.0,
+        }
+    }
+
+    fn hello(&self) -> proto::HelloResponse {
+        proto::HelloResponse {
+            cluster: self.cluster.to_string(),
+            member: self.name.to_string(),
+            incarnation: self.me.0,
+            group: self.store.group().map(|g| g.to_bytes()).unwrap_or_default(),
+            members: form::list(&self.members),
+            founded: !self.nodes().is_empty(),
+        }
+    }
+
+    fn is_first(&self) -> bool {
+        self.members.first().is_some_and(|m| m.name == self.name)
+    }
+
+    fn heard(&self) {
+        self.heard_at.store(clock::now().as_nanos(), Ordering::Relaxed);
+    }
+
+    fn campaigned(&self) {
+        self.campaigned_at.store(clock::now().as_nanos(), Ordering::Relaxed);
+    }
+
+    fn quarantine_until(&self) -> Time {
+        Time::from_nanos(self.quarantine_until.load(Ordering::Relaxed))
+    }
+
+    fn answered(&self, who: Incarnation) {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(who, clock::now());
+    }
+
+    fn last_answer(&self, who: Incarnation) -> Option<Time> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).get(&who).copied()
+    }
+
+    /// Every node of the membership, learners too.
+    fn nodes(&self) -> BTreeMap<Incarnation, Node> {
+        let Some(raft) = self.raft.get() else { return BTreeMap::new() };
+        let metrics = raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.nodes().map(|(id, node)| (Incarnation(*id), node.clone())).collect()
+    }
+
+    fn others(&self) -> Vec<(Incarnation, Node)> {
+        self.nodes().into_iter().filter(|(id, _)| *id != self.me).collect()
+    }
+
+    fn is_voter(&self) -> bool {
+        self.raft.get().is_some_and(|raft| raft.voter_ids().any(|id| id == self.me.0))
+    }
+}
+
+/// This member's part of the group.
+#[derive(Clone)]
+pub struct Group {
+    shared: Arc<Shared>,
+    raft: Raft,
+    applied: watch::Receiver<Applied>,
+}
+
+/// Before the group is known: the peer port is served, so that members find each other.
+pub struct Starting {
+    shared: Arc<Shared>,
+    timing: Timing,
+    machine: Machine,
+    applied: watch::Receiver<Applied>,
+}
+
+impl Starting {
+    /// Prepares this member; nothing is sent yet. Acknowledgements go to `events`.
+    pub fn new(config: &Config, store: Store, gate: Arc<Gate>, events: mpsc::Sender<Event>) -> Result<Self, StartError> {
+        let (machine, applied) = Machine::new(&store)?;
+        let shared = Shared {
+            cluster: config.cluster.clone(),
+            name: config.member.clone(),
+            me: store.incarnation(),
+            members: config.members.clone(),
+            lease_ms: ms(config.timing.lease()),
+            store,
+            raft: OnceLock::new(),
+            links: Links::default(),
+            gate,
+            events,
+            reports: Reports::new(),
+            heard_at: AtomicU64::new(0),
+            campaigned_at: AtomicU64::new(0),
+            quarantine_until: AtomicU64::new(u64::MAX),
+            answers: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+            desk: OnceLock::new(),
+        };
+        Ok(Self { shared: Arc::new(shared), timing: config.timing, machine, applied })
+    }
+
+    /// What answers on the peer port.
+    pub fn service(&self) -> proto::peer_server::PeerServer<PeerService> {
+        proto::peer_server::PeerServer::new(PeerService(Arc::clone(&self.shared)))
+            .max_decoding_message_size(links::MESSAGE_MAX)
+            .max_encoding_message_size(links::MESSAGE_MAX)
+    }
+
+    /// Finds or founds the group, then starts Raft. Waits for as long as there is no group; says
+    /// what it waits for.
+    pub async fn start(self) -> Result<Group, StartError> {
+        let shared = self.shared;
+        let fresh = shared.store.is_fresh();
+        // Before anything is granted the longest lease is on disk: the next start's quarantine
+        // counts it (FENCING.md, hole 3).
+        let longest = shared.store.longest_lease_ms().max(shared.lease_ms);
+        shared.store.raise_longest_lease_ms(shared.lease_ms).await?;
+        let quarantine = if fresh { Duration::ZERO } else { Duration::from_millis(longest) + self.timing.margin() };
+        let until = clock::now() + quarantine;
+        shared.quarantine_until.store(until.as_nanos(), Ordering::Relaxed);
+
+        let found = form::find_group(&shared, shared.store.log_is_empty()).await?;
+        let settings = Arc::new(settings(&shared, &self.timing)?);
+        let factory = network::Factory(Arc::clone(&shared));
+        let raft = Raft::new(shared.me.0, settings, factory, shared.store.log_store(), self.machine)
+            .await
+            .map_err(|e| StartError::Raft(e.to_string()))?;
+        // `OnceLock::set` fails only if it was set before: this is the only place.
+        let _ = shared.raft.set(raft.clone());
+        tokio::spawn(end_quarantine(raft.clone(), until));
+        if let Found::Founder(nodes) = found {
+            shared.store.save_first_vote().await?;
+            raft.initialize(nodes).await.map_err(|e| StartError::Raft(e.to_string()))?;
+        } else {
+            tokio::spawn(join::until_taken_in(Arc::clone(&shared)));
+        }
+        tokio::spawn(reports::run(Arc::clone(&shared)));
+        Ok(Group { shared, raft, applied: self.applied })
+    }
+}
+
+/// No campaign before the quarantine's end (FENCING.md, hole 2).
+async fn end_quarantine(raft: Raft, until: Time) {
+    tokio::time::sleep(until.since(clock::now())).await;
+    raft.runtime_config().elect(true);
+}
+
+fn ms(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn settings(shared: &Shared, timing: &Timing) -> Result<openraft::Config, StartError> {
+    let settings = openraft::Config {
+        cluster_name: shared.cluster.to_string(),
+        heartbeat_interval: ms(timing.heartbeat),
+        election_timeout_min: ms(timing.election_min),
+        election_timeout_max: ms(timing.election_max),
+        enable_pre_vote: Some(true),
+        // A restarted leader would resume its old term with a second life (hole 1).
+        enable_leader_restore: Some(false),
+        removed_leader_step_down: StepDownPolicy::Never,
+        enable_elect: false,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
+        max_in_snapshot_log_to_keep: SNAPSHOT_EVERY,
+        ..openraft::Config::default()
+    };
+    settings.validate().map_err(|e| StartError::Settings(e.to_string()))
+}
+
+impl Group {
+    pub fn incarnation(&self) -> Incarnation {
+        self.shared.me
+    }
+
+    /// What is told of this member, and what the others tell.
+    pub fn reports(&self) -> &Reports {
+        &self.shared.reports
+    }
+
+    /// The ledger, after each applied batch of entries.
+    pub fn applied(&self) -> watch::Receiver<Applied> {
+        self.applied.clone()
+    }
+
+    /// Appends to the log, if this member leads. The ledger shows it when it is applied.
+    pub async fn propose(&self, command: Command) -> Result<(), ProposeError> {
+        codec::command_bytes(&command).map_err(|e| ProposeError::Raft(e.to_string()))?;
+        match tokio::time::timeout(PROPOSAL_DEADLINE, self.raft.client_write(command)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(ProposeError::Raft(error.to_string())),
+            Err(_) => Err(ProposeError::Timeout(PROPOSAL_DEADLINE)),
+        }
+    }
+
+    /// Who answers what other members pass on. Set once.
+    pub fn set_desk(&self, desk: Desk) {
+        let _ = self.shared.desk.set(desk);
+    }
+
+    /// Passes an operator's request on to the leader. `None`: there is no other leader, or it did not
+    /// answer within `deadline`.
+    pub async fn forward(&self, verb: Verb, deadline: Duration) -> Option<Answer> {
+        let leader = self.view().leader.filter(|l| *l != self.shared.me)?;
+        let node = self.shared.nodes().remove(&leader)?;
+        let request = proto::ForwardRequest { envelope: Some(self.shared.envelope(leader)), verb: Some(verb) };
+        let answer = self.shared.links.call(&node.peer, deadline, |mut c| async move { c.forward(request).await }).await;
+        answer.inspect_err(|e| tracing::debug!(leader = %node.name, error = %e, "the leader did not answer")).ok()?.answer
+    }
+
+    /// Pulls the trigger: `to` is told to campaign, the voters drop their leases for this leader.
+    pub async fn transfer(&self, to: Incarnation) -> Result<(), ProposeError> {
+        self.raft.trigger().transfer_leader(to.0).await.map_err(|e| ProposeError::Raft(e.to_string()))
+    }
+
+    /// Raft's state now.
+    pub fn view(&self) -> RaftView {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = &metrics.membership_config;
+        let names = membership.nodes().filter_map(|(id, n)| Some((Incarnation(*id), n.name.parse().ok()?))).collect();
+        let configs = membership.get_joint_config().iter();
+        let at = |nanos: &AtomicU64| Some(nanos.load(Ordering::Relaxed)).filter(|n| *n > 0).map(Time::from_nanos);
+        RaftView {
+            role: match metrics.state {
+                ServerState::Leader => Role::Leader,
+                ServerState::Candidate => Role::Candidate,
+                ServerState::Follower => Role::Follower,
+                ServerState::Learner | ServerState::Shutdown => Role::Learner,
+            },
+            term: Term(metrics.vote.leader_id.term),
+            leader: metrics.current_leader.map(Incarnation),
+            configs: configs.map(|c| c.iter().map(|id| Incarnation(*id)).collect()).collect(),
+            names,
+            last_index: self.raft.data_metrics().borrow_watched().last_log.map_or(0, |id| id.index),
+            heard: at(&self.shared.heard_at),
+            campaigned: at(&self.shared.campaigned_at),
+        }
+    }
+
+    /// Sends the view now and whenever Raft's role, term, leader or membership change; ends with an
+    /// error when Raft has stopped.
+    pub fn watch(&self) -> impl Future<Output = String> + Send + use<> {
+        let this = self.clone();
+        async move {
+            let mut changes = this.raft.server_metrics();
+            loop {
+                if this.shared.events.send(Event::Raft(this.view())).await.is_err() {
+                    return "the driver has stopped".to_owned();
+                }
+                if changes.changed().await.is_err() {
+                    let state = this.raft.metrics().borrow_watched().running_state.clone();
+                    return state.err().map_or_else(|| "Raft has stopped".to_owned(), |e| e.to_string());
+                }
+            }
+        }
+    }
+}

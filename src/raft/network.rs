@@ -1,0 +1,138 @@
+//! openraft's calls to the other members, by gRPC. Each append is stamped where it leaves, and its
+//! own answer alone credits that moment (FENCING.md, hole 4).
+
+use std::future::Future;
+use std::sync::Arc;
+
+use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
+};
+
+use super::links::CallError;
+use super::Shared;
+use super::codec::{SnapshotPush, TransferAnswer, Wire};
+use super::types::{Node, Snapshot, TypeConfig, Vote};
+use crate::clock;
+use crate::decide::Event;
+use crate::model::{Incarnation, Term};
+use crate::proto;
+
+/// Makes a [`Network`] for each member.
+pub(super) struct Factory(pub(super) Arc<Shared>);
+
+impl RaftNetworkFactory<TypeConfig> for Factory {
+    type Network = Network;
+
+    async fn new_client(&mut self, target: u64, node: &Node) -> Network {
+        Network { shared: Arc::clone(&self.0), to: Incarnation(target), address: node.peer.clone() }
+    }
+}
+
+/// The way to one incarnation of one member.
+pub(super) struct Network {
+    shared: Arc<Shared>,
+    to: Incarnation,
+    address: String,
+}
+
+type Rpc<T> = Result<T, RPCError<TypeConfig>>;
+
+fn unreachable(error: impl ToString) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::from_string(error))
+}
+
+impl Network {
+    fn envelope(&self) -> Option<proto::Envelope> {
+        Some(self.shared.envelope(self.to))
+    }
+
+    /// `openraft` gives each call a time; the answer is worth nothing after it.
+    async fn call<T, F, Fut>(&self, option: &RPCOption, call: F) -> Rpc<T>
+    where
+        F: FnOnce(proto::peer_client::PeerClient<tonic::transport::Channel>) -> Fut,
+        Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
+        self.shared.links.call(&self.address, option.hard_ttl(), call).await.map_err(unreachable::<CallError>)
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for Network {
+    type SnapshotData = Vec<u8>;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
+        let term = Term(rpc.vote.leader_id.term);
+        let mut request = rpc.to_proto().map_err(unreachable)?;
+        request.envelope = self.envelope();
+        let sent = clock::now();
+        let response = self.call(&option, |mut c| async move { c.append(request).await }).await?;
+        let granted = std::time::Duration::from_millis(response.granted_ms);
+        let response = AppendEntriesResponse::from_proto(response).map_err(unreachable)?;
+        if matches!(response, AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_)) {
+            self.shared.answered(self.to);
+            // A full queue loses an acknowledgement: the lease only gets shorter by it.
+            let _ = self.shared.events.try_send(Event::Acknowledged { from: self.to, term, sent, granted });
+        }
+        Ok(response)
+    }
+
+    async fn vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
+        self.shared.campaigned();
+        let mut request = rpc.to_proto().map_err(unreachable)?;
+        request.envelope = self.envelope();
+        let response = self.call(&option, |mut c| async move { c.vote(request).await }).await?;
+        VoteResponse::from_proto(response).map_err(unreachable)
+    }
+
+    async fn pre_vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
+        self.shared.campaigned();
+        let mut request = rpc.to_proto().map_err(unreachable)?;
+        request.envelope = self.envelope();
+        let response = self.call(&option, |mut c| async move { c.pre_vote(request).await }).await?;
+        VoteResponse::from_proto(response).map_err(unreachable)
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let failed = |e: String| StreamingError::Unreachable(Unreachable::from_string(e));
+        let push = SnapshotPush { vote: Some(vote), meta: snapshot.meta, data: snapshot.snapshot };
+        let mut request = push.to_proto().map_err(|e| failed(e.to_string()))?;
+        request.envelope = self.envelope();
+        let call = self.call(&option, |mut c| async move { c.snapshot(request).await });
+        let response = tokio::select! {
+            closed = cancel => return Err(StreamingError::Closed(closed)),
+            response = call => response.map_err(|e| failed(e.to_string()))?,
+        };
+        SnapshotResponse::from_proto(response).map_err(|e| failed(e.to_string()))
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        rpc: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<TransferLeaderResponse<TypeConfig>> {
+        let mut request = rpc.to_proto().map_err(unreachable)?;
+        request.envelope = self.envelope();
+        let response = self.call(&option, |mut c| async move { c.transfer(request).await }).await?;
+        match TransferAnswer::from_proto(response).map_err(unreachable)? {
+            TransferAnswer::Accepted => Ok(Ok(())),
+            TransferAnswer::Refused(why) => Err(unreachable(why)),
+        }
+    }
+
+    /// A member that does not answer is asked again after so long; heartbeats have their own clock.
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(std::time::Duration::from_millis(50))))
+    }
+}

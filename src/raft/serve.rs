@@ -1,0 +1,160 @@
+//! The peer port: what other members may ask. Who speaks to whom is checked before Raft sees
+//! anything (FENCING.md, hole 9); a member in quarantine lends its vote to nobody (hole 2).
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
+
+use super::Shared;
+use super::codec::{SnapshotPush, TransferAnswer, Wire};
+use super::types::{Raft, Snapshot};
+use crate::clock;
+use crate::model::{GroupId, Incarnation};
+use crate::proto;
+use crate::proto::peer_server::Peer;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// Serves the peer port of one member.
+#[derive(Clone)]
+pub struct PeerService(pub(super) Arc<Shared>);
+
+fn refused(why: impl Into<String>) -> Status {
+    Status::failed_precondition(why)
+}
+
+fn internal(error: impl std::fmt::Display) -> Status {
+    Status::internal(error.to_string())
+}
+
+fn garbled(error: impl std::fmt::Display) -> Status {
+    Status::invalid_argument(format!("the message cannot be read: {error}"))
+}
+
+impl PeerService {
+    /// The group and both incarnations must fit; then Raft, once it runs.
+    fn admit(&self, envelope: Option<&proto::Envelope>) -> Result<&Raft, Status> {
+        let envelope = envelope.ok_or_else(|| refused("the message has no envelope"))?;
+        let s = &self.0;
+        if envelope.cluster != s.cluster.as_str() {
+            return Err(refused(format!("this member is of cluster {}, not {}", s.cluster, envelope.cluster)));
+        }
+        let group = GroupId::from_bytes(&envelope.group);
+        if group.is_none() || group != s.store.group() {
+            return Err(refused("this member is of another group, or of none yet"));
+        }
+        if Incarnation(envelope.to) != s.me {
+            return Err(refused(format!("this data directory is {}, not {:016x}", s.me, envelope.to)));
+        }
+        s.raft.get().ok_or_else(|| Status::unavailable("this member has not started its Raft yet"))
+    }
+
+    /// Whether a vote may be asked of this member at all: not in quarantine, and not while its own
+    /// permit is open (unless it asked for the election itself, by a transfer).
+    fn may_vote(&self, request: &proto::VoteRequest) -> Result<(), Status> {
+        let now = clock::now();
+        if now < self.0.quarantine_until() {
+            return Err(Status::unavailable("in quarantine after a start: no vote yet"));
+        }
+        let leads = self.0.gate.current().is_some_and(|p| now < p.deadline());
+        if leads && !request.leadership_transfer {
+            return Err(Status::unavailable("this member leads and its lease is valid"));
+        }
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    async fn hello(&self, request: Request<proto::HelloRequest>) -> Answer<proto::HelloResponse> {
+        let hello = request.into_inner();
+        if hello.cluster != self.0.cluster.as_str() {
+            return Err(refused(format!("this member is of cluster {}, not {}", self.0.cluster, hello.cluster)));
+        }
+        Ok(Response::new(self.0.hello()))
+    }
+
+    async fn form(&self, request: Request<proto::FormRequest>) -> Answer<proto::FormResponse> {
+        self.0.form(&request.into_inner()).await.map_err(|e| refused(e.to_string()))?;
+        Ok(Response::new(proto::FormResponse {}))
+    }
+
+    async fn join(&self, request: Request<proto::JoinRequest>) -> Answer<proto::JoinResponse> {
+        let answer = super::join::admit(&self.0, request.into_inner()).await;
+        let (taken_in, reason) = match answer {
+            Ok(()) => (true, String::new()),
+            Err(e) => (false, e.to_string()),
+        };
+        Ok(Response::new(proto::JoinResponse { taken_in, reason }))
+    }
+
+    async fn append(&self, request: Request<proto::AppendRequest>) -> Answer<proto::AppendResponse> {
+        let request = request.into_inner();
+        let raft = self.admit(request.envelope.as_ref())?;
+        let rpc = AppendEntriesRequest::from_proto(request).map_err(garbled)?;
+        let response = raft.append_entries(rpc).await.map_err(internal)?;
+        let accepted = matches!(response, AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_));
+        if accepted {
+            self.0.heard();
+        }
+        let mut answer = response.to_proto().map_err(internal)?;
+        answer.granted_ms = if accepted { self.0.lease_ms } else { 0 };
+        Ok(Response::new(answer))
+    }
+
+    async fn vote(&self, request: Request<proto::VoteRequest>) -> Answer<proto::VoteResponse> {
+        let request = request.into_inner();
+        let raft = self.admit(request.envelope.as_ref())?;
+        self.may_vote(&request)?;
+        let rpc = VoteRequest::from_proto(request).map_err(garbled)?;
+        let response = raft.vote(rpc).await.map_err(internal)?;
+        Ok(Response::new(response.to_proto().map_err(internal)?))
+    }
+
+    async fn pre_vote(&self, request: Request<proto::VoteRequest>) -> Answer<proto::VoteResponse> {
+        let request = request.into_inner();
+        let raft = self.admit(request.envelope.as_ref())?;
+        self.may_vote(&request)?;
+        let rpc = VoteRequest::from_proto(request).map_err(garbled)?;
+        let response = raft.pre_vote(rpc).await.map_err(internal)?;
+        Ok(Response::new(response.to_proto().map_err(internal)?))
+    }
+
+    async fn snapshot(&self, request: Request<proto::SnapshotRequest>) -> Answer<proto::SnapshotResponse> {
+        let request = request.into_inner();
+        let raft = self.admit(request.envelope.as_ref())?;
+        let (vote, push) = SnapshotPush::from_leader(request).map_err(garbled)?;
+        let snapshot = Snapshot { meta: push.meta, snapshot: push.data };
+        let response = raft.install_full_snapshot(vote, snapshot).await.map_err(internal)?;
+        Ok(Response::new(response.to_proto().map_err(internal)?))
+    }
+
+    async fn transfer(&self, request: Request<proto::TransferRequest>) -> Answer<proto::TransferResponse> {
+        let request = request.into_inner();
+        let raft = self.admit(request.envelope.as_ref())?;
+        if clock::now() < self.0.quarantine_until() {
+            return Err(Status::unavailable("in quarantine after a start: no transfer yet"));
+        }
+        let rpc = TransferLeaderRequest::from_proto(request).map_err(garbled)?;
+        let answer = raft.handle_transfer_leader(rpc).await.map_err(internal)?;
+        Ok(Response::new(TransferAnswer::from(answer).to_proto().map_err(internal)?))
+    }
+
+    async fn report(&self, request: Request<proto::ReportRequest>) -> Answer<proto::ReportResponse> {
+        let request = request.into_inner();
+        self.admit(request.envelope.as_ref())?;
+        let member = request.member.ok_or_else(|| garbled("no report in it"))?;
+        let mine = self.0.reports.exchange(member);
+        Ok(Response::new(proto::ReportResponse { member: Some(mine) }))
+    }
+
+    async fn forward(&self, request: Request<proto::ForwardRequest>) -> Answer<proto::ForwardResponse> {
+        let request = request.into_inner();
+        self.admit(request.envelope.as_ref())?;
+        let verb = request.verb.ok_or_else(|| garbled("no verb in it"))?;
+        let desk = self.0.desk.get().ok_or_else(|| Status::unavailable("this member is starting"))?;
+        Ok(Response::new(proto::ForwardResponse { answer: Some(desk(verb).await) }))
+    }
+}

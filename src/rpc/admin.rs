@@ -1,0 +1,36 @@
+//! The operators' gRPC service.
+
+use tonic::{Request, Response, Status};
+
+use super::desk::Desk;
+use crate::proto;
+use crate::proto::admin_server::{Admin, AdminServer};
+
+/// The largest request that an operator may send: names and numbers.
+const REQUEST_MAX: usize = 64 * 1024;
+
+/// Serves `vipd.v1.Admin`.
+pub struct AdminService(Desk);
+
+/// The service, with its bounds.
+pub fn service(desk: Desk) -> AdminServer<AdminService> {
+    AdminServer::new(AdminService(desk)).max_decoding_message_size(REQUEST_MAX)
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn get_status(&self, request: Request<proto::StatusRequest>) -> Result<Response<proto::Status>, Status> {
+        Ok(Response::new(self.0.status(request.into_inner().local).await?))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<proto::TransferLeaderRequest>,
+    ) -> Result<Response<proto::TransferLeaderResponse>, Status> {
+        Ok(Response::new(self.0.transfer(request.into_inner()).await?))
+    }
+
+    async fn get_history(&self, request: Request<proto::HistoryRequest>) -> Result<Response<proto::History>, Status> {
+        Ok(Response::new(self.0.history(request.into_inner().limit).await?))
+    }
+}

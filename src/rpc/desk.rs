@@ -1,0 +1,198 @@
+//! Where operators' requests are answered: by the driver here, or by the leader's.
+
+use std::time::Duration;
+
+use prost::Message as _;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::decide::{Answer, AskMode, Refusal};
+use crate::model::Name;
+use crate::proto;
+use crate::raft::{self, Group};
+
+/// What the driver is asked.
+pub enum Query {
+    Status(oneshot::Sender<proto::Status>),
+    History(usize, oneshot::Sender<proto::History>),
+    Transfer(Transfer, oneshot::Sender<Result<Answer, Refusal>>),
+}
+
+/// A switchover that somebody wants.
+#[derive(Clone, Debug)]
+pub struct Transfer {
+    pub to: Option<Name>,
+    pub reason: String,
+    pub mode: AskMode,
+    pub wait: Duration,
+}
+
+/// An operator's request that failed.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Failure(pub proto::Failure);
+
+impl Failure {
+    fn new(kind: &str, cause: impl Into<String>, next: impl Into<String>) -> Self {
+        Self(proto::Failure { kind: kind.to_owned(), cause: cause.into(), next: next.into() })
+    }
+
+    fn starting() -> Self {
+        Self::new(
+            "no-quorum",
+            "this member belongs to no running group yet",
+            "start the other members with the same [[members]] list; the log of vipd says what it waits for",
+        )
+    }
+
+    fn stopping() -> Self {
+        Self::new("failed", "this member is stopping", "ask another member")
+    }
+
+    fn no_leader() -> Self {
+        Self::new(
+            "no-quorum",
+            "no leader answers",
+            "see which members run (vipctl status) and whether they reach each other; a majority is needed",
+        )
+    }
+}
+
+impl From<&Refusal> for Failure {
+    fn from(refusal: &Refusal) -> Self {
+        let kind = if refusal.is_precondition() { "refused" } else { "failed" };
+        Self::new(kind, refusal.to_string(), refusal.next())
+    }
+}
+
+impl From<Failure> for tonic::Status {
+    fn from(failure: Failure) -> Self {
+        let code = match failure.0.kind.as_str() {
+            "usage" => tonic::Code::InvalidArgument,
+            "refused" => tonic::Code::FailedPrecondition,
+            "no-quorum" => tonic::Code::Aborted,
+            _ => tonic::Code::Internal,
+        };
+        tonic::Status::with_details(code, failure.0.cause.clone(), failure.0.encode_to_vec().into())
+    }
+}
+
+/// How long the leader may take to answer for the group before this member answers alone.
+const ASK_LEADER: Duration = Duration::from_millis(1000);
+
+/// The longest wait for a switchover that is taken from an operator.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+/// The way to the driver. Cheap to clone.
+#[derive(Clone)]
+pub struct Desk {
+    queries: mpsc::Sender<Query>,
+    group: tokio::sync::watch::Receiver<Option<Group>>,
+}
+
+impl Desk {
+    pub fn new(queries: mpsc::Sender<Query>, group: tokio::sync::watch::Receiver<Option<Group>>) -> Self {
+        Self { queries, group }
+    }
+
+    async fn ask<T>(&self, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> Result<T, Failure> {
+        if self.group.borrow().is_none() {
+            return Err(Failure::starting());
+        }
+        let (tx, rx) = oneshot::channel();
+        self.queries.send(query(tx)).await.map_err(|_| Failure::stopping())?;
+        rx.await.map_err(|_| Failure::stopping())
+    }
+
+    async fn forward(&self, verb: raft::Verb, deadline: Duration) -> Option<raft::Answer> {
+        let group = self.group.borrow().clone()?;
+        group.forward(verb, deadline).await
+    }
+
+    /// The leader's picture where it answers, else this member's.
+    pub async fn status(&self, local: bool) -> Result<proto::Status, Failure> {
+        if !local {
+            let verb = raft::Verb::Status(proto::StatusRequest { local: true });
+            if let Some(raft::Answer::Status(status)) = self.forward(verb, ASK_LEADER).await {
+                return Ok(status);
+            }
+        }
+        self.ask(Query::Status).await
+    }
+
+    pub async fn history(&self, limit: u32) -> Result<proto::History, Failure> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        self.ask(|tx| Query::History(limit, tx)).await
+    }
+
+    /// A switchover, by the leader.
+    pub async fn transfer(&self, request: proto::TransferLeaderRequest) -> Result<proto::TransferLeaderResponse, Failure> {
+        match self.transfer_here(&request).await {
+            Err(Transferring::NotLeader) => {}
+            Err(Transferring::Failed(failure)) => return Err(failure),
+            Ok(response) => return Ok(response),
+        }
+        let deadline = Duration::from_millis(request.wait_ms).min(LONGEST_WAIT) + ASK_LEADER;
+        match self.forward(raft::Verb::Transfer(request), deadline).await {
+            Some(raft::Answer::Transfer(response)) => Ok(response),
+            Some(raft::Answer::Failure(failure)) => Err(Failure(failure)),
+            Some(raft::Answer::Status(_)) | None => Err(Failure::no_leader()),
+        }
+    }
+
+    async fn transfer_here(&self, request: &proto::TransferLeaderRequest) -> Result<proto::TransferLeaderResponse, Transferring> {
+        let to = request.to.as_ref().map(|name| name.parse::<Name>()).transpose().map_err(|e| {
+            Failure::new("refused", format!("no member is named that: {e}"), "vipctl status lists the members")
+        })?;
+        let transfer = Transfer {
+            to,
+            reason: "asked by an operator".to_owned(),
+            mode: if request.dry_run { AskMode::DryRun } else { AskMode::Do },
+            wait: Duration::from_millis(request.wait_ms).min(LONGEST_WAIT),
+        };
+        let answer = self.ask(|tx| Query::Transfer(transfer, tx)).await?;
+        match answer {
+            Ok(Answer::Moved(epoch)) => {
+                let history = self.history(0).await?;
+                let made = history.moves.into_iter().find(|m| m.epoch == epoch.0);
+                Ok(proto::TransferLeaderResponse { last_move: made, dry_run: false })
+            }
+            Ok(Answer::Would { from, to }) => {
+                let would = proto::Move {
+                    kind: "switchover".to_owned(),
+                    from: from.map(|n| n.to_string()),
+                    to: to.to_string(),
+                    reason: "dry run: nothing was changed".to_owned(),
+                    ..proto::Move::default()
+                };
+                Ok(proto::TransferLeaderResponse { last_move: Some(would), dry_run: true })
+            }
+            Err(Refusal::NotLeader) => Err(Transferring::NotLeader),
+            Err(refusal) => Err(Transferring::Failed(Failure::from(&refusal))),
+        }
+    }
+
+    /// What another member passed on: answered here or not at all.
+    pub async fn answer(&self, verb: raft::Verb) -> raft::Answer {
+        match verb {
+            raft::Verb::Status(_) => match self.status(true).await {
+                Ok(status) => raft::Answer::Status(status),
+                Err(Failure(failure)) => raft::Answer::Failure(failure),
+            },
+            raft::Verb::Transfer(request) => match self.transfer_here(&request).await {
+                Ok(response) => raft::Answer::Transfer(response),
+                Err(Transferring::NotLeader) => raft::Answer::Failure(Failure::no_leader().0),
+                Err(Transferring::Failed(Failure(failure))) => raft::Answer::Failure(failure),
+            },
+        }
+    }
+}
+
+enum Transferring {
+    NotLeader,
+    Failed(Failure),
+}
+
+impl From<Failure> for Transferring {
+    fn from(failure: Failure) -> Self {
+        Transferring::Failed(failure)
+    }
+}

@@ -1,0 +1,284 @@
+//! The judgement as operators see it.
+
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::decide::{Decide, Role};
+use crate::ledger::{Move, Phases};
+use crate::model::{EniId, Health, Name, Observed, RouteKey, Time, WallMs};
+use crate::proto;
+use crate::raft::Heard;
+
+/// What this member knows of itself besides its judgement.
+#[derive(Clone, Debug)]
+pub struct Myself {
+    pub zone: String,
+    pub eni: Option<EniId>,
+}
+
+/// Everything that a status is made of.
+pub struct View<'a> {
+    pub config: &'a Config,
+    pub myself: &'a Myself,
+    pub decide: &'a Decide,
+    pub heard: &'a Heard,
+    pub now: Time,
+}
+
+const HEALTHY: &str = "healthy";
+
+fn health(health: &Health) -> (&'static str, &str) {
+    match health {
+        Health::Healthy => (HEALTHY, ""),
+        Health::NotChecked => (HEALTHY, "not checked"),
+        Health::Unhealthy(why) => ("unhealthy", why),
+        Health::Unknown(why) => ("unknown", why),
+    }
+}
+
+/// A report's health, back from its words.
+pub fn read_health(member: &proto::Member) -> Health {
+    match member.health.as_str() {
+        HEALTHY => Health::Healthy,
+        "unhealthy" => Health::Unhealthy(member.health_reason.clone()),
+        _ => Health::Unknown(member.health_reason.clone()),
+    }
+}
+
+impl View<'_> {
+    /// What this member tells the others of itself.
+    pub fn me(&self) -> proto::Member {
+        let d = self.decide;
+        let name = &self.config.member;
+        let listed = self.config.members.iter().find(|m| m.name == *name);
+        let (word, reason) = health(d.health());
+        let raft = d.raft();
+        proto::Member {
+            name: name.to_string(),
+            zone: self.myself.zone.clone(),
+            role: role(raft.role, raft.is_voter(name)).to_owned(),
+            voter: raft.is_voter(name),
+            witness: listed.is_some_and(|m| m.witness),
+            drained: false,
+            reachable: true,
+            health: word.to_owned(),
+            health_reason: reason.to_owned(),
+            eni: self.myself.eni.as_ref().map(ToString::to_string).unwrap_or_default(),
+            peer: listed.map(|m| m.peer.clone()).unwrap_or_default(),
+            admin: listed.and_then(|m| m.admin.clone()).unwrap_or_default(),
+            applied: d.applied(),
+            lag: 0,
+            vip_local: self.config.vip.addresses.iter().all(|v| d.addresses().contains(v)),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            priority: listed.map_or(0, |m| m.priority),
+            lease_ms: u64::try_from(self.config.timing.lease().as_millis()).unwrap_or(u64::MAX),
+            incarnation: raft.incarnation_of(name).map(|i| i.to_string()).unwrap_or_default(),
+            not_eligible: d.not_eligible().unwrap_or_default(),
+        }
+    }
+
+    /// The whole picture.
+    pub fn status(&self) -> proto::Status {
+        let d = self.decide;
+        let members = self.members();
+        let vips = self.vips();
+        let mut problems = self.problems(&members, &vips);
+        let quorum = self.has_quorum();
+        if !quorum {
+            problems.insert(0, "no quorum acknowledges a leader: nothing is called and nothing is removed".to_owned());
+        }
+        let claim = d.ledger().claim.as_ref();
+        let moving = d.is_handing_over()
+            || claim.is_some_and(|c| !c.done)
+            || (d.raft().role == Role::Leader && !d.is_owner() && d.not_eligible().is_none());
+        let state = match (quorum, moving, problems.is_empty()) {
+            (false, _, _) => "no-quorum",
+            (true, true, _) => "moving",
+            (true, false, false) => "degraded",
+            (true, false, true) => "steady",
+        };
+        proto::Status {
+            cluster: self.config.cluster.to_string(),
+            term: d.raft().term.0,
+            leader: d.raft().leader_name().map(ToString::to_string),
+            owner: d.ledger().owner().map(ToString::to_string),
+            state: state.to_owned(),
+            problems,
+            members,
+            vips,
+            last_move: d.ledger().last_move().map(a_move),
+            seen_by: self.config.member.to_string(),
+            epoch: claim.map_or(0, |c| c.epoch.0),
+            route_repairs: d.repairs(),
+            lease_remaining_ms: d.open_permit().map(|p| millis(p.deadline().since(self.now))),
+        }
+    }
+
+    /// Past moves, newest first.
+    pub fn history(&self, limit: usize) -> proto::History {
+        let limit = if limit == 0 { usize::MAX } else { limit };
+        proto::History { moves: self.decide.ledger().moves.iter().rev().take(limit).map(a_move).collect() }
+    }
+
+    /// A leader has one while its lease stands; another member, while it hears the leader.
+    fn has_quorum(&self) -> bool {
+        let d = self.decide;
+        let patience = self.config.timing.election_max * 2;
+        if d.raft().role == Role::Leader {
+            return d.quorum_stands(self.now) || !d.is_owner();
+        }
+        d.raft().leader.is_some() && d.raft().heard.is_some_and(|at| self.now.since(at) < patience)
+    }
+
+    fn members(&self) -> Vec<proto::Member> {
+        let listed = self.config.members.iter().map(|m| {
+            if m.name == self.config.member {
+                return self.me();
+            }
+            let heard = self.heard.get(&m.name);
+            let peer = self.decide.peers().get(&m.name);
+            let mut member = heard.map(|(_, member)| member.clone()).unwrap_or_else(|| proto::Member {
+                health: "unknown".to_owned(),
+                health_reason: "not heard of since this member started".to_owned(),
+                ..proto::Member::default()
+            });
+            member.name = m.name.to_string();
+            member.peer.clone_from(&m.peer);
+            member.admin = m.admin.clone().unwrap_or_default();
+            member.witness = m.witness;
+            member.priority = m.priority;
+            member.voter = self.decide.raft().is_voter(&m.name);
+            member.reachable = peer.is_some_and(|p| p.reachable);
+            if !member.reachable {
+                member.role = "unknown".to_owned();
+            }
+            if member.zone.is_empty() {
+                member.zone = m.zone.clone().unwrap_or_default();
+            }
+            member.lag = self.decide.raft().last_index.saturating_sub(member.applied);
+            member
+        });
+        listed.collect()
+    }
+
+    fn vips(&self) -> Vec<proto::VipRoutes> {
+        let owner = self.decide.ledger().owner();
+        let target = owner.and_then(|name| self.eni_of(name));
+        let of_vip = |vip: &crate::model::Vip| proto::VipRoutes {
+            address: vip.to_string(),
+            owner: owner.map(ToString::to_string),
+            routes: self.tables().into_iter().map(|table| self.route(RouteKey { table, vip: *vip }, target.as_deref())).collect(),
+        };
+        self.config.vip.addresses.iter().map(of_vip).collect()
+    }
+
+    fn eni_of(&self, name: &Name) -> Option<String> {
+        if *name == self.config.member {
+            return self.myself.eni.as_ref().map(ToString::to_string);
+        }
+        self.heard.get(name).map(|(_, m)| m.eni.clone()).filter(|e| !e.is_empty())
+    }
+
+    fn tables(&self) -> Vec<crate::model::RouteTableId> {
+        let mut tables = self.config.aws.route_tables.clone();
+        for table in self.decide.sight().iter().flat_map(|s| &s.tables) {
+            if !tables.contains(table) {
+                tables.push(table.clone());
+            }
+        }
+        tables
+    }
+
+    fn route(&self, key: RouteKey, wanted: Option<&str>) -> proto::Route {
+        let sight = self.decide.sight();
+        let absent = sight.is_some_and(|s| s.absent.contains(&key.table));
+        let (state, target) = match sight.and_then(|s| s.routes.get(&key)) {
+            Some(Observed::Active(eni)) => ("active", eni.as_ref()),
+            Some(Observed::Blackhole(eni)) => ("blackhole", eni.as_ref()),
+            Some(Observed::Missing) => ("missing", None),
+            None if absent => ("missing", None),
+            None => ("unknown", None),
+        };
+        let error = match self.decide.route_error(&key).or(self.decide.look_error()) {
+            Some(error) => error.to_owned(),
+            None if absent => "the route table does not exist in this region and account".to_owned(),
+            None => String::new(),
+        };
+        proto::Route {
+            route_table: key.table.to_string(),
+            target: target.map(ToString::to_string),
+            state: state.to_owned(),
+            in_sync: state == "active" && target.map(EniId::as_str).is_some_and(|t| Some(t) == wanted),
+            error,
+        }
+    }
+
+    fn problems(&self, members: &[proto::Member], vips: &[proto::VipRoutes]) -> Vec<String> {
+        let mut problems = Vec::new();
+        for m in members {
+            if !m.reachable {
+                problems.push(format!("{} does not answer", m.name));
+            } else if m.health != HEALTHY {
+                problems.push(format!("{} is {}: {}", m.name, m.health, m.health_reason));
+            } else if !m.not_eligible.is_empty() && !m.witness {
+                problems.push(format!("{} may not own: {}", m.name, m.not_eligible));
+            }
+        }
+        let leases: std::collections::BTreeSet<u64> = members.iter().map(|m| m.lease_ms).filter(|ms| *ms > 0).collect();
+        if leases.len() > 1 {
+            problems.push(format!("the members' timings differ: leases of {leases:?} ms"));
+        }
+        for vip in vips {
+            for route in vip.routes.iter().filter(|r| !r.in_sync) {
+                let why = if route.error.is_empty() { String::new() } else { format!(": {}", route.error) };
+                let target = route.target.as_deref().unwrap_or("nothing");
+                problems.push(format!("{} in {} points at {target} ({}){why}", vip.address, route.route_table, route.state));
+            }
+        }
+        problems
+    }
+}
+
+fn role(role: Role, voter: bool) -> &'static str {
+    match role {
+        Role::Leader => "leader",
+        Role::Candidate => "candidate",
+        Role::Follower if voter => "follower",
+        Role::Follower | Role::Learner => "learner",
+    }
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A move as the contract prints it: milliseconds with three decimals.
+pub fn a_move(m: &Move) -> proto::Move {
+    #[allow(clippy::cast_precision_loss, reason = "a move takes less than 2^52 microseconds")]
+    let ms = |us: u64| us as f64 / 1000.0;
+    let Phases { detect, elect, claim, address, route, verify } = m.phases;
+    proto::Move {
+        kind: m.kind.label().to_owned(),
+        from: m.from.as_ref().map(ToString::to_string),
+        to: m.to.to_string(),
+        term: m.term.0,
+        epoch: m.epoch.0,
+        reason: m.reason.clone(),
+        at: rfc3339(m.at),
+        total_ms: m.total_us.map(ms),
+        phases_ms: Some(proto::Phases {
+            detect: detect.map(ms),
+            elect: elect.map(ms),
+            claim: claim.map(ms),
+            address: address.map(ms),
+            route: route.map(ms),
+            verify: verify.map(ms),
+        }),
+        request_ids: m.request_ids.clone(),
+    }
+}
+
+fn rfc3339(at: WallMs) -> String {
+    let ms = i64::try_from(at.0).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(ms).map(|t| t.to_string()).unwrap_or_default()
+}

@@ -1,1 +1,423 @@
+//! THE loop: events in, `step`, effects out.
+//!
+//! ```text
+//!   raft, acks ---.                          .--> gate
+//!   ledger -------|                          |--> propose, transfer   (a task each)
+//!   health -------|--> events --> step() ----|--> look, swap          (a task each)
+//!   addresses ----|                          |--> address             (a task each)
+//!   reports ------|                          '--> answers to operators
+//!   operators ----'
+//! ```
+//!
+//! Each task makes one call with a deadline and sends one event; `step` sees to it that there are
+//! few. A panic anywhere ends the process (`bin/vipd.rs`).
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::clock;
+use crate::config::Config;
+use crate::decide::{
+    Answer, Ask, AskId, AskMode, Decide, Effect, Event, Gate, Now, Peer, Permit, Refusal, Role, Story,
+};
+use crate::ledger::{Kind, Phases};
+use crate::metrics::Metrics;
+use crate::model::route::{Outcome, Stamp, Swap};
+use crate::model::{Health, Name, Vip};
+use crate::net::Addresses;
+use crate::raft::{Group, Heard, SILENT_AFTER};
+use crate::rpc::desk::{Query, Transfer};
+use crate::rpc::http::Standing;
+use crate::rpc::picture::{Myself, View, read_health};
+use crate::vpc::Cloud;
+
+/// Events that may wait: two seconds of acknowledgements from six members at the fastest profile.
+pub const EVENTS_MAX: usize = 1024;
+
+/// Operators' requests that may wait; more are held back at the port.
+pub const QUERIES_MAX: usize = 64;
+
+/// The hands of one member, and what they are told by.
+pub struct Hands<C> {
+    pub config: Arc<Config>,
+    pub myself: Myself,
+    pub group: Group,
+    pub gate: Arc<Gate>,
+    pub cloud: Arc<C>,
+    pub addresses: Addresses,
+    pub metrics: Metrics,
+    /// To itself: how tasks report.
+    pub events: mpsc::Sender<Event>,
+}
+
+/// What comes in.
+pub struct Inputs {
+    pub events: mpsc::Receiver<Event>,
+    pub queries: mpsc::Receiver<Query>,
+    pub health: watch::Receiver<Health>,
+    pub present: watch::Receiver<std::collections::BTreeSet<Vip>>,
+    /// Turns true when the process is to end.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// Runs one member until it is told to stop; an owner hands over first.
+pub struct Driver<C> {
+    hands: Hands<C>,
+    decide: Decide,
+    waiting: BTreeMap<AskId, Waiting>,
+    next_ask: u64,
+    told: BTreeMap<Name, Peer>,
+    heard: Heard,
+    standing: watch::Sender<Standing>,
+    stopping: Option<Stopping>,
+}
+
+enum Waiting {
+    Operator(oneshot::Sender<Result<Answer, Refusal>>),
+    Stop,
+}
+
+/// A stop is over when the address is gone too, or at `by`.
+struct Stopping {
+    by: crate::model::Time,
+    handed_over: bool,
+}
+
+/// How long SIGTERM waits for the handover.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+impl<C: Cloud> Driver<C> {
+    pub fn new(hands: Hands<C>, decide: Decide, standing: watch::Sender<Standing>) -> Self {
+        Self {
+            hands,
+            decide,
+            waiting: BTreeMap::new(),
+            next_ask: 0,
+            told: BTreeMap::new(),
+            heard: Heard::new(),
+            standing,
+            stopping: None,
+        }
+    }
+
+    /// Returns when a stop has been carried out.
+    pub async fn run(mut self, mut inputs: Inputs) {
+        let mut applied = self.hands.group.applied();
+        let mut heard = self.hands.group.reports().heard();
+        applied.mark_changed();
+        inputs.health.mark_changed();
+        inputs.present.mark_changed();
+        loop {
+            let wake = self.decide.wake(clock::now());
+            let event = tokio::select! {
+                biased;
+                Some(event) = inputs.events.recv() => event,
+                Ok(()) = applied.changed() => {
+                    let a = applied.borrow_and_update().clone();
+                    Event::Applied { ledger: a.ledger, index: a.index }
+                }
+                Ok(()) = inputs.present.changed() => Event::Addresses(inputs.present.borrow_and_update().clone()),
+                Ok(()) = inputs.health.changed() => Event::Health(inputs.health.borrow_and_update().clone()),
+                Some(query) = inputs.queries.recv() => match self.query(query) {
+                    Some(event) => event,
+                    None => continue,
+                },
+                Ok(()) = inputs.stop.changed(), if self.stopping.is_none() => self.stop(),
+                Ok(()) = heard.changed() => {
+                    self.heard = heard.borrow_and_update().clone();
+                    Event::Tick
+                }
+                () = tokio::time::sleep(wake.since(clock::now())) => Event::Tick,
+            };
+            for event in self.peers().into_iter().chain([event]) {
+                self.step(event);
+            }
+            if self.has_stopped() {
+                return;
+            }
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        let quiet = matches!(event, Event::Acknowledged { .. });
+        let now = Now { time: clock::now(), wall: clock::wall() };
+        for effect in self.decide.step(now, event) {
+            self.carry_out(effect);
+        }
+        if !quiet {
+            self.publish();
+        }
+    }
+
+    fn view(&self) -> View<'_> {
+        View {
+            config: &self.hands.config,
+            myself: &self.hands.myself,
+            decide: &self.decide,
+            heard: &self.heard,
+            now: clock::now(),
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Gate(permit) => self.hands.gate.set(permit),
+            Effect::Propose(command) => {
+                let (group, events) = (self.hands.group.clone(), self.hands.events.clone());
+                tokio::spawn(async move {
+                    tracing::debug!(%command, "propose");
+                    if let Err(error) = group.propose(command).await {
+                        tracing::warn!(%error, "the log took no entry");
+                        let _ = events.send(Event::ProposalFailed).await;
+                    }
+                });
+            }
+            Effect::Look => self.look(),
+            Effect::Swap(swap, permit) => self.swap(swap, permit),
+            Effect::AddAddress(vip, permit) => {
+                let (net, events) = (self.hands.addresses.clone(), self.hands.events.clone());
+                tokio::spawn(async move {
+                    if let Err(error) = net.add(vip, &permit).await {
+                        tracing::error!(%vip, %error, "address not added");
+                    }
+                    let _ = events.send(Event::AddressTried(vip)).await;
+                });
+            }
+            Effect::RemoveAddress(vip) => {
+                let (net, events) = (self.hands.addresses.clone(), self.hands.events.clone());
+                tokio::spawn(async move {
+                    if let Err(error) = net.remove(vip).await {
+                        tracing::error!(%vip, %error, "address not removed");
+                    }
+                    let _ = events.send(Event::AddressTried(vip)).await;
+                });
+            }
+            Effect::Transfer(to) => {
+                let group = self.hands.group.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = group.transfer(to).await {
+                        tracing::error!(%error, "the transfer was not triggered");
+                    }
+                });
+            }
+            Effect::Answer(id, answer) => self.answer(id, answer),
+            Effect::Tell(story) => self.tell(story),
+        }
+    }
+
+    fn stamp(&self) -> Stamp {
+        let epoch = self.decide.ledger().claim.as_ref().map(|c| c.epoch).unwrap_or_default();
+        Stamp { term: self.decide.raft().term, epoch }
+    }
+
+    fn look(&self) {
+        let (cloud, events, stamp) = (Arc::clone(&self.hands.cloud), self.hands.events.clone(), self.stamp());
+        let asked = clock::now();
+        // `step` asked a moment ago on the same clock: the look counts from then.
+        let asked_of = self.decide.look_asked().unwrap_or(asked);
+        tokio::spawn(async move {
+            let result = cloud.look(stamp).await;
+            if let Err(error) = &result {
+                tracing::warn!(%error, "the route tables could not be read");
+            }
+            let _ = events.send(Event::Looked { asked: asked_of, result }).await;
+        });
+    }
+
+    fn swap(&self, swap: Swap, permit: Permit) {
+        let (cloud, gate) = (Arc::clone(&self.hands.cloud), Arc::clone(&self.hands.gate));
+        let (events, metrics) = (self.hands.events.clone(), self.hands.metrics.clone());
+        tokio::spawn(async move {
+            let epoch = permit.epoch();
+            let call = cloud.swap(swap.clone(), permit, Arc::clone(&gate));
+            let outcome = tokio::select! {
+                outcome = call => outcome,
+                // What is in the air when the lease ends is dropped; EC2 may have it all the same.
+                () = lease_ends(&gate, permit) => Outcome::Unknown(crate::model::route::CloudError::Timeout {
+                    action: "ReplaceRoute",
+                    ms: 0,
+                }),
+            };
+            match &outcome {
+                Outcome::Done { request_id } => {
+                    let request_id = request_id.as_deref().unwrap_or("");
+                    tracing::info!(table = %swap.route.table, vip = %swap.route.vip, eni = %swap.eni, request_id, "route swapped");
+                }
+                Outcome::Refused(error) | Outcome::Unknown(error) => {
+                    tracing::warn!(table = %swap.route.table, vip = %swap.route.vip, %error, "route not swapped");
+                }
+                Outcome::Fenced(why) => {
+                    metrics.fenced(why.label());
+                    tracing::warn!(table = %swap.route.table, vip = %swap.route.vip, %why, "call stopped by the fence");
+                }
+            }
+            let _ = events.send(Event::Swapped { swap, epoch, outcome }).await;
+        });
+    }
+
+    fn query(&mut self, query: Query) -> Option<Event> {
+        match query {
+            Query::Status(reply) => {
+                let _ = reply.send(self.view().status());
+                None
+            }
+            Query::History(limit, reply) => {
+                let _ = reply.send(self.view().history(limit));
+                None
+            }
+            Query::Transfer(transfer, reply) => Some(self.ask(transfer, Waiting::Operator(reply))),
+        }
+    }
+
+    fn ask(&mut self, transfer: Transfer, who: Waiting) -> Event {
+        let id = AskId(self.next_ask);
+        self.next_ask += 1;
+        self.waiting.insert(id, who);
+        let Transfer { to, reason, mode, wait } = transfer;
+        Event::Asked(Ask { id, to, reason, mode, deadline: clock::now() + wait })
+    }
+
+    fn answer(&mut self, id: AskId, answer: Result<Answer, Refusal>) {
+        match self.waiting.remove(&id) {
+            Some(Waiting::Operator(reply)) => {
+                let _ = reply.send(answer);
+            }
+            Some(Waiting::Stop) => {
+                match answer {
+                    Ok(_) => tracing::info!("handed over"),
+                    Err(refusal) => tracing::warn!(%refusal, "stopping without a handover"),
+                }
+                if let Some(stopping) = &mut self.stopping {
+                    stopping.handed_over = true;
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// SIGTERM: an owner hands over, waits until the route has moved and its address is gone.
+    fn stop(&mut self) -> Event {
+        tracing::info!("stopping");
+        self.stopping = Some(Stopping { by: clock::now() + STOP_DEADLINE, handed_over: false });
+        let reason = format!("{} is stopping", self.hands.config.member);
+        let transfer = Transfer { to: None, reason, mode: AskMode::Do, wait: STOP_DEADLINE };
+        self.ask(transfer, Waiting::Stop)
+    }
+
+    fn has_stopped(&self) -> bool {
+        let Some(stopping) = &self.stopping else { return false };
+        let mine = self.decide.ledger().owner() == Some(&self.hands.config.member);
+        let released = mine || self.decide.addresses().is_empty();
+        (stopping.handed_over && released) || clock::now() >= stopping.by
+    }
+
+    /// What changed in what is known of the others.
+    fn peers(&mut self) -> Vec<Event> {
+        let now = clock::now();
+        let mut changed = Vec::new();
+        for (name, (at, member)) in &self.heard {
+            let peer = Peer {
+                reachable: now.since(*at) < SILENT_AFTER,
+                health: read_health(member),
+                applied: member.applied,
+                barred: Some(member.not_eligible.clone()).filter(|why| !why.is_empty()),
+            };
+            if self.told.get(name) != Some(&peer) {
+                self.told.insert(name.clone(), peer.clone());
+                changed.push(Event::Peer(name.clone(), peer));
+            }
+        }
+        changed
+    }
+
+    /// Reports, checks and gauges follow the judgement.
+    fn publish(&self) {
+        self.hands.group.reports().set(self.view().me());
+        let d = &self.decide;
+        let standing = Standing { ready: d.raft().leader.is_some(), owner: d.is_owner() };
+        self.standing.send_if_modified(|old| std::mem::replace(old, standing) != standing);
+        let m = &self.hands.metrics;
+        m.term.set(i64::try_from(d.raft().term.0).unwrap_or(i64::MAX));
+        m.is_leader.set(i64::from(d.raft().role == Role::Leader));
+        m.is_owner.set(i64::from(d.is_owner()));
+        m.has_leader.set(i64::from(d.raft().leader.is_some()));
+        m.haproxy_healthy.set(i64::from(!d.health().is_unhealthy()));
+        let left = d.open_permit().map_or(Duration::ZERO, |p| p.deadline().since(clock::now()));
+        m.lease_remaining.set(left.as_secs_f64());
+    }
+
+    fn tell(&mut self, story: Story) {
+        match story {
+            Story::Claiming { term } => tracing::info!(%term, "elected: claiming the VIP"),
+            Story::Owning { term, epoch } => tracing::info!(%term, %epoch, "this member owns the VIP"),
+            Story::StandsBack { reason, to: Some(to) } => tracing::warn!(%reason, %to, "stands back"),
+            Story::StandsBack { reason, to: None } => tracing::warn!(%reason, "stands back, but no other member may own"),
+            Story::HandingOver { to, reason } => tracing::info!(%to, %reason, "handing over"),
+            Story::TransferTriggered { to } => tracing::info!(%to, "leadership is being transferred"),
+            Story::Repair { swap } => {
+                self.hands.metrics.repairs.inc();
+                tracing::warn!(table = %swap.route.table, vip = %swap.route.vip, "the route was changed by someone else: putting it right");
+            }
+            Story::RouteMissing { route } => {
+                tracing::error!(table = %route.table, vip = %route.vip, "the route is missing: create it, or set aws.create_missing = true");
+            }
+            Story::MoveOver { kind, phases } => self.move_over(kind, phases),
+            Story::Released { vip } => tracing::info!(%vip, "address released"),
+        }
+    }
+
+    fn move_over(&self, kind: Kind, phases: Phases) {
+        if kind == Kind::Renewal {
+            return;
+        }
+        let reason = self.decide.ledger().last_move().map(|m| m.reason.clone()).unwrap_or_default();
+        tracing::info!(kind = kind.label(), %reason, "the move is over");
+        self.hands.metrics.moved(kind.label(), cause(kind, &reason));
+        let Phases { detect, elect, claim, address, route, verify } = phases;
+        let named = [
+            ("detect", detect),
+            ("elect", elect),
+            ("claim", claim),
+            ("address", address),
+            ("route", route),
+            ("verify", verify),
+        ];
+        for (phase, us) in named {
+            if let Some(us) = us {
+                self.hands.metrics.phase(phase, Duration::from_micros(us));
+            }
+        }
+    }
+}
+
+/// A reason as a label: a handful of values, whatever people and HAProxy say.
+fn cause(kind: Kind, reason: &str) -> &'static str {
+    match kind {
+        Kind::First => "first-start",
+        Kind::Failover => "leader-lost",
+        Kind::Renewal => "renewal",
+        Kind::Switchover if reason.starts_with("HAProxy") => "health",
+        Kind::Switchover if reason.ends_with("is stopping") => "stop",
+        Kind::Switchover => "operator",
+    }
+}
+
+/// Returns when `permit`'s term and claim no longer hold the gate open. The gate's deadline moves on
+/// with each acknowledgement.
+async fn lease_ends(gate: &Gate, permit: Permit) {
+    let mut until = permit.deadline();
+    loop {
+        // A sleep until the end of a lone voter's lease would overflow the timer.
+        let nap = until.since(clock::now()).min(Duration::from_secs(60));
+        tokio::time::sleep(nap).await;
+        match gate.current() {
+            Some(open) if (open.term(), open.epoch()) == (permit.term(), permit.epoch()) && clock::now() < open.deadline() => {
+                until = open.deadline();
+            }
+            Some(_) | None => return,
+        }
+    }
+}

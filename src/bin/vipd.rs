@@ -1,1 +1,278 @@
-fn main() {}
+//! The daemon: `vipd --config FILE`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::{Parser, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tracing_subscriber::EnvFilter;
+
+use vipd::clock;
+use vipd::config::{Config, SourceDestCheck};
+use vipd::decide::{Decide, Event, Gate, MemberSettings, Now, Settings};
+use vipd::driver::{Driver, EVENTS_MAX, Hands, Inputs, QUERIES_MAX};
+use vipd::health;
+use vipd::metrics::Metrics;
+use vipd::model::EniId;
+use vipd::net::{Addresses, may_configure};
+use vipd::raft::store::{Store, StoreError};
+use vipd::raft::{Group, Starting};
+use vipd::rpc::desk::Desk;
+use vipd::rpc::http::Standing;
+use vipd::rpc::listen;
+use vipd::rpc::picture::Myself;
+use vipd::vpc::Stamp;
+use vipd::vpc::ec2::{Ec2, Request};
+use vipd::vpc::imds;
+
+/// Keeps an overlay IP on a healthy HAProxy across availability zones.
+#[derive(Parser)]
+#[command(version, after_help = "VIPD_LOG sets the log's filter (info, vipd=debug, ...); VIPD_MEMBER the member's name.\n\
+Exit codes: 0 stopped, 1 failed, 2 wrong configuration or data directory in use.")]
+struct Args {
+    /// The configuration file.
+    #[arg(long, default_value = "/etc/vipd/vipd.toml")]
+    config: PathBuf,
+    /// Check the file, print the timeline that follows from it, and exit.
+    #[arg(long)]
+    check: bool,
+    /// How the log is written to standard error.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Wrong usage or configuration.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let config = match Config::load(&args.config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{:?}", miette::Report::new(error));
+            return ExitCode::from(USAGE);
+        }
+    };
+    if args.check {
+        print!("{}", config.timeline());
+        for warning in config.warnings() {
+            println!("warning: {warning}");
+        }
+        return ExitCode::SUCCESS;
+    }
+    log_to_stderr(args.log_format);
+    die_whole();
+    // Two threads: the work is small, and each costs memory.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: no threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            let wrong_use = error.downcast_ref::<StoreError>().is_some_and(StoreError::is_in_use);
+            ExitCode::from(if wrong_use { USAGE } else { 1 })
+        }
+    }
+}
+
+fn log_to_stderr(format: LogFormat) {
+    // openraft says at INFO what each message was; its warnings name a peer that is down each time.
+    let default = "info,openraft=error,sled=warn";
+    let filter = std::env::var("VIPD_LOG").ok().and_then(|text| text.parse::<EnvFilter>().ok());
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(default));
+    let to = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => {
+            use std::io::IsTerminal as _;
+            let plain = !std::io::stderr().is_terminal() || std::env::var_os("NO_COLOR").is_some();
+            to.with_ansi(!plain).with_target(false).init();
+        }
+        LogFormat::Json => to.json().init(),
+    }
+}
+
+/// A panic in any task ends the process: nothing goes on half alive (FAULTS 5).
+fn die_whole() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        std::process::abort();
+    }));
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    let config = Arc::new(config);
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    may_configure()?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+
+    let store = Store::open(&config.data_dir, &config.cluster, &config.member, Box::new(on_fatal))?;
+    let gate = Arc::new(Gate::new(config.timing.margin()));
+    let (events_tx, events) = mpsc::channel(EVENTS_MAX);
+    let (queries_tx, queries) = mpsc::channel(QUERIES_MAX);
+    let (group_tx, group_rx) = watch::channel(None);
+    let (standing, standing_rx) = watch::channel(Standing::default());
+    let metrics = Metrics::default();
+    let desk = Desk::new(queries_tx, group_rx);
+
+    let starting = Starting::new(&config, store, Arc::clone(&gate), events_tx.clone())?;
+    listen::peers(&config, starting.service()).await?;
+    listen::operators(&config, desk.clone()).await?;
+    listen::monitors(&config, metrics.clone(), standing_rx).await?;
+
+    let (addresses, present) =
+        Addresses::open(&config.vip.interface, config.vip.addresses.clone(), config.vip.lifetime_s).await?;
+    let health = health::spawn(&config.health);
+
+    // Whatever still has to be found out, SIGTERM ends the waiting.
+    let found = async {
+        let (myself, cloud) = tokio::try_join!(who_am_i(&config), connect(&config, metrics.clone()))?;
+        let group = starting.start().await?;
+        anyhow::Ok((myself, cloud, group))
+    };
+    let (myself, cloud, group) = tokio::select! {
+        found = found => found?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    let forwarded = desk.clone();
+    group.set_desk(Box::new(move |verb| {
+        let desk = forwarded.clone();
+        Box::pin(async move { desk.answer(verb).await })
+    }));
+    group_tx.send_replace(Some(group.clone()));
+
+    let cloud = Arc::new(cloud);
+    tokio::spawn(watch_eni(Arc::clone(&config), Arc::clone(&cloud), myself.eni.clone(), events_tx.clone()));
+    let raft_ended = tokio::spawn(group.watch());
+    let now = Now { time: clock::now(), wall: clock::wall() };
+    let decide = Decide::new(settings(&config, &group, &myself), now);
+    let hands = Hands { config, myself, group, gate, cloud, addresses, metrics, events: events_tx };
+    let (stop_tx, stop) = watch::channel(false);
+    let driver = Driver::new(hands, decide, standing);
+    let running = tokio::spawn(driver.run(Inputs { events, queries, health, present, stop }));
+    tokio::pin!(running);
+    tokio::select! {
+        ended = &mut running => return ended.context("the driver ended"),
+        why = raft_ended => anyhow::bail!("Raft ended: {}", why.unwrap_or_else(|e| e.to_string())),
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    stop_tx.send_replace(true);
+    running.await.context("the driver ended")
+}
+
+/// The data could not be saved: nothing that follows may be acknowledged (FAULTS 12).
+fn on_fatal(cause: &str) {
+    tracing::error!("the data directory cannot be written: {cause}");
+    eprintln!("fatal: the data directory cannot be written: {cause}");
+    std::process::abort();
+}
+
+/// What the file does not name comes from IMDS.
+async fn who_am_i(config: &Config) -> anyhow::Result<Myself> {
+    let listed = config.members.iter().find(|m| m.name == config.member);
+    let witness = listed.is_some_and(|m| m.witness);
+    let zone = listed.and_then(|m| m.zone.clone());
+    let eni = config.aws.eni.clone();
+    if witness || (zone.is_some() && eni.is_some()) {
+        return Ok(Myself { zone: zone.unwrap_or_default(), eni });
+    }
+    let identity = match imds::identity(None).await {
+        Ok(identity) => identity,
+        // The zone is for people to read.
+        Err(_) if eni.is_some() => return Ok(Myself { zone: String::new(), eni }),
+        Err(error) => return Err(error).context("aws.eni is not in the file and IMDS does not tell it"),
+    };
+    for vip in &config.vip.addresses {
+        if let Some(cidr) = identity.vpc_cidrs.iter().find(|c| c.contains(vip.ip())) {
+            anyhow::bail!(
+                "{vip} lies inside the VPC's CIDR {cidr}: EC2 delivers that by itself, and no route can \
+                 change it; choose an address outside of every CIDR of the VPC"
+            );
+        }
+    }
+    Ok(Myself { zone: zone.unwrap_or(identity.zone), eni: Some(eni.unwrap_or(identity.eni)) })
+}
+
+async fn connect(config: &Config, metrics: Metrics) -> anyhow::Result<Ec2> {
+    let cloud = Ec2::connect(&config.aws, &config.cluster, &config.member, &config.vip.addresses).await?;
+    Ok(cloud.on_request(Arc::new(move |r: Request| metrics.request(r.operation, r.outcome, r.took))))
+}
+
+/// While the source/dest check is on, EC2 drops the VIP's packets: the member may not own, or the
+/// check is switched off, as the file says. Looked at again once a minute.
+async fn watch_eni(config: Arc<Config>, cloud: Arc<Ec2>, eni: Option<EniId>, events: mpsc::Sender<Event>) {
+    let Some(eni) = eni else { return };
+    if config.aws.source_dest_check == SourceDestCheck::Ignore {
+        return;
+    }
+    loop {
+        let facts = cloud.eni_facts(&eni, Stamp::default()).await;
+        let barred = match (facts, config.aws.source_dest_check) {
+            (Ok(facts), _) if !facts.source_dest_check => Some(None),
+            (Ok(_), SourceDestCheck::Fix) => match cloud.fix_source_dest_check(&eni, Stamp::default()).await {
+                Ok(()) => Some(None),
+                Err(error) => Some(Some(format!("its source/dest check is on: {error}"))),
+            },
+            (Ok(_), SourceDestCheck::Verify | SourceDestCheck::Ignore) => Some(Some(format!(
+                "the source/dest check of {eni} is on; switch it off, or set aws.source_dest_check = \"fix\""
+            ))),
+            // What cannot be read bars nobody.
+            (Err(error), _) => {
+                tracing::warn!(%eni, %error, "the source/dest check cannot be read");
+                None
+            }
+        };
+        if let Some(why) = barred
+            && events.send(Event::Barred(why)).await.is_err()
+        {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    }
+}
+
+fn settings(config: &Config, group: &Group, myself: &Myself) -> Settings {
+    let members = config.members.iter().map(|m| MemberSettings {
+        name: m.name.clone(),
+        priority: m.priority,
+        witness: m.witness,
+    });
+    let lifetime = config.vip.lifetime_s;
+    Settings {
+        me: config.member.clone(),
+        my_incarnation: group.incarnation(),
+        members: members.collect(),
+        vips: config.vip.addresses.clone(),
+        tables: config.aws.route_tables.clone(),
+        eni: myself.eni.clone(),
+        create_missing: config.aws.create_missing,
+        margin: config.timing.margin(),
+        election_max: config.timing.election_max,
+        attempt_timeout: config.aws.attempt_timeout,
+        reconcile: config.aws.reconcile,
+        on_quorum_loss: config.policy.on_quorum_loss,
+        min_hold: config.policy.min_hold,
+        // A third of it: two refreshes may come late before the kernel takes the address away.
+        refresh_address: (lifetime > 0).then(|| std::time::Duration::from_millis(u64::from(lifetime) * 1000 / 3)),
+    }
+}

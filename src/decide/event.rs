@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::decide::Permit;
-use crate::ledger::{Command, Ledger};
+use crate::ledger::{Command, Kind, Ledger, Phases};
 use crate::model::route::{CloudError, Outcome, Sight, Swap};
 use crate::model::{
     EniId, Epoch, Health, Incarnation, Name, OnQuorumLoss, RouteKey, RouteTableId, Term, Time, Vip,

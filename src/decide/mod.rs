@@ -302,6 +302,11 @@ impl Decide {
         self.sight.as_ref().map(|(_, s)| s)
     }
 
+    /// When the look that is under way was asked for.
+    pub fn look_asked(&self) -> Option<Time> {
+        self.look.asked
+    }
+
     /// Why the newest look failed.
     pub fn look_error(&self) -> Option<&str> {
         self.look_error.as_deref()

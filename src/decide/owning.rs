@@ -275,7 +275,7 @@ impl Decide {
                 in_sync: o.in_sync,
                 request_ids: o.request_ids.clone(),
             }));
-            out.push(Effect::Tell(Story::MoveOver { epoch: o.epoch }));
+            out.push(Effect::Tell(Story::MoveOver { kind: claim.kind, phases }));
         }
         if quiet && claim.done && !o.settled.is_empty() {
             let settled = std::mem::take(&mut o.settled).into_iter().collect();

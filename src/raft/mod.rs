@@ -177,7 +177,8 @@ pub struct Starting {
 impl Starting {
     /// Prepares this member; nothing is sent yet. Acknowledgements go to `events`.
     pub fn new(config: &Config, store: Store, gate: Arc<Gate>, events: mpsc::Sender<Event>) -> Result<Self, StartError> {
-        let (machine, applied) = Machine::new(&store)?;
+        let machine = Machine::new(&store)?;
+        let applied = machine.applied();
         let shared = Shared {
             cluster: config.cluster.clone(),
             name: config.member.clone(),
@@ -223,7 +224,7 @@ impl Starting {
         let found = form::find_group(&shared, shared.store.log_is_empty()).await?;
         let settings = Arc::new(settings(&shared, &self.timing)?);
         let factory = network::Factory(Arc::clone(&shared));
-        let raft = Raft::new(shared.me.0, settings, factory, shared.store.log_store(), self.machine)
+        let raft = Raft::new(shared.me.0, settings, factory, shared.store.clone(), self.machine)
             .await
             .map_err(|e| StartError::Raft(e.to_string()))?;
         // `OnceLock::set` fails only if it was set before: this is the only place.

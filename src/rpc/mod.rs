@@ -9,4 +9,5 @@
 pub mod admin;
 pub mod desk;
 pub mod http;
+pub mod listen;
 pub mod picture;

@@ -94,3 +94,8 @@ impl Gate {
         Ok(())
     }
 }
+
+/// A permit for tests of what asks for one.
+pub fn testing_permit(term: Term, epoch: Epoch, deadline: Time) -> Permit {
+    Permit::mint(term, epoch, deadline)
+}

@@ -17,9 +17,21 @@ use crate::decide::{Fenced, Gate, Permit};
 use crate::model::{EniId, Epoch, RouteKey, RouteMap, RouteTableId, Term};
 
 #[cfg(feature = "aws")]
+mod call;
+#[cfg(feature = "aws")]
 pub mod ec2;
 #[cfg(feature = "aws")]
+mod errors;
+#[cfg(feature = "aws")]
+mod fenced_body;
+#[cfg(feature = "aws")]
+pub mod http;
+#[cfg(feature = "aws")]
 pub mod imds;
+#[cfg(feature = "aws")]
+mod routes;
+#[cfg(feature = "aws")]
+mod user_agent;
 
 /// Under which term and claim a request is made: the end of its User-Agent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -60,9 +72,9 @@ pub enum Verb {
 pub enum Outcome {
     /// EC2 said yes.
     Done { request_id: Option<String> },
-    /// EC2 said no: nothing was changed.
+    /// EC2 said no, or no byte left and none will: nothing was changed.
     Refused(CloudError),
-    /// The fence stopped it: no byte of the body left.
+    /// The fence stopped it: no byte of the request left.
     Fenced(Fenced),
     /// No answer, or one that cannot be read: EC2 may still do it.
     Unknown(CloudError),
@@ -79,7 +91,7 @@ pub enum CloudError {
     NotFound { action: &'static str, code: String, message: String },
     #[error("{action}: EC2 says that this machine's clock is wrong ({code}); set it by chrony or the Amazon Time Sync Service")]
     Clock { action: &'static str, code: String },
-    #[error("no AWS credentials: {message}; attach an instance profile, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")]
+    #[error("no usable AWS credentials: {message}; attach an instance profile, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")]
     Credentials { message: String },
     #[error("{action}: cannot reach {endpoint}: {message}; check the route, DNS and security group to the EC2 endpoint")]
     Unreachable { action: &'static str, endpoint: String, message: String },

@@ -55,6 +55,9 @@ pub enum Verb {
         /// Which packets, seen from the member.
         #[arg(long, value_enum, default_value_t = Direction::Both)]
         direction: Direction,
+        /// How many of a hundred packets.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u8).range(1..=100))]
+        loss: u8,
     },
     /// Drop nothing of a member's any more.
     Heal {
@@ -105,6 +108,10 @@ pub enum Verb {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// Open connection after connection to the VIP and tell what the client saw; ^C or SIGTERM ends it early.
+    Load(Load),
+    /// Show processes and routes, again and again until ^C.
+    Watch,
     /// The lab's daemon; `up` starts it.
     #[command(hide = true)]
     Serve,
@@ -151,6 +158,25 @@ pub struct Up {
     /// vipd's route tables, in place of the lab's.
     #[arg(long)]
     pub route_table: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct Load {
+    /// How long.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+    /// A new connection and request every so many milliseconds.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub every_ms: u64,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Write the JSON report here in the end; FILE.on appears with the first answer.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// From where: client, router, or a member.
+    #[arg(long, default_value = "client")]
+    pub from: String,
 }
 
 #[derive(Args)]

@@ -67,6 +67,8 @@ pub enum Request {
         parts: Vec<Part>,
         /// Which way.
         ways: Vec<Way>,
+        /// How many of a hundred; 100: all.
+        percent: u8,
     },
     /// Stops dropping packets of a member, or `all`.
     Heal {

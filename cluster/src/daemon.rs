@@ -150,9 +150,9 @@ impl Daemon {
                 }
                 Ok(json!({"continued": target.member, "at_boot_ns": boot_ns()}))
             }
-            Request::Cut { member, parts, ways } => {
+            Request::Cut { member, parts, ways, percent } => {
                 let member = self.spec.zone(&member)?.member.clone();
-                let pairs: Vec<_> = parts.into_iter().flat_map(|part| ways.clone().into_iter().map(move |way| (part, way))).collect();
+                let pairs: Vec<_> = parts.into_iter().flat_map(|part| ways.clone().into_iter().map(move |way| (part, way, percent))).collect();
                 self.cuts.lock().await.cut.entry(member).or_default().extend(pairs);
                 self.filter().await
             }

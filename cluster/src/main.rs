@@ -6,16 +6,17 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use cli::{Cli, Direction, Ec2, From, Switch, Up, Verb, Which, Whom};
+use cli::{Cli, Direction, Ec2, From, Load, Switch, Up, Verb, Which, Whom};
 use serde_json::{Value, json};
 use vip_lab::control::{Request, Target, ask};
 use vip_lab::ec2::faults::{Effect, Rule};
 use vip_lab::spec::{Spec, Vipd, default_dir};
 use vip_lab::topology::{Part, Way};
-use vip_lab::{daemon, lifecycle, ns};
+use vip_lab::{daemon, lifecycle, load, ns, watch};
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -44,12 +45,16 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Verb::Ns { who, command } => return run_in(&Spec::load(&dir)?, &who, &command),
         Verb::Vipctl { member, arguments } => return vipctl(&Spec::load(&dir)?, &member, arguments),
+        Verb::Load(options) => return load(&Spec::load(&dir)?, options),
+        Verb::Watch => return watch::run(&Spec::load(&dir)?).map(|()| ExitCode::SUCCESS),
         Verb::Start(whom) => Request::Start(target(whom)),
         Verb::Kill(whom) => Request::Kill(target(whom)),
         Verb::Stop { whom, wait } => Request::Stop { target: target(whom), wait_ms: wait.saturating_mul(1_000) },
         Verb::Freeze(whom) => Request::Freeze(target(whom)),
         Verb::Continue(whom) => Request::Continue(target(whom)),
-        Verb::Cut { member, from, direction } => Request::Cut { member, parts: parts(from), ways: ways(direction) },
+        Verb::Cut { member, from, direction, loss } => {
+            Request::Cut { member, parts: parts(from), ways: ways(direction), percent: loss }
+        }
         Verb::Heal { member } => Request::Heal { member },
         Verb::Ec2(ec2) => ec2_request(ec2),
         Verb::Imds { on, credentials } => Request::Imds { on: on.map(is_on), credentials: credentials.map(is_on) },
@@ -128,6 +133,24 @@ fn vipctl(spec: &Spec, member: &str, arguments: Vec<String>) -> anyhow::Result<E
     Err(error).with_context(|| format!("cannot run {}", program.display()))
 }
 
+fn load(spec: &Spec, options: Load) -> anyhow::Result<ExitCode> {
+    let plan = load::Plan::new(spec, Duration::from_millis(options.every_ms), Duration::from_secs(options.seconds))?;
+    let on = options.out.as_ref().map(|out| PathBuf::from(format!("{}.on", out.display())));
+    let samples = load::Samples::default();
+    load::run_until_signal(&spec.namespace(&options.from)?, &plan, &samples, on.as_deref())?;
+    let report = load::Report::new(&plan, &samples.all());
+    if let Some(out) = &options.out {
+        let draft = PathBuf::from(format!("{}.part", out.display()));
+        std::fs::write(&draft, serde_json::to_vec_pretty(&report)?)?;
+        std::fs::rename(&draft, out)?;
+    }
+    if options.json {
+        return print(&serde_json::to_value(&report)?);
+    }
+    println!("{report}");
+    Ok(ExitCode::SUCCESS)
+}
+
 fn target(whom: Whom) -> Target {
     Target { member: whom.member, only: whom.only }
 }
@@ -183,7 +206,7 @@ fn ec2_request(ec2: Ec2) -> Request {
         Ec2::Garbage { what, which } => fault(Effect::Garbage { what }, which),
         Ec2::ReadLag { ms } => Request::Fault(Rule::always(Effect::ReadLag { ms })),
         Ec2::Unreachable { member } => {
-            Request::Cut { member, parts: vec![Part::Ec2], ways: vec![Way::In, Way::Out] }
+            Request::Cut { member, parts: vec![Part::Ec2], ways: vec![Way::In, Way::Out], percent: 100 }
         }
         Ec2::Clear { kind } => Request::ClearFaults { kind },
         Ec2::Faults => Request::Faults,

@@ -84,7 +84,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
-            let wrong_use = error.downcast_ref::<StoreError>().is_some_and(StoreError::is_in_use);
+            let wrong_use = error.downcast_ref::<StoreError>().is_some_and(|e| matches!(e, StoreError::Held { .. } | StoreError::Stranger { .. }));
             ExitCode::from(if wrong_use { USAGE } else { 1 })
         }
     }
@@ -124,7 +124,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
 
-    let store = Store::open(&config.data_dir, &config.cluster, &config.member, Box::new(on_fatal))?;
+    let store = Store::open(&config.data_dir, &config.cluster, &config.member, Arc::new(on_fatal))?;
     let gate = Arc::new(Gate::new(config.timing.margin()));
     let (events_tx, events) = mpsc::channel(EVENTS_MAX);
     let (queries_tx, queries) = mpsc::channel(QUERIES_MAX);

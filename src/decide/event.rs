@@ -305,7 +305,8 @@ pub enum Story {
         route: RouteKey,
     },
     MoveOver {
-        epoch: Epoch,
+        kind: Kind,
+        phases: Phases,
     },
     Released {
         vip: Vip,

@@ -43,9 +43,9 @@ pub enum Verb {
 pub enum Outcome {
     /// EC2 said yes.
     Done { request_id: Option<String> },
-    /// EC2 said no: nothing was changed.
+    /// EC2 said no, or no byte left and none will: nothing was changed.
     Refused(CloudError),
-    /// The fence stopped it: no byte of the body left.
+    /// The fence stopped it: no byte of the request left.
     Fenced(Fenced),
     /// No answer, or one that cannot be read: EC2 may still do it.
     Unknown(CloudError),
@@ -76,7 +76,7 @@ pub enum CloudError {
     )]
     Clock { action: &'static str, code: String },
     #[error(
-        "no AWS credentials: {message}; attach an instance profile, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        "no usable AWS credentials: {message}; attach an instance profile, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     )]
     Credentials { message: String },
     #[error(

@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver as _;
+use openraft::storage::RaftLogStorage as _;
 use openraft::{ServerState, SnapshotPolicy, StepDownPolicy};
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
@@ -231,7 +232,9 @@ impl Starting {
         let _ = shared.raft.set(raft.clone());
         tokio::spawn(end_quarantine(raft.clone(), until));
         if let Found::Founder(nodes) = found {
-            shared.store.save_first_vote().await?;
+            // The first vote is on disk before the first entry (hole 8).
+            let nobody = types::Vote::new(0, shared.me.0);
+            shared.store.clone().save_vote(&nobody).await.map_err(|e| StartError::Raft(e.to_string()))?;
             raft.initialize(nodes).await.map_err(|e| StartError::Raft(e.to_string()))?;
         } else {
             tokio::spawn(join::until_taken_in(Arc::clone(&shared)));

@@ -11,7 +11,6 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 
-use super::links::CallError;
 use super::Shared;
 use super::codec::{SnapshotPush, TransferAnswer, Wire};
 use super::types::{Node, Snapshot, TypeConfig, Vote};
@@ -55,7 +54,7 @@ impl Network {
         F: FnOnce(proto::peer_client::PeerClient<tonic::transport::Channel>) -> Fut,
         Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
-        self.shared.links.call(&self.address, option.hard_ttl(), call).await.map_err(unreachable::<CallError>)
+        self.shared.links.call(&self.address, option.hard_ttl(), call).await.map_err(unreachable)
     }
 }
 

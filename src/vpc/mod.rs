@@ -16,9 +16,21 @@ use crate::decide::{Gate, Permit};
 pub use crate::model::route::{CloudError, Fenced, Outcome, Sight, Stamp, Swap, Verb};
 
 #[cfg(feature = "aws")]
+mod call;
+#[cfg(feature = "aws")]
 pub mod ec2;
 #[cfg(feature = "aws")]
+mod errors;
+#[cfg(feature = "aws")]
+mod fenced_body;
+#[cfg(feature = "aws")]
+pub mod http;
+#[cfg(feature = "aws")]
 pub mod imds;
+#[cfg(feature = "aws")]
+mod routes;
+#[cfg(feature = "aws")]
+mod user_agent;
 
 /// The port. `vpc::ec2` is the real one.
 pub trait Cloud: Send + Sync + 'static {

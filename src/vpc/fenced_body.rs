@@ -1,0 +1,174 @@
+//! The fence at the last place before the socket.
+//!
+//! An SDK interceptor runs before DNS, TCP and TLS, so what it finds may be over when the bytes
+//! leave (FENCING.md, hole 5). hyper's HTTP/1 writes a request's head into its own buffer, polls
+//! the body, and flushes only then (hyper 1, `proto/h1/dispatch.rs`, `poll_write`): where the first
+//! poll fails, not even the head leaves. Over HTTP/2 the head could leave first; EC2 speaks
+//! HTTP/1.1, and an EC2 request says everything, even its action, in its body.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use aws_sdk_ec2::error::BoxError;
+use aws_smithy_types::body::SdkBody;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::clock;
+use crate::decide::{Gate, Permit};
+
+/// What one attempt must pass. It closes for good when the attempt is over, so that no attempt
+/// outlives its bound (FENCING.md, F-b), and it knows whether anything left.
+#[derive(Debug)]
+pub(super) struct Door {
+    permit: Permit,
+    gate: Arc<Gate>,
+    stage: Mutex<Stage>,
+}
+
+#[derive(Debug, Default)]
+struct Stage {
+    /// A part of the body was handed over.
+    left: bool,
+    /// The attempt has ended: nothing may leave any more.
+    over: bool,
+}
+
+/// The attempt had ended before its bytes were asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("the attempt is over")]
+struct Over;
+
+impl Door {
+    pub(super) fn new(permit: Permit, gate: Arc<Gate>) -> Self {
+        Self {
+            permit,
+            gate,
+            stage: Mutex::default(),
+        }
+    }
+
+    /// Asked as bytes are about to be handed over.
+    fn pass(&self) -> Result<(), BoxError> {
+        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        if stage.over {
+            return Err(Over.into());
+        }
+        self.gate.check(&self.permit, clock::now())?;
+        stage.left = true;
+        Ok(())
+    }
+
+    /// Ends the attempt. Says whether nothing left; then nothing ever will.
+    pub(super) fn shut(&self) -> bool {
+        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        stage.over = true;
+        !stage.left
+    }
+}
+
+/// A body that asks its door on each poll.
+pub(super) struct FencedBody {
+    pub(super) inner: SdkBody,
+    pub(super) door: Arc<Door>,
+}
+
+impl Body for FencedBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Err(barred) = self.door.pass() {
+            return Poll::Ready(Some(Err(barred)));
+        }
+        Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        Body::size_hint(&self.inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::decide::Fenced;
+    use crate::decide::Permit;
+    use crate::model::{Epoch, Term};
+
+    type Polled = Option<Result<Frame<Bytes>, BoxError>>;
+
+    async fn poll(body: &mut FencedBody) -> Polled {
+        poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
+    }
+
+    /// An open gate and a body of two frames behind it.
+    fn body() -> (Arc<Gate>, FencedBody) {
+        let deadline = clock::now() + Duration::from_secs(3600);
+        let permit = Permit::for_tests(Term(7), Epoch(93), deadline);
+        let gate = Arc::new(Gate::new(Duration::from_millis(5)));
+        gate.set(Some(permit));
+        let door = Arc::new(Door::new(permit, Arc::clone(&gate)));
+        let inner = SdkBody::from_body_1_x(Two(vec!["second", "first"]));
+        (gate, FencedBody { inner, door })
+    }
+
+    struct Two(Vec<&'static str>);
+
+    impl Body for Two {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            Poll::Ready(
+                self.0
+                    .pop()
+                    .map(|part| Ok(Frame::data(Bytes::from_static(part.as_bytes())))),
+            )
+        }
+    }
+
+    #[tokio::test]
+    async fn an_open_door_lets_all_pass() {
+        let (_gate, mut body) = body();
+        for expected in ["first", "second"] {
+            let frame = poll(&mut body).await.expect("a frame").expect("no error");
+            assert_eq!(frame.into_data().expect("data"), expected.as_bytes());
+        }
+        assert!(poll(&mut body).await.is_none());
+        assert!(!body.door.shut(), "something left");
+    }
+
+    #[tokio::test]
+    async fn each_frame_is_fenced() {
+        let (gate, mut body) = body();
+        assert!(matches!(poll(&mut body).await, Some(Ok(_))));
+        gate.set(None);
+        let error = poll(&mut body).await.expect("a frame").expect_err("fenced");
+        assert_eq!(error.downcast_ref::<Fenced>(), Some(&Fenced::Closed));
+        assert!(!body.door.shut(), "the first frame left");
+    }
+
+    #[tokio::test]
+    async fn nothing_passes_after_the_attempt() {
+        let (_gate, mut body) = body();
+        assert!(body.door.shut());
+        let error = poll(&mut body).await.expect("a frame").expect_err("over");
+        assert!(error.is::<Over>());
+        assert!(body.door.shut(), "still nothing left");
+    }
+}

@@ -1,2 +1,2 @@
 pub mod permit;
-pub use permit::{Fenced, Gate, Permit};
+pub use permit::{Fenced, Gate, Permit, testing_permit};

@@ -11,8 +11,8 @@ pub(super) enum Probe {
     Passed,
     /// Wrong answer, or none in time: one of the `fall` that are needed.
     Failed(String),
-    /// Nobody is there, and an immediate second look did not find anyone either. Of one who was seen alive
-    /// this is proof of death; of one who never was, it says nothing.
+    /// Nobody is there, and an immediate second look did not find anyone either. Of one who was
+    /// seen alive this is proof of death; of one who never was, it says nothing.
     Absent(String),
     /// Nothing can be said: unreadable, or not HAProxy.
     Mute(String),

@@ -20,20 +20,23 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-pub use self::http::{Target, UrlError};
 use self::http::HttpCheck;
+pub use self::http::{Target, UrlError};
 use self::judge::{Judge, Probe, combine};
 use self::socket::RuntimeSocket;
 use crate::config::HealthConfig;
 use crate::model::Health;
 
-/// Starts the checks that `config` names, inside a tokio runtime; they end when the last receiver is
-/// dropped. Without any, [`Health::NotChecked`] for good. Otherwise [`Health::Unknown`] until the first
-/// verdict; a reason says which check it comes from.
+/// Starts the checks that `config` names, inside a tokio runtime; they end when the last receiver
+/// is dropped. Without any, [`Health::NotChecked`] for good. Otherwise [`Health::Unknown`] until
+/// the first verdict; a reason says which check it comes from.
 pub fn spawn(config: &HealthConfig) -> watch::Receiver<Health> {
     let mut checks = Vec::new();
     if let Some(path) = &config.haproxy_socket {
-        checks.push(Check::Socket(RuntimeSocket::new(path.clone(), config.timeout)));
+        checks.push(Check::Socket(RuntimeSocket::new(
+            path.clone(),
+            config.timeout,
+        )));
     }
     if let Some(url) = &config.http {
         checks.push(Check::Http(HttpCheck::new(url, config.timeout)));
@@ -60,8 +63,8 @@ pub fn spawn(config: &HealthConfig) -> watch::Receiver<Health> {
     rx
 }
 
-/// Between two probes that a closed connection asks for, so that one who closes after each answer costs
-/// 50 probes a second and not a core. A death after a longer quiet is not delayed.
+/// Between two probes that a closed connection asks for, so that one who closes after each answer
+/// costs 50 probes a second and not a core. The first after a quiet time is not delayed.
 const STIR_GAP: Duration = Duration::from_millis(20);
 
 enum Check {
@@ -94,16 +97,24 @@ async fn run(
     interval: Duration,
     timeout: Duration,
 ) {
+    let mut gap_until = Instant::now();
     loop {
         let started = Instant::now();
         judge.note(check.probe().await);
         board.show(place, judge.verdict());
         // While failures are being counted the next probe starts one timeout after the last, so
         // that the verdict falls within interval + timeout x fall (FAULTS 80).
-        let pause = if judge.is_falling() { interval.min(timeout) } else { interval };
+        let pause = if judge.is_falling() {
+            interval.min(timeout)
+        } else {
+            interval
+        };
         tokio::select! {
             () = sleep_until(started + pause) => {}
-            () = check.stirred() => sleep_until(started + STIR_GAP).await,
+            () = check.stirred() => {
+                sleep_until(gap_until).await;
+                gap_until = Instant::now() + STIR_GAP;
+            }
         }
     }
 }
@@ -118,7 +129,10 @@ struct Board {
 impl Board {
     fn new(tx: Arc<watch::Sender<Health>>, verdicts: Vec<Health>) -> Self {
         tx.send_replace(combine(&verdicts));
-        Self { tx, verdicts: Arc::new(Mutex::new(verdicts)) }
+        Self {
+            tx,
+            verdicts: Arc::new(Mutex::new(verdicts)),
+        }
     }
 
     fn show(&self, place: usize, verdict: Health) {

@@ -11,8 +11,9 @@ use tokio::time::{sleep, timeout};
 
 use super::judge::Probe;
 
-/// `prompt` keeps the connection open after an answer, and `set timeout cli` keeps HAProxy from closing
-/// it as idle after 10 s (HAProxy's management guide, section 9.3). A day is longer than any interval.
+/// `prompt` keeps the connection open after an answer, and `set timeout cli` keeps HAProxy from
+/// closing it as idle after 10 s (HAProxy's management guide, section 9.3). A day is longer than
+/// any interval.
 const GREETING: &[u8] = b"prompt; set timeout cli 1d\n";
 
 /// Asked in each probe. It needs the lowest level (`user`), goes through HAProxy's own event loop,
@@ -41,8 +42,8 @@ struct Held {
     stream: UnixStream,
     /// Of the answer that is awaited.
     heard: Vec<u8>,
-    /// Whether a question is unanswered. Then the next probe awaits that answer instead of asking again,
-    /// so that a frozen HAProxy does not wake up to a heap of questions.
+    /// Whether a question is unanswered. Then the next probe awaits that answer instead of asking
+    /// again, so that a frozen HAProxy does not wake up to a heap of questions.
     asked: bool,
 }
 
@@ -67,12 +68,18 @@ enum Answer {
 
 impl RuntimeSocket {
     pub(super) fn new(path: PathBuf, timeout: Duration) -> Self {
-        Self { path, timeout, held: None }
+        Self {
+            path,
+            timeout,
+            held: None,
+        }
     }
 
     /// Returns when the held connection closes; never where none is held. Cancel-safe.
     pub(super) async fn closed(&mut self) {
-        let Some(held) = &mut self.held else { return pending().await };
+        let Some(held) = &mut self.held else {
+            return pending().await;
+        };
         let mut unasked = 0;
         let mut bytes = [0; 512];
         loop {
@@ -128,11 +135,15 @@ impl RuntimeSocket {
         if stream.write_all(GREETING).await.is_err() {
             return Probe::Failed(self.says("closes each connection at once"));
         }
-        let held = self.held.insert(Held { stream, heard: Vec::new(), asked: false });
+        let held = self.held.insert(Held {
+            stream,
+            heard: Vec::new(),
+            asked: false,
+        });
         match held.exchange().await {
             Exchange::Serves => Probe::Passed,
-            // It took this connection just before it stopped listening. Someone answers; who, the next
-            // probe will see.
+            // It took this connection just before it stopped listening. Someone answers; who, the
+            // next probe will see.
             Exchange::Stopping => {
                 self.held = None;
                 Probe::Passed
@@ -146,7 +157,11 @@ impl RuntimeSocket {
     }
 
     fn unreachable(&self, error: &io::Error, was_held: bool) -> Probe {
-        let what = if was_held { "closed, and connecting again failed" } else { "connecting failed" };
+        let what = if was_held {
+            "closed, and connecting again failed"
+        } else {
+            "connecting failed"
+        };
         let why = self.says(&format!("{what}: {error}"));
         match error.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => Probe::Absent(why),
@@ -172,8 +187,8 @@ impl RuntimeSocket {
 }
 
 impl Held {
-    /// Asks, unless a question is open, and reads until the answer is whole. Cancel-safe: what was heard is
-    /// kept, and a question is marked as asked before its first byte leaves.
+    /// Asks, unless a question is open, and reads until the answer is whole. Cancel-safe: what was
+    /// heard is kept, and a question is marked as asked before its first byte leaves.
     async fn exchange(&mut self) -> Exchange {
         if !self.asked {
             self.asked = true;
@@ -212,13 +227,17 @@ impl Held {
 const NAME: &str = "Name: ";
 const PROMPT: [char; 4] = ['\r', '\n', '>', ' '];
 
-/// An answer to `show info` begins with `Name: ` and ends with an empty line (management guide, section
-/// 9.3); prompts may stand before and after.
+/// An answer to `show info` begins with `Name: ` and ends with an empty line (management guide,
+/// section 9.3); prompts may stand before and after.
 fn understand(heard: &[u8]) -> Answer {
     let text = String::from_utf8_lossy(heard);
     let text = text.trim_start_matches(PROMPT);
     if !text.starts_with(NAME) {
-        return if NAME.starts_with(text) { Answer::Partial } else { Answer::NotHaproxy };
+        return if NAME.starts_with(text) {
+            Answer::Partial
+        } else {
+            Answer::NotHaproxy
+        };
     }
     match text.split_once("\n\n") {
         None => Answer::Partial,
@@ -236,7 +255,11 @@ mod tests {
         let serves = "\n> \n> Name: HAProxy\nPid: 7\nStopping: 0\nnode: a\n\n> ";
         let whole = serves.find("\n\n> ").unwrap() + 2;
         for cut in 0..=serves.len() {
-            let expected = if cut < whole { Answer::Partial } else { Answer::Serves };
+            let expected = if cut < whole {
+                Answer::Partial
+            } else {
+                Answer::Serves
+            };
             assert_eq!(understand(&serves.as_bytes()[..cut]), expected, "{cut}");
         }
         for (heard, expected) in [

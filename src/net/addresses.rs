@@ -35,10 +35,10 @@ pub(super) struct Seen {
 }
 
 impl Addresses {
-    /// Reads which of `vips` are on `interface` and goes on watching. The receiver always shows the newest
-    /// reading, and follows a change within milliseconds, until its last clone is dropped. With
-    /// `lifetime_s` > 0 an address that is not added again within that many seconds is
-    /// removed by the kernel itself, up to a second late.
+    /// Reads which of `vips` are on `interface` and goes on watching. The receiver always shows the
+    /// newest reading, and follows a change within milliseconds, until its last clone is dropped.
+    /// With `lifetime_s` > 0 an address that is not added again within that many seconds is removed
+    /// by the kernel itself, up to a second late.
     ///
     /// Fails where the interface is missing or netlink does not work; CAP_NET_ADMIN is not needed
     /// for reading, [`may_configure`](super::may_configure) checks it.
@@ -90,7 +90,9 @@ impl Addresses {
     /// renamed too. Ok where it is absent. One attempt, within a second.
     pub async fn remove(&self, vip: Vip) -> Result<(), NetError> {
         ask(|handle| async move {
-            let Some(index) = self.locate(&handle).await? else { return Ok(()) };
+            let Some(index) = self.locate(&handle).await? else {
+                return Ok(());
+            };
             let mut outcome = Ok(());
             for (_, found) in list(&handle, index, &[vip]).await? {
                 // All are tried: one that stays must not keep the others.
@@ -108,16 +110,24 @@ impl Addresses {
                 Some(index) => lifetimes(&list(&handle, index, &self.0.vips).await?),
                 None => Default::default(),
             };
-            let forever = |(vip, lifetime): (&Vip, &Lifetime)| (*lifetime == Lifetime::Forever).then_some(*vip);
-            let without_lifetime =
-                if self.0.lifetime_s == 0 { BTreeSet::new() } else { found.iter().filter_map(forever).collect() };
-            Ok(Seen { vips: found.into_keys().collect(), without_lifetime })
+            let forever = |(vip, lifetime): (&Vip, &Lifetime)| {
+                (*lifetime == Lifetime::Forever).then_some(*vip)
+            };
+            let without_lifetime = if self.0.lifetime_s == 0 {
+                BTreeSet::new()
+            } else {
+                found.iter().filter_map(forever).collect()
+            };
+            Ok(Seen {
+                vips: found.into_keys().collect(),
+                without_lifetime,
+            })
         })
         .await
     }
 
-    /// Where the addresses are: on the interface of that name, or else on the one that had it last. `None`:
-    /// there never was one.
+    /// Where the addresses are: on the interface of that name, or else on the one that had it last.
+    /// `None`: there never was one.
     async fn locate(&self, handle: &Handle) -> Result<Option<u32>, NetError> {
         match find_interface(handle, &self.0.interface).await {
             Ok(index) => {

@@ -23,19 +23,35 @@ pub enum NetError {
     NotPermitted,
     #[error("interface {0} does not exist: `ip link` lists those that do; correct vip.interface")]
     NoInterface(String),
-    #[error("IPv6 is switched off on interface {interface}, so {vip} cannot be set: sysctl net.ipv6.conf.{interface}.disable_ipv6=0")]
+    #[error(
+        "IPv6 is switched off on interface {interface}, so {vip} cannot be set: sysctl net.ipv6.conf.{interface}.disable_ipv6=0"
+    )]
     Ipv6Off { vip: Vip, interface: String },
     #[error("the kernel did not answer within {} ms, whether it acted is unknown: the addresses are read again", .0.as_millis())]
     Timeout(Duration),
     #[error("{what} was refused by the kernel ({source}): see the kernel's log (dmesg)")]
-    Refused { what: &'static str, #[source] source: io::Error },
+    Refused {
+        what: &'static str,
+        #[source]
+        source: io::Error,
+    },
     #[error("a netlink socket could not be opened ({0}): see the limit on open files (ulimit -n)")]
     Socket(#[source] io::Error),
-    #[error("the netlink socket was closed, whether the kernel acted is unknown: the addresses are read again")]
+    #[error(
+        "the netlink socket was closed, whether the kernel acted is unknown: the addresses are read again"
+    )]
     Closed,
-    #[error("the kernel's answer to {what} is not understood ({source}): see the kernel's log (dmesg)")]
-    Garbled { what: &'static str, #[source] source: rtnetlink::Error },
-    #[error("/proc/self/status could not be read ({0}), so CAP_NET_ADMIN could not be checked: mount /proc")]
+    #[error(
+        "the kernel's answer to {what} is not understood ({source}): see the kernel's log (dmesg)"
+    )]
+    Garbled {
+        what: &'static str,
+        #[source]
+        source: rtnetlink::Error,
+    },
+    #[error(
+        "/proc/self/status could not be read ({0}), so CAP_NET_ADMIN could not be checked: mount /proc"
+    )]
     Capabilities(#[source] io::Error),
 }
 
@@ -63,7 +79,10 @@ impl Asked<'_> {
         let rtnetlink::Error::NetlinkError(refusal) = error else {
             return match error {
                 rtnetlink::Error::RequestFailed => NetError::Closed,
-                source => NetError::Garbled { what: self.what(), source },
+                source => NetError::Garbled {
+                    what: self.what(),
+                    source,
+                },
             };
         };
         // The kernel sends errno negated (netlink(7), NLMSG_ERROR).
@@ -74,18 +93,24 @@ impl Asked<'_> {
         match (errno, self) {
             (EPERM, _) => NetError::NotPermitted,
             // ERANGE: longer than any interface's name (IFNAMSIZ).
-            (ENODEV | ERANGE, Asked::FindInterface(name)) | (ENODEV, Asked::Add(_, name)) => NetError::NoInterface(name.to_owned()),
-            // addrconf_add_dev in net/ipv6/addrconf.c, where disable_ipv6 is set.
-            (EACCES, Asked::Add(vip, name)) if vip.ip().is_ipv6() => {
-                NetError::Ipv6Off { vip, interface: name.to_owned() }
+            (ENODEV | ERANGE, Asked::FindInterface(name)) | (ENODEV, Asked::Add(_, name)) => {
+                NetError::NoInterface(name.to_owned())
             }
-            _ => NetError::Refused { what: self.what(), source: io::Error::from_raw_os_error(errno) },
+            // addrconf_add_dev in net/ipv6/addrconf.c, where disable_ipv6 is set.
+            (EACCES, Asked::Add(vip, name)) if vip.ip().is_ipv6() => NetError::Ipv6Off {
+                vip,
+                interface: name.to_owned(),
+            },
+            _ => NetError::Refused {
+                what: self.what(),
+                source: io::Error::from_raw_os_error(errno),
+            },
         }
     }
 }
 
-/// Whether the kernel says that the address to remove is not there, or its interface no more: what was asked for
-/// holds already.
+/// Whether the kernel says that the address to remove is not there, or its interface no more: what
+/// was asked for holds already.
 pub(super) fn is_absent(error: &rtnetlink::Error) -> bool {
     matches!(error, rtnetlink::Error::NetlinkError(refusal)
         if [EADDRNOTAVAIL, ENODEV].contains(&refusal.raw_code().saturating_neg()))
@@ -102,10 +127,26 @@ mod tests {
         for (errno, asked, words) in [
             (EPERM, Asked::Add(v4, "lo"), "CAP_NET_ADMIN"),
             (EPERM, Asked::Remove, "CAP_NET_ADMIN"),
-            (ENODEV, Asked::FindInterface("eth7"), "interface eth7 does not exist"),
-            (ENODEV, Asked::Add(v4, "eth7"), "interface eth7 does not exist"),
-            (EACCES, Asked::Add(v6, "lo"), "net.ipv6.conf.lo.disable_ipv6=0"),
-            (EACCES, Asked::Add(v4, "lo"), "setting an address was refused"),
+            (
+                ENODEV,
+                Asked::FindInterface("eth7"),
+                "interface eth7 does not exist",
+            ),
+            (
+                ENODEV,
+                Asked::Add(v4, "eth7"),
+                "interface eth7 does not exist",
+            ),
+            (
+                EACCES,
+                Asked::Add(v6, "lo"),
+                "net.ipv6.conf.lo.disable_ipv6=0",
+            ),
+            (
+                EACCES,
+                Asked::Add(v4, "lo"),
+                "setting an address was refused",
+            ),
             (105, Asked::List, "listing the addresses was refused"),
         ] {
             let said = asked.refused(errno).to_string();

@@ -7,7 +7,9 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use rtnetlink::Handle;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, CacheInfo};
+use rtnetlink::packet_route::address::{
+    AddressAttribute, AddressHeaderFlags, AddressMessage, CacheInfo,
+};
 use rtnetlink::packet_route::link::LinkExtentMask;
 
 use super::NetError;
@@ -21,8 +23,9 @@ const DEADLINE: Duration = Duration::from_secs(1);
 /// A lifetime that never ends (INFINITY_LIFE_TIME in net/addrconf.h).
 const FOREVER: u32 = u32::MAX;
 
-/// Does `work` with a socket of its own, within the deadline. A socket costs a few microseconds; it saves
-/// the state of one that is shared: answers that never came, and its reopening once it is broken.
+/// Does `work` with a socket of its own, within the deadline. A socket costs a few microseconds; it
+/// saves the state of one that is shared: answers that never came, and its reopening once it is
+/// broken.
 pub(super) async fn ask<T, F>(work: impl FnOnce(Handle) -> F) -> Result<T, NetError>
 where
     F: Future<Output = Result<T, NetError>>,
@@ -37,11 +40,13 @@ where
             () = connection => Err(NetError::Closed),
         }
     };
-    tokio::time::timeout(DEADLINE, asked).await.unwrap_or(Err(NetError::Timeout(DEADLINE)))
+    tokio::time::timeout(DEADLINE, asked)
+        .await
+        .unwrap_or(Err(NetError::Timeout(DEADLINE)))
 }
 
-/// The interface's index now. Names are looked up for each request, since an interface can be deleted and
-/// made again under the same name.
+/// The interface's index now. Names are looked up for each request, since an interface can be
+/// deleted and made again under the same name.
 pub(super) async fn find_interface(handle: &Handle, name: &str) -> Result<u32, NetError> {
     let asked = Asked::FindInterface(name);
     let request = handle
@@ -50,8 +55,13 @@ pub(super) async fn find_interface(handle: &Handle, name: &str) -> Result<u32, N
         .match_name(name)
         .set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats])
         .execute();
-    let found = std::pin::pin!(request).try_next().await.map_err(|e| asked.failed(e))?;
-    found.map(|link| link.header.index).ok_or_else(|| NetError::NoInterface(name.to_owned()))
+    let found = std::pin::pin!(request)
+        .try_next()
+        .await
+        .map_err(|e| asked.failed(e))?;
+    found
+        .map(|link| link.header.index)
+        .ok_or_else(|| NetError::NoInterface(name.to_owned()))
 }
 
 /// How long the kernel keeps an address without a refresh.
@@ -63,10 +73,24 @@ pub(super) enum Lifetime {
 
 /// What the kernel holds for some of `vips` on the interface with this index, at whatever prefix
 /// length: a packet for the address is taken in at any.
-pub(super) async fn list(handle: &Handle, index: u32, vips: &[Vip]) -> Result<Vec<(Vip, AddressMessage)>, NetError> {
+pub(super) async fn list(
+    handle: &Handle,
+    index: u32,
+    vips: &[Vip],
+) -> Result<Vec<(Vip, AddressMessage)>, NetError> {
     let mut found = Vec::new();
-    let mut answers = std::pin::pin!(handle.address().get().set_link_index_filter(index).execute());
-    while let Some(message) = answers.try_next().await.map_err(|e| Asked::List.failed(e))? {
+    let mut answers = std::pin::pin!(
+        handle
+            .address()
+            .get()
+            .set_link_index_filter(index)
+            .execute()
+    );
+    while let Some(message) = answers
+        .try_next()
+        .await
+        .map_err(|e| Asked::List.failed(e))?
+    {
         let Some(ip) = local(&message) else { continue };
         if let Some(vip) = vips.iter().find(|vip| vip.ip() == ip) {
             found.push((*vip, message));
@@ -83,7 +107,12 @@ fn local(message: &AddressMessage) -> Option<IpAddr> {
         AddressAttribute::Address(ip) => Some((1, *ip)),
         _ => None,
     };
-    message.attributes.iter().filter_map(of).min_by_key(|(rank, _)| *rank).map(|(_, ip)| ip)
+    message
+        .attributes
+        .iter()
+        .filter_map(of)
+        .min_by_key(|(rank, _)| *rank)
+        .map(|(_, ip)| ip)
 }
 
 /// The lifetime of each VIP that was found; `Forever` where one of its entries is.
@@ -93,7 +122,11 @@ pub(super) fn lifetimes(found: &[(Vip, AddressMessage)]) -> BTreeMap<Vip, Lifeti
         let ends = message.attributes.iter().any(
             |attribute| matches!(attribute, AddressAttribute::CacheInfo(info) if info.ifa_valid != FOREVER),
         );
-        let lifetime = if ends { Lifetime::Ends } else { Lifetime::Forever };
+        let lifetime = if ends {
+            Lifetime::Ends
+        } else {
+            Lifetime::Forever
+        };
         seen.entry(*vip)
             .and_modify(|known| {
                 if lifetime == Lifetime::Forever {
@@ -114,18 +147,26 @@ pub(super) async fn add(
     interface: &str,
     lifetime_s: u32,
 ) -> Result<(), NetError> {
-    let mut request = handle.address().add(index, vip.ip(), vip.prefix_len()).replace();
+    let mut request = handle
+        .address()
+        .add(index, vip.ip(), vip.prefix_len())
+        .replace();
     let message = request.message_mut();
     if vip.ip().is_ipv6() {
-        // Duplicate address detection would keep it unusable for a second (RFC 4862, section 5.4), and
-        // an overlay address has no link on which to be a duplicate.
+        // Duplicate address detection would keep it unusable for a second (RFC 4862, section 5.4),
+        // and an overlay address has no link on which to be a duplicate.
         message.header.flags = AddressHeaderFlags::Nodad;
     }
     let mut lifetime = CacheInfo::default();
     lifetime.ifa_valid = if lifetime_s == 0 { FOREVER } else { lifetime_s };
     lifetime.ifa_preferred = lifetime.ifa_valid;
-    message.attributes.push(AddressAttribute::CacheInfo(lifetime));
-    request.execute().await.map_err(|e| Asked::Add(vip, interface).failed(e))
+    message
+        .attributes
+        .push(AddressAttribute::CacheInfo(lifetime));
+    request
+        .execute()
+        .await
+        .map_err(|e| Asked::Add(vip, interface).failed(e))
 }
 
 /// Removes what [`list`] found. Ok where it has gone meanwhile.

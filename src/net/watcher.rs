@@ -15,11 +15,14 @@ use super::{Addresses, NetError};
 use crate::model::Vip;
 
 /// What tells of an address, and of an interface that is gone or renamed.
-const GROUPS: [MulticastGroup; 3] =
-    [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+const GROUPS: [MulticastGroup; 3] = [
+    MulticastGroup::Link,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
+];
 
-/// Between two listings, so that a storm of changes costs 50 of them a second at most. The first one
-/// after a quiet time is not delayed.
+/// Between two listings, so that a storm of changes costs 50 of them a second at most. The first
+/// one after a quiet time is not delayed.
 const GAP: Duration = Duration::from_millis(20);
 
 /// Before the next listing where one failed, and before a broken monitor is opened again.
@@ -38,7 +41,8 @@ pub(super) type Monitor = Pin<Box<dyn Stream<Item = ()> + Send>>;
 /// Subscribes to the changes of addresses and interfaces.
 ///
 /// The socket is read only while the stream is polled. So what waits, waits in the kernel's bounded
-/// buffer, although rtnetlink's own queue has no bound; when that overflows, the loss is an item too.
+/// buffer, although rtnetlink's own queue has no bound; when that overflows, the loss is an item
+/// too.
 pub(super) fn subscribe() -> Result<Monitor, NetError> {
     let (mut connection, handle, mut messages) =
         rtnetlink::new_multicast_connection(&GROUPS).map_err(NetError::Socket)?;
@@ -67,7 +71,12 @@ pub(super) async fn run(
     }
 }
 
-async fn follow(addresses: &Addresses, mut monitor: Monitor, mut last: Seen, tx: &watch::Sender<BTreeSet<Vip>>) {
+async fn follow(
+    addresses: &Addresses,
+    mut monitor: Monitor,
+    mut last: Seen,
+    tx: &watch::Sender<BTreeSet<Vip>>,
+) {
     let mut had_interface = true;
     tell(addresses, &BTreeSet::new(), &last.without_lifetime);
     let mut wait = QUIET;
@@ -102,9 +111,16 @@ async fn follow(addresses: &Addresses, mut monitor: Monitor, mut last: Seen, tx:
         };
         if had_interface != addresses.has_interface() {
             had_interface = !had_interface;
-            match had_interface {
-                true => info!(interface = addresses.interface(), "the interface is there again"),
-                false => warn!(interface = addresses.interface(), "the interface is gone or renamed"),
+            if had_interface {
+                info!(
+                    interface = addresses.interface(),
+                    "the interface is there again"
+                );
+            } else {
+                warn!(
+                    interface = addresses.interface(),
+                    "the interface is gone or renamed"
+                );
             }
         }
         tokio::time::sleep(GAP).await;

@@ -56,22 +56,32 @@ fn verdicts_by_transcript() {
         // 0 counts as 1.
         (0, 0, "fp", "UH"),
     ] {
-        assert_eq!(judged(rise, fall, probes), verdicts, "rise {rise}, fall {fall}, {probes}");
+        assert_eq!(
+            judged(rise, fall, probes),
+            verdicts,
+            "rise {rise}, fall {fall}, {probes}"
+        );
     }
 }
 
-/// Every sequence of up to seven probes, against the rules said a second way: by looking back over what
-/// was seen and shown instead of counting along.
+/// Every sequence of up to seven probes, against the rules said a second way: by looking back over
+/// what was seen and shown instead of counting along.
 #[test]
 fn every_short_sequence_keeps_the_rules() {
     for (rise, fall) in [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 2)] {
         let mut sequences = vec![String::new()];
         for _ in 0..7 {
-            sequences = sequences.iter().flat_map(|s| "pfam".chars().map(move |c| format!("{s}{c}"))).collect();
+            sequences = sequences
+                .iter()
+                .flat_map(|s| "pfam".chars().map(move |c| format!("{s}{c}")))
+                .collect();
             for probes in &sequences {
                 let verdicts = judged(rise, fall, probes);
                 let expected = looked_back(rise as usize, fall as usize, probes, &verdicts);
-                assert!(verdicts.ends_with(expected), "rise {rise}, fall {fall}, {probes} -> {verdicts}, not {expected}");
+                assert!(
+                    verdicts.ends_with(expected),
+                    "rise {rise}, fall {fall}, {probes} -> {verdicts}, not {expected}"
+                );
             }
         }
     }
@@ -123,7 +133,10 @@ fn together_the_worst_word_counts_and_unknown_is_no_word() {
         (Health::NotChecked, Health::NotChecked, Health::NotChecked),
     ] {
         assert_eq!(combine(&[a.clone(), b.clone()]), both, "{a:?} {b:?}");
-        if !matches!((&a, &b), (Health::Unhealthy(_), Health::Unhealthy(_)) | (Health::Unknown(_), Health::Unknown(_))) {
+        if !matches!(
+            (&a, &b),
+            (Health::Unhealthy(_), Health::Unhealthy(_)) | (Health::Unknown(_), Health::Unknown(_))
+        ) {
             assert_eq!(combine(&[b.clone(), a.clone()]), both, "{b:?} {a:?}");
         }
     }

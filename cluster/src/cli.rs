@@ -13,9 +13,9 @@ use vip_lab::ec2::faults::Garbage;
 #[derive(Parser)]
 #[command(name = "vip-lab", version)]
 pub struct Cli {
-    /// Prefix of the network namespaces; labs of different names live side by side.
-    #[arg(long, global = true, default_value = "vip")]
-    pub name: String,
+    /// Prefix of the network namespaces; labs of different names live side by side (default vip; the demo's: demo).
+    #[arg(long, global = true)]
+    pub name: Option<String>,
     /// Where state, logs and sockets are (default /run/vip-lab/NAME).
     #[arg(long, global = true)]
     pub dir: Option<PathBuf>,
@@ -112,6 +112,8 @@ pub enum Verb {
     Load(Load),
     /// Show processes and routes, again and again until ^C.
     Watch,
+    /// Bring up a lab, break it in three ways under traffic, show what the client saw, take it down.
+    Demo(Box<Up>),
     /// The lab's daemon; `up` starts it.
     #[command(hide = true)]
     Serve,

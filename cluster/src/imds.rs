@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State as Shared};
 use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
 use tokio::sync::Mutex;
 
 use crate::clock::{boot_ns, rfc3339, unix_ms};
@@ -51,7 +52,7 @@ impl Imds {
 
     /// The service; needs `SocketAddr` as connect info.
     pub fn router(self: Arc<Self>) -> Router {
-        Router::new().fallback(answer).with_state(self)
+        Router::new().fallback(serve).with_state(self)
     }
 
     async fn issue(&self, headers: &HeaderMap, source: SocketAddr) -> (StatusCode, String) {
@@ -129,6 +130,17 @@ fn of_interface(zone: &Zone, key: &str) -> Option<String> {
 
 fn now(ahead_s: u64) -> String {
     rfc3339(unix_ms() / 1_000 + ahead_s)
+}
+
+/// A token's answer repeats its lifetime: the SDKs refuse one without.
+async fn serve(imds: Shared<Arc<Imds>>, source: ConnectInfo<SocketAddr>, request: Request) -> Response {
+    let ttl = request.headers().get(TTL).cloned();
+    let token = request.method() == Method::PUT;
+    let mut response = answer(imds, source, request).await.into_response();
+    if let Some(ttl) = ttl.filter(|_| token && response.status() == StatusCode::OK) {
+        response.headers_mut().insert(TTL, ttl);
+    }
+    response
 }
 
 async fn answer(Shared(imds): Shared<Arc<Imds>>, ConnectInfo(source): ConnectInfo<SocketAddr>, request: Request) -> (StatusCode, String) {

@@ -13,6 +13,7 @@ pub mod clock;
 pub mod conf;
 pub mod control;
 pub mod daemon;
+pub mod demo;
 pub mod ec2;
 pub mod imds;
 pub mod lifecycle;

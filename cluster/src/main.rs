@@ -16,7 +16,7 @@ use vip_lab::control::{Request, Target, ask};
 use vip_lab::ec2::faults::{Effect, Rule};
 use vip_lab::spec::{Spec, Vipd, default_dir};
 use vip_lab::topology::{Part, Way};
-use vip_lab::{daemon, lifecycle, load, ns, watch};
+use vip_lab::{daemon, demo, lifecycle, load, ns, watch};
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -29,13 +29,20 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let dir = absolute(cli.dir.unwrap_or_else(|| default_dir(&cli.name)))?;
+    let usual = if matches!(cli.verb, Verb::Demo(_)) { "demo" } else { "vip" };
+    let name = cli.name.unwrap_or_else(|| usual.into());
+    let dir = absolute(cli.dir.unwrap_or_else(|| default_dir(&name)))?;
     let request = match cli.verb {
         Verb::Up(up) => {
-            let spec = spec(&cli.name, &dir, *up)?;
+            let spec = spec(&name, &dir, *up)?;
             return print(&lifecycle::up(&spec, &std::env::current_exe()?)?);
         }
-        Verb::Down => return down(&cli.name, &dir),
+        Verb::Demo(up) => {
+            let spec = spec(&name, &dir, *up)?;
+            let good = demo::run(&spec, &std::env::current_exe()?)?;
+            return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Verb::Down => return down(&name, &dir),
         Verb::Serve => return daemon::run(Spec::load(&dir)?).map(|()| ExitCode::SUCCESS),
         Verb::Config { set } => {
             let mut spec = Spec::load(&dir)?;

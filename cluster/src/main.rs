@@ -78,9 +78,11 @@ fn absolute(dir: PathBuf) -> anyhow::Result<PathBuf> {
 
 fn print(value: &Value) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value)?;
-    writeln!(out)?;
-    Ok(ExitCode::SUCCESS)
+    match writeln!(out, "{value:#}") {
+        // Whoever reads (head, grep -q) has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        other => Ok(other.map(|()| ExitCode::SUCCESS)?),
+    }
 }
 
 /// A program that lies beside this one.

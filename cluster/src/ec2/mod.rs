@@ -14,6 +14,9 @@ pub mod params;
 pub mod state;
 pub mod xml;
 
+#[cfg(test)]
+mod tests;
+
 use thiserror::Error;
 
 /// Why EC2 says no.

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::timeout;
-use vipd::decide::{Permit, testing_permit};
+use vipd::decide::Permit;
+use vipd::model::{Epoch, Term, Time};
 use vipd::model::Vip;
 use vipd::net::{Addresses, NetError, may_configure};
 
@@ -65,7 +66,7 @@ fn vip(text: &str) -> Vip {
 }
 
 fn permit() -> Permit {
-    testing_permit()
+    Permit::for_tests(Term(1), Epoch(1), Time::MAX)
 }
 
 fn ip(args: &str) -> String {

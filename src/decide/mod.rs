@@ -104,6 +104,9 @@ const WARM_EVERY: Duration = Duration::from_secs(10);
 /// How long a proposal may take before it is made again.
 const PROPOSAL_WAIT: Duration = Duration::from_secs(1);
 
+/// How long after a proposal that was refused at once the next is made.
+const PROPOSAL_AGAIN: Duration = Duration::from_millis(10);
+
 impl Decide {
     pub fn new(settings: Settings, now: Now) -> Self {
         Self {

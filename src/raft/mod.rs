@@ -327,7 +327,9 @@ impl Group {
         let at = |nanos: &AtomicU64| Some(nanos.load(Ordering::Relaxed)).filter(|n| *n > 0).map(Time::from_nanos);
         RaftView {
             role: match metrics.state {
-                ServerState::Leader => Role::Leader,
+                // Until its own vote is on disk, a new leader takes no proposal.
+                ServerState::Leader if metrics.current_leader == Some(self.shared.me.0) => Role::Leader,
+                ServerState::Leader => Role::Candidate,
                 ServerState::Candidate => Role::Candidate,
                 ServerState::Follower => Role::Follower,
                 ServerState::Learner | ServerState::Shutdown => Role::Learner,

@@ -1,0 +1,80 @@
+//! `vipctl history`
+
+use std::process::ExitCode;
+
+use clap::Args;
+use vipd::proto::{HistoryRequest, Move};
+
+use crate::Output;
+use crate::client::Client;
+use crate::error::Error;
+use crate::render::{self, Column, Tone, dash, ms, tone};
+
+/// Show past moves, newest first, and where the time of each went
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  vipctl history -n 3
+  vipctl history -n 0 -o json | jq '.[] | [.at, .kind, .total_ms] | @tsv' -r")]
+pub struct Arguments {
+    /// At most this many moves; 0: all that the group keeps
+    #[arg(short = 'n', long = "limit", value_name = "N", default_value_t = 10)]
+    limit: u32,
+}
+
+pub async fn run(
+    client: &Client,
+    output: Output,
+    arguments: &Arguments,
+) -> Result<ExitCode, Error> {
+    let deadline = client.deadline();
+    let mut session = client.connect(deadline).await?;
+    let request = HistoryRequest {
+        limit: arguments.limit,
+    };
+    let moves = session.history(request, deadline).await?.moves;
+    match output {
+        Output::Table => render::print(&page(&moves))?,
+        Output::Json => render::print(&render::json(&moves)?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn page(moves: &[Move]) -> String {
+    if moves.is_empty() {
+        return "no moves yet\n".into();
+    }
+    let columns = [
+        Column::left("WHEN"),
+        Column::left("KIND"),
+        Column::left("FROM"),
+        Column::left("TO"),
+        Column::right("TERM"),
+        Column::right("TOTAL"),
+        Column::left("REASON"),
+    ];
+    let rows = moves.iter().map(|m| {
+        vec![
+            dash(&m.at),
+            render::move_kind(m),
+            dash(m.from.as_deref().unwrap_or_default()),
+            dash(&m.to),
+            m.term.to_string(),
+            m.total_ms.map_or_else(|| "-".into(), ms),
+            dash(&m.reason),
+        ]
+    });
+    let mut page = render::table(&columns, rows);
+    for m in moves {
+        page.push('\n');
+        page.push_str(&format!("{}  ", tone(Tone::Dim, &m.at)));
+        page.push_str(&render::move_in_words(m));
+        page.push('\n');
+        page.push_str(&render::waterfall(m));
+        if !m.request_ids.is_empty() {
+            let ids = tone(Tone::Dim, &m.request_ids.join(" "));
+            page.push_str(&format!("  {} {ids}\n", tone(Tone::Dim, "EC2 requests")));
+        }
+    }
+    page
+}

@@ -1,0 +1,65 @@
+//! `vipctl transfer-leader`
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use vipd::proto::{Move, TransferLeaderRequest};
+
+use crate::client::Client;
+use crate::error::{Error, Kind};
+use crate::render::{self, Tone, tone};
+use crate::{Output, duration};
+
+/// Move the VIP to another member; returns when the route has moved
+///
+/// Without --to the best healthy member is taken. The deadline is --timeout and --wait together.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  vipctl transfer-leader --dry-run
+  vipctl transfer-leader --to az-b --wait 30s")]
+pub struct Arguments {
+    /// The member that shall own the VIP
+    #[arg(long, value_name = "NAME")]
+    to: Option<String>,
+    /// How long the route may take to move: 500ms, 10s, 2m
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
+    wait: Duration,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub async fn run(client: &Client, output: Output, arguments: Arguments) -> Result<ExitCode, Error> {
+    let mut session = client.connect(client.deadline()).await?;
+    let request = TransferLeaderRequest {
+        to: arguments.to,
+        wait_ms: u64::try_from(arguments.wait.as_millis()).unwrap_or(u64::MAX),
+        dry_run: arguments.dry_run,
+        forwarded: false,
+    };
+    let deadline = client.deadline() + arguments.wait;
+    let answer = session.transfer_leader(request, deadline).await?;
+    let last_move = answer.last_move.ok_or_else(|| {
+        let next = "see vipctl history -n 1";
+        Error::new(
+            Kind::Failed,
+            format!("{}: answered without a move", session.endpoint),
+            next,
+        )
+    })?;
+    match output {
+        Output::Table => render::print(&page(&last_move, arguments.dry_run))?,
+        Output::Json => render::print(&render::json(&last_move)?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn page(m: &Move, dry_run: bool) -> String {
+    if dry_run {
+        let note = tone(Tone::Dim, "nothing was changed");
+        return format!("would move: {}\n{note}\n", render::move_in_words(m));
+    }
+    format!("{}\n{}", render::move_in_words(m), render::waterfall(m))
+}

@@ -1,0 +1,167 @@
+//! `vipctl status --watch`: the same look, again and again.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+use vipd::proto::Status;
+
+use crate::Output;
+use crate::client::Client;
+use crate::error::{Error, Kind};
+use crate::render::{self, Tone, clean, dash, tone};
+use crate::status::{self, View};
+
+// Quick enough to see a move happen, slow enough that ten watchers cost a member nothing.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// Where the looks go.
+enum Screen {
+    Terminal,
+    /// One line for each change.
+    Lines,
+    /// One JSON value for each change.
+    JsonLines,
+}
+
+/// Looks until ^C, which ends it well; a lost endpoint is shown and tried again.
+pub async fn run(client: &Client, output: Output) -> Result<ExitCode, Error> {
+    let screen = match output {
+        Output::Json => Screen::JsonLines,
+        Output::Table if render::on_a_terminal() => Screen::Terminal,
+        Output::Table => Screen::Lines,
+    };
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let interrupted = tokio::signal::ctrl_c();
+    tokio::pin!(interrupted);
+    let mut session = None;
+    let mut shown = Shown::default();
+    loop {
+        let look = async {
+            ticks.tick().await;
+            status::look(client, &mut session).await
+        };
+        let look = tokio::select! {
+            look = look => look,
+            interrupted = &mut interrupted => return match interrupted {
+                Ok(()) => Ok(ExitCode::SUCCESS),
+                Err(error) => Err(Error::new(
+                    Kind::Failed,
+                    format!("cannot wait for ^C: {error}"),
+                    "use vipctl status without --watch",
+                )),
+            },
+        };
+        shown.show(&screen, look)?;
+    }
+}
+
+#[derive(Default)]
+struct Shown {
+    last: Option<Status>,
+    /// What was printed last, by which a change is known.
+    key: String,
+}
+
+impl Shown {
+    fn show(&mut self, screen: &Screen, look: Result<View, Error>) -> Result<(), Error> {
+        match screen {
+            Screen::Terminal => {
+                let page = self.page(look);
+                if self.key.is_empty() {
+                    // Room for the page: the shell's earlier lines scroll away, none is lost.
+                    render::print_bytes(b"\x1b[2J")?;
+                    self.key = "drawn".into();
+                }
+                render::redraw(&page)
+            }
+            Screen::Lines => {
+                let line = look.map_or_else(|error| error_line(&error), |view| line(&view.status));
+                self.print_if_new(line.clone(), &line)
+            }
+            Screen::JsonLines => match look {
+                Ok(View { status, .. }) => self.print_if_new(
+                    render::json_line(&lasting(&status))?,
+                    &render::json_line(&status)?,
+                ),
+                Err(error) => self.print_if_new(error.as_json(), &error.as_json()),
+            },
+        }
+    }
+
+    /// The newest page; where no one answers, why, over the last one that was known.
+    fn page(&mut self, look: Result<View, Error>) -> String {
+        match look {
+            Ok(View { status, .. }) => {
+                let page = status::page(&status);
+                self.last = Some(status);
+                page
+            }
+            Err(error) => {
+                let known = self
+                    .last
+                    .as_ref()
+                    .map(|status| format!("\nlast known:\n\n{}", status::page(status)));
+                format!("{}{}", error.in_words(), known.unwrap_or_default())
+            }
+        }
+    }
+
+    fn print_if_new(&mut self, key: String, text: &str) -> Result<(), Error> {
+        if key == self.key {
+            return Ok(());
+        }
+        self.key = key;
+        render::print(text)
+    }
+}
+
+fn error_line(error: &Error) -> String {
+    format!(
+        "{} {}; next: {}\n",
+        tone(Tone::Bad, "error:"),
+        clean(&error.cause),
+        clean(&error.next)
+    )
+}
+
+/// A status without what changes all the time by itself.
+fn lasting(status: &Status) -> Status {
+    let mut status = Status {
+        lease_remaining_ms: None,
+        ..status.clone()
+    };
+    for member in &mut status.members {
+        member.applied = 0;
+        member.lag = 0;
+    }
+    status
+}
+
+/// `steady owner=az-b leader=az-b term=7 epoch=93 members=3/3 routes=2/2`, and the problems.
+fn line(status: &Status) -> String {
+    let routes = || status.vips.iter().flat_map(|vip| &vip.routes);
+    let in_sync = routes().filter(|route| route.in_sync).count();
+    let well = status
+        .members
+        .iter()
+        .filter(|m| m.reachable && m.health != "unhealthy")
+        .count();
+    let mut line = format!(
+        "{} owner={} leader={} term={} epoch={} members={well}/{} routes={in_sync}/{}",
+        status::state(&status.state),
+        dash(status.owner.as_deref().unwrap_or_default()),
+        dash(status.leader.as_deref().unwrap_or_default()),
+        status.term,
+        status.epoch,
+        status.members.len(),
+        routes().count(),
+    );
+    for problem in &status.problems {
+        line.push_str("; ");
+        line.push_str(&clean(problem));
+    }
+    line.push('\n');
+    line
+}

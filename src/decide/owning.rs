@@ -369,10 +369,15 @@ impl Decide {
             .unwrap_or_default();
         let all_right = in_sync(&fixes, &sight);
         self.sight = Some((asked, sight));
-        if let Stage::Owning(mut o) = std::mem::replace(&mut self.stage, Stage::Idle) {
-            self.mend(now, asked, &mut o, fixes, all_right, out);
-            self.stage = Stage::Owning(o);
-        }
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Owning(mut o) => {
+                self.mend(now, asked, &mut o, fixes, all_right, out);
+                Stage::Owning(o)
+            }
+            other @ (Stage::Idle | Stage::Leading(_) | Stage::Handing(_) | Stage::Spent { .. }) => {
+                other
+            }
+        };
     }
 
     /// Desired against observed, by a look that was asked at `asked`.

@@ -233,8 +233,13 @@ impl Decide {
     }
 
     fn intent_applied(&self, o: &mut Owning) {
-        let serial = self.ledger.claim.as_ref().map_or(0, |c| c.serial);
-        if let Some(p) = o.proposed.take_if(|p| p.serial <= serial) {
+        // An earlier intent that was given up may come through late, with the same serial and other
+        // routes: what counts is that the ledger has this one's.
+        let committed = |p: &mut Proposed| {
+            let covers = |s: &Swap| self.ledger.unsettled.get(&s.route) >= Some(&p.serial);
+            p.swaps.iter().all(covers)
+        };
+        if let Some(p) = o.proposed.take_if(committed) {
             o.to_swap.extend(p.swaps);
         }
     }

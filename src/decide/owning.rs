@@ -210,8 +210,7 @@ impl Decide {
             o.marks.address = Some(now.time);
         }
         self.intent_applied(&mut o);
-        self.swap(now, &mut o, out);
-        self.conclude(now, &mut o, out);
+        // Before anything is taken: what is handed out in the step that closes the gate is fenced.
         if let Health::Unhealthy(why) = &self.health
             && let Some(to) = self.best(Want::Healthy)
             && self.may_move_for_health(now, &o, &to)
@@ -219,6 +218,8 @@ impl Decide {
             let reason = format!("HAProxy on {} is unhealthy: {why}", self.settings.me);
             return self.begin_handover(now, o, to, reason, out);
         }
+        self.swap(now, &mut o, out);
+        self.conclude(now, &mut o, out);
         Stage::Owning(o)
     }
 

@@ -101,7 +101,7 @@ impl Decide {
         }
         match target {
             Some(id) => {
-                out.push(Effect::Transfer(id));
+                self.trigger(id, out);
                 // One try in each process: a second leader that has followed this one claims.
                 self.followed = true;
                 Stage::Spent { since: now.time }

@@ -64,6 +64,8 @@ pub struct Decide {
     /// When the newest permit's lease ends or ended (at first: the start), for `release`.
     lease_end: Option<Time>,
     stage: Stage,
+    /// The newest term in which the trigger was pulled: it opens no permit again.
+    spent: Option<Term>,
     /// Another member has led while this process ran.
     followed: bool,
     published: Option<Permit>,
@@ -125,6 +127,7 @@ impl Decide {
             lease: Lease::default(),
             lease_end: Some(now.time),
             stage: Stage::Idle,
+            spent: None,
             followed: false,
             published: None,
             watching: None,
@@ -221,7 +224,11 @@ impl Decide {
             self.lease = Lease::default();
         } else if before.role != Role::Leader || before.term != self.raft.term {
             self.lease = Lease::begin(self.raft.term);
-            self.stage = Stage::Leading(Leading::begin(now, &self.raft));
+            self.stage = if self.spent == Some(self.raft.term) {
+                Stage::Spent { since: now.time }
+            } else {
+                Stage::Leading(Leading::begin(now, &self.raft))
+            };
         }
     }
 

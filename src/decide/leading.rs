@@ -2,14 +2,15 @@
 
 use super::handover::Want;
 use super::owning::{Marks, Owning};
-use super::{Decide, Effect, Now, PROPOSAL_WAIT, RaftView, Stage, Story};
+use super::{Decide, Effect, Now, PROPOSAL_FAILED, PROPOSAL_WAIT, RaftView, Stage, Story};
 use crate::ledger::Command;
 use crate::model::{Health, Name, Time};
 
 #[derive(Debug)]
 pub(super) struct Leading {
     marks: Marks,
-    claim_asked: Option<Time>,
+    /// The claim is not proposed (again) before.
+    claim_at: Time,
     /// It was told that this member stands back and that nobody else may own.
     told: bool,
 }
@@ -18,7 +19,7 @@ impl Leading {
     pub(super) fn begin(now: Now, view: &RaftView) -> Self {
         Self {
             marks: Marks::begin(view.heard, view.campaigned, now.time),
-            claim_asked: None,
+            claim_at: now.time,
             told: false,
         }
     }
@@ -42,16 +43,13 @@ impl Decide {
             self.look.next = now.time;
             return self.own(now, Box::new(owning), out);
         }
-        if leading
-            .claim_asked
-            .is_some_and(|at| now.time.since(at) < PROPOSAL_WAIT)
-        {
+        if now.time < leading.claim_at {
             return Stage::Leading(leading);
         }
         if let Some((reason, want)) = self.stands_back() {
             return self.stand_back(now, leading, reason, want, out);
         }
-        leading.claim_asked = Some(now.time);
+        leading.claim_at = now.time + PROPOSAL_WAIT;
         out.push(Effect::Tell(Story::Claiming { term: self.term() }));
         out.push(Effect::Propose(Command::Claim {
             member: me.clone(),
@@ -110,10 +108,10 @@ impl Decide {
         }
     }
 
-    pub(super) fn proposal_failed(&mut self, _now: Now) {
+    pub(super) fn proposal_failed(&mut self, now: Now) {
         match &mut self.stage {
-            Stage::Leading(leading) => leading.claim_asked = None,
-            Stage::Owning(owning) => owning.proposal_failed(),
+            Stage::Leading(leading) => leading.claim_at = now.time + PROPOSAL_FAILED,
+            Stage::Owning(owning) => owning.proposal_failed(now),
             Stage::Handing(handing) => handing.proposal_failed(),
             Stage::Idle | Stage::Spent { .. } => {}
         }

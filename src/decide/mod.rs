@@ -106,6 +106,10 @@ const WARM_EVERY: Duration = Duration::from_secs(10);
 /// How long a proposal may take before it is made again.
 const PROPOSAL_WAIT: Duration = Duration::from_secs(1);
 
+/// How long after one that failed: as long as to the next tick of a busy member, so that a log that
+/// refuses at once is not asked in a circle.
+const PROPOSAL_FAILED: Duration = Duration::from_millis(10);
+
 impl Decide {
     pub fn new(settings: Settings, now: Now) -> Self {
         Self {

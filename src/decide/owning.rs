@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::handover::Want;
 use super::plan::{Budget, Fix, Pace, in_sync, plan};
-use super::{Decide, Effect, Look, Now, PROPOSAL_WAIT, Stage, Story, WARM_EVERY};
+use super::{Decide, Effect, Look, Now, PROPOSAL_FAILED, PROPOSAL_WAIT, Stage, Story, WARM_EVERY};
 use crate::ledger::{Claim, Command, Kind, Phases};
 use crate::model::route::{CloudError, Outcome, Sight, Swap, Verb};
 use crate::model::{Epoch, Health, Observed, RouteKey, Time};
@@ -37,8 +37,8 @@ pub(super) struct Owning {
     ended: BTreeMap<RouteKey, Time>,
     proposed: Option<Proposed>,
     settled: BTreeSet<RouteKey>,
-    /// The move's end was proposed at this time.
-    moved_asked: Option<Time>,
+    /// The move's end is not proposed (again) before.
+    moved_at: Time,
     calm_at: Time,
     pace: Pace,
     budget: Budget,
@@ -132,7 +132,7 @@ impl Owning {
             ended: BTreeMap::new(),
             proposed: None,
             settled: BTreeSet::new(),
-            moved_asked: None,
+            moved_at: now.time,
             calm_at: now.time + SIGNATURE_LIVES,
             pace: Pace::default(),
             budget: Budget::full(now.time),
@@ -171,9 +171,9 @@ impl Owning {
         self.in_the_air.len()
     }
 
-    pub(super) fn proposal_failed(&mut self) {
+    pub(super) fn proposal_failed(&mut self, now: Now) {
         self.proposed = None;
-        self.moved_asked = None;
+        self.moved_at = now.time + PROPOSAL_FAILED;
     }
 
     /// No more calls under this claim: what was not begun is dropped.
@@ -266,13 +266,10 @@ impl Decide {
         let Some(claim) = self.ledger.claim.as_ref().filter(|c| c.epoch == o.epoch) else {
             return;
         };
-        let waiting = o
-            .moved_asked
-            .is_some_and(|at| now.time.since(at) < PROPOSAL_WAIT);
         let quiet = !o.is_busy();
         let over = (o.in_sync && quiet) || now.time.since(o.since) >= MOVE_ENDS;
-        if over && !claim.done && !waiting {
-            o.moved_asked = Some(now.time);
+        if over && !claim.done && now.time >= o.moved_at {
+            o.moved_at = now.time + PROPOSAL_WAIT;
             let (phases, total_us) = o.marks.phases(claim.kind);
             out.push(Effect::Propose(Command::Moved {
                 epoch: o.epoch,

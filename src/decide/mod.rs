@@ -56,6 +56,7 @@ pub struct Decide {
     barred: Option<String>,
     peers: BTreeMap<Name, Peer>,
     addresses: BTreeSet<Vip>,
+    /// Which address is not tried (again) before.
     address_busy: BTreeMap<Vip, Time>,
     address_refreshed: Time,
     sight: Option<(Time, Sight)>,
@@ -199,10 +200,8 @@ impl Decide {
             }
             Event::ProposalFailed => self.proposal_failed(now),
             Event::Health(health) => self.health = health,
-            Event::Addresses(present) => self.addresses = present,
-            Event::AddressTried(vip) => {
-                self.address_busy.remove(&vip);
-            }
+            Event::Addresses(present) => self.take_addresses(present),
+            Event::AddressTried(vip) => self.address_tried(now, vip),
             Event::Peer(name, peer) => {
                 self.peers.insert(name, peer);
             }

@@ -62,7 +62,8 @@ pub struct Decide {
     sight: Option<(Time, Sight)>,
     look: Look,
     lease: Lease,
-    /// When the newest permit's lease ends or ended (at first: the start), for `release`.
+    /// When the newest lease ends or ended (at first: the start), for `release`. One that hands over
+    /// has no permit, but its lease.
     lease_end: Option<Time>,
     stage: Stage,
     /// The newest term in which the trigger was pulled: it opens no permit again.
@@ -155,11 +156,11 @@ impl Decide {
             Stage::Spent { since } => self.stage = self.spent(now, since, &mut out),
         }
         self.watch(now, &mut out);
+        self.lease_end = self.lease_deadline().or(self.lease_end);
         self.keep_address(now, &mut out);
         self.look_again(now, &mut out);
         // What a later effect may do hangs on the gate: it comes first.
         let permit = self.permit(now.time);
-        self.lease_end = permit.map(|p| p.deadline()).or(self.lease_end);
         if permit != self.published {
             self.published = permit;
             out.insert(0, Effect::Gate(permit));
@@ -244,14 +245,21 @@ impl Decide {
     }
 
     fn permit_for(&self, epoch: Epoch, now: Time) -> Option<Permit> {
-        let deadline = self
-            .lease
-            .deadline(self.settings.my_incarnation, &self.raft.configs)?;
+        let deadline = self.lease_deadline()?;
         let newest = self.ledger.claim.as_ref().is_some_and(|c| {
             c.epoch == epoch && c.member == self.settings.me && c.term == self.raft.term
         });
         (newest && now + self.settings.margin < deadline)
             .then(|| Permit::mint(self.raft.term, epoch, deadline))
+    }
+
+    /// `None` for one that does not lead, and where no quorum has acknowledged.
+    fn lease_deadline(&self) -> Option<Time> {
+        let leads = self.raft.role == Role::Leader;
+        leads.then(|| {
+            self.lease
+                .deadline(self.settings.my_incarnation, &self.raft.configs)
+        })?
     }
 
     fn claim_done(&self) -> bool {

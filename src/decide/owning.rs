@@ -37,6 +37,9 @@ pub(super) struct Owning {
     ended: BTreeMap<RouteKey, Time>,
     proposed: Option<Proposed>,
     settled: BTreeSet<RouteKey>,
+    /// Some call ended without an answer, and may land until there is calm: no later call on the
+    /// same route settles it.
+    unknown: BTreeSet<RouteKey>,
     /// The move's end is not proposed (again) before.
     moved_at: Time,
     calm_at: Time,
@@ -132,6 +135,7 @@ impl Owning {
             ended: BTreeMap::new(),
             proposed: None,
             settled: BTreeSet::new(),
+            unknown: BTreeSet::new(),
             moved_at: now.time,
             calm_at: now.time + SIGNATURE_LIVES,
             pace: Pace::default(),
@@ -293,6 +297,7 @@ impl Decide {
             && (self.ledger.stray || !self.ledger.unsettled.is_empty())
         {
             o.calm_at = now.time + SIGNATURE_LIVES;
+            o.unknown.clear();
             out.push(Effect::Propose(Command::Calm { epoch: o.epoch }));
         }
     }
@@ -323,9 +328,11 @@ impl Decide {
             }
             Outcome::Unknown(error) => {
                 o.calm_at = now.time + SIGNATURE_LIVES;
+                o.unknown.insert(swap.route.clone());
                 self.errors.insert(swap.route, error.to_string());
             }
         }
+        o.settled.retain(|r| !o.unknown.contains(r));
         if o.in_the_air.is_empty() && o.to_swap.is_empty() {
             if o.marks.routed.is_none() {
                 o.marks.routed = Some(now.time);

@@ -215,16 +215,27 @@ impl Decide {
         }
         self.intent_applied(&mut o);
         // Before anything is taken: what is handed out in the step that closes the gate is fenced.
-        if let Health::Unhealthy(why) = &self.health
+        if let Some(reason) = self.wants_to_leave()
             && let Some(to) = self.best(Want::Healthy)
             && self.may_move_for_health(now, &o, &to)
         {
-            let reason = format!("HAProxy on {} is unhealthy: {why}", self.settings.me);
             return self.begin_handover(now, o, to, reason, out);
         }
         self.swap(now, &mut o, out);
         self.conclude(now, &mut o, out);
         Stage::Owning(o)
+    }
+
+    /// Why the owner would rather see another own: it goes only to one that may own and is healthy.
+    fn wants_to_leave(&self) -> Option<String> {
+        let me = &self.settings.me;
+        if let Some(why) = self.not_eligible() {
+            return Some(format!("{me} may not own: {why}"));
+        }
+        match &self.health {
+            Health::Unhealthy(why) => Some(format!("HAProxy on {me} is unhealthy: {why}")),
+            Health::Healthy | Health::Unknown(_) | Health::NotChecked => None,
+        }
     }
 
     /// A health move onto the member that lost ownership a moment ago waits (`min_hold_s`).

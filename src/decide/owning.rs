@@ -363,17 +363,18 @@ impl Decide {
         if self.look.asked.take_if(|at| *at == asked).is_none() {
             return;
         }
-        // A swap that ended meanwhile has made the next look due at once.
+        match result {
+            Ok(sight) => self.take_sight(now, asked, sight, out),
+            Err(error) => self.look_error = Some(error.to_string()),
+        }
+        // A swap that ended meanwhile has made the next look due at once. Otherwise what was just
+        // seen says how soon.
         if self.look.next <= asked {
             self.look.next = asked + self.look_gap(now);
         }
-        let sight = match result {
-            Ok(sight) => sight,
-            Err(error) => {
-                self.look_error = Some(error.to_string());
-                return;
-            }
-        };
+    }
+
+    fn take_sight(&mut self, now: Now, asked: Time, sight: Sight, out: &mut Vec<Effect>) {
         self.look_error = None;
         let fixes = self
             .settings

@@ -146,13 +146,8 @@ impl Owning {
         };
         // From another member: swap at once, nothing is read first. Otherwise the route is probably
         // right already, and a look decides.
-        let intended = || {
-            decide
-                .ledger
-                .unsettled
-                .keys()
-                .filter(|r| decide.ledger.unsettled.get(r) == Some(&0))
-        };
+        let unsettled = &decide.ledger.unsettled;
+        let intended = || unsettled.keys().filter(|r| unsettled.get(r) == Some(&0));
         match claim.kind {
             Kind::Failover | Kind::Switchover => {
                 let order = decide.routes();

@@ -172,6 +172,21 @@ fn a_later_call_that_ended_well_does_not_settle_an_earlier_unknown_one() {
 }
 
 #[test]
+fn the_15_minutes_count_from_the_newest_unknown_call() {
+    let mut w = World::steady();
+    w.run_by(secs(5 * MINUTE), ms(50));
+    w.hands.swap = false;
+    w.cloud.routes.insert(route("rtb-1"), at("eni-x"));
+    w.until(|w| !w.air.is_empty());
+    w.finish(&Outcome::Unknown(timeout()));
+    w.cloud.routes.insert(route("rtb-1"), at("eni-a"));
+    let ended = w.now;
+    w.run_by(secs(16 * MINUTE), ms(50));
+    assert_eq!(calms(&w).len(), 1);
+    assert!(calms(&w)[0].since(ended) >= secs(15 * MINUTE));
+}
+
+#[test]
 fn what_the_fence_stopped_and_what_ec2_refused_is_known() {
     for outcome in [Outcome::Fenced(Fenced::Closed), Outcome::Refused(timeout())] {
         let mut w = World::failed_over();

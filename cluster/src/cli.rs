@@ -325,7 +325,8 @@ pub enum Ec2 {
 }
 
 fn pair(text: &str) -> Result<(u64, u64), String> {
-    let parsed = text.split_once(',').and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
+    let parsed =
+        text.split_once(',').and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
     parsed.ok_or_else(|| format!("want MIN,MAX in milliseconds, not {text:?}"))
 }
 

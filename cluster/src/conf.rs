@@ -137,7 +137,8 @@ pub fn vipd(spec: &Spec, zone: &Zone) -> anyhow::Result<String> {
 
 /// `[MEMBER:]section.key=value`, `key=value` at the top, `members.az-a.priority=200`; an empty value takes the key out.
 fn apply(toml: &mut Toml, spec: &Spec, zone: &Zone, text: &str) -> anyhow::Result<()> {
-    let (path, value) = text.split_once('=').with_context(|| format!("--set wants section.key=value, not {text:?}"))?;
+    let (path, value) =
+        text.split_once('=').with_context(|| format!("--set wants section.key=value, not {text:?}"))?;
     let path = match path.split_once(':') {
         Some((member, path)) => {
             if spec.zone(member)?.member != zone.member {
@@ -158,7 +159,11 @@ fn apply(toml: &mut Toml, spec: &Spec, zone: &Zone, text: &str) -> anyhow::Resul
 /// A value that is not TOML by itself is meant as a string.
 fn raw(value: &str) -> String {
     let number = value.replace('_', "").parse::<f64>().is_ok();
-    let toml = value.is_empty() || number || value == "true" || value == "false" || value.starts_with(['[', '"', '\'', '{']);
+    let toml = value.is_empty()
+        || number
+        || value == "true"
+        || value == "false"
+        || value.starts_with(['[', '"', '\'', '{']);
     if toml { value.into() } else { quoted(value) }
 }
 
@@ -178,7 +183,10 @@ mod tests {
     fn every_member_has_its_own_file() {
         let spec = lab(&[]);
         let text = vipd(&spec, &spec.zones[1]).unwrap();
-        assert!(text.starts_with("cluster = \"edge\"\nmember = \"az-b\"\ndata_dir = \"/run/x/az-b/data\"\n"), "{text}");
+        assert!(
+            text.starts_with("cluster = \"edge\"\nmember = \"az-b\"\ndata_dir = \"/run/x/az-b/data\"\n"),
+            "{text}"
+        );
         assert_eq!(text.matches("[[members]]").count(), 3);
         assert!(text.contains("[peer]\nlisten = \"10.0.2.10:7400\"\n"), "{text}");
         assert!(text.contains("route_tables = [\"rtb-0a\", \"rtb-0b\", \"rtb-0c\"]\nendpoint_url = \"http://10.0.0.2:5000\"\n"), "{text}");

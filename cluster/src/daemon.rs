@@ -152,7 +152,10 @@ impl Daemon {
             }
             Request::Cut { member, parts, ways, percent } => {
                 let member = self.spec.zone(&member)?.member.clone();
-                let pairs: Vec<_> = parts.into_iter().flat_map(|part| ways.clone().into_iter().map(move |way| (part, way, percent))).collect();
+                let pairs: Vec<_> = parts
+                    .into_iter()
+                    .flat_map(|part| ways.clone().into_iter().map(move |way| (part, way, percent)))
+                    .collect();
                 self.cuts.lock().await.cut.entry(member).or_default().extend(pairs);
                 self.filter().await
             }
@@ -166,7 +169,9 @@ impl Daemon {
                 self.filter().await
             }
             Request::Routes => Ok(serde_json::to_value(self.ec2.state.lock().await.entries(u64::MAX))?),
-            Request::Calls { since_ns } => Ok(serde_json::to_value(self.ec2.calls.lock().await.since(since_ns))?),
+            Request::Calls { since_ns } => {
+                Ok(serde_json::to_value(self.ec2.calls.lock().await.since(since_ns))?)
+            }
             Request::Fault(rule) => {
                 let mut faults = self.ec2.faults.lock().await;
                 faults.add(rule).map_err(anyhow::Error::msg)?;
@@ -234,7 +239,9 @@ impl Daemon {
         let supervisor = self.supervisor.lock().await;
         let mut found = Vec::new();
         for zone in self.members(target)? {
-            found.extend(Self::programs(target).into_iter().filter_map(|p| supervisor.running(&zone.member, p)));
+            found.extend(
+                Self::programs(target).into_iter().filter_map(|p| supervisor.running(&zone.member, p)),
+            );
         }
         if found.is_empty() {
             bail!("nothing of {} runs", target.member);
@@ -293,14 +300,20 @@ impl Daemon {
     async fn filter(&self) -> anyhow::Result<Value> {
         let mut cuts = self.cuts.lock().await;
         let enis = self.ec2.state.lock().await.checked.clone();
-        cuts.checked = enis.iter().filter_map(|eni| self.spec.zone(eni).ok()).map(|z| z.member.clone()).collect();
+        cuts.checked =
+            enis.iter().filter_map(|eni| self.spec.zone(eni).ok()).map(|z| z.member.clone()).collect();
         let rules = ruleset(&self.spec, &cuts);
         let applied = tokio::task::spawn_blocking(move || ns::nft(&rules)).await;
         applied.context("nft was interrupted")??;
         Ok(json!({"cuts": cuts.cut, "at_boot_ns": boot_ns()}))
     }
 
-    async fn set_route(&self, table: String, destination: Option<String>, eni: Option<String>) -> anyhow::Result<Value> {
+    async fn set_route(
+        &self,
+        table: String,
+        destination: Option<String>,
+        eni: Option<String>,
+    ) -> anyhow::Result<Value> {
         let destination = destination.or_else(|| self.spec.vips.first().cloned()).unwrap_or_default();
         let eni = eni.map(|eni| self.eni_id(&eni)).transpose()?;
         let mut call = Call {
@@ -354,12 +367,15 @@ impl Daemon {
         }
         self.filter().await?;
         let state = self.ec2.state.lock().await;
-        Ok(json!({"eni": eni, "gone": state.gone.contains(&eni), "source_dest_check": state.checked.contains(&eni)}))
+        Ok(
+            json!({"eni": eni, "gone": state.gone.contains(&eni), "source_dest_check": state.checked.contains(&eni)}),
+        )
     }
 }
 
 fn print(reply: &Reply) -> Vec<u8> {
-    let mut line = serde_json::to_vec(reply).unwrap_or_else(|_| br#"{"error":"the answer cannot be printed"}"#.to_vec());
+    let mut line =
+        serde_json::to_vec(reply).unwrap_or_else(|_| br#"{"error":"the answer cannot be printed"}"#.to_vec());
     line.push(b'\n');
     line
 }

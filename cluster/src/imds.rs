@@ -77,7 +77,11 @@ impl Imds {
     async fn knows(&self, headers: &HeaderMap, source: SocketAddr) -> bool {
         let Some(token) = headers.get(TOKEN).and_then(|v| v.to_str().ok()) else { return false };
         let now_ns = boot_ns();
-        self.tokens.lock().await.iter().any(|t| t.text == token && t.source == source.ip() && now_ns < t.ends_ns)
+        self.tokens
+            .lock()
+            .await
+            .iter()
+            .any(|t| t.text == token && t.source == source.ip() && now_ns < t.ends_ns)
     }
 
     fn look(&self, zone: &Zone, path: &str) -> Option<String> {
@@ -90,7 +94,9 @@ impl Imds {
             "instance-id" => zone.instance.clone(),
             "instance-type" => "c7g.large".into(),
             "local-ipv4" => zone.ip.to_string(),
-            "local-hostname" | "hostname" => format!("ip-{}.{REGION}.compute.internal", zone.ip.to_string().replace('.', "-")),
+            "local-hostname" | "hostname" => {
+                format!("ip-{}.{REGION}.compute.internal", zone.ip.to_string().replace('.', "-"))
+            }
             "services/domain" => "amazonaws.com".into(),
             "services/partition" => "aws".into(),
             "network/interfaces/macs" | "network/interfaces/macs/" => format!("{}/", zone.mac),
@@ -98,13 +104,19 @@ impl Imds {
                 let arn = format!("arn:aws:iam::{ACCOUNT}:instance-profile/{ROLE}");
                 serde_json::json!({"Code": "Success", "LastUpdated": now(0), "InstanceProfileArn": arn, "InstanceProfileId": "AIPALAB"}).to_string()
             }
-            "iam/security-credentials" | "iam/security-credentials/" if self.credentials.load(Ordering::Relaxed) => ROLE.into(),
-            "iam/security-credentials/vipd" if self.credentials.load(Ordering::Relaxed) => serde_json::json!({
-                "Code": "Success", "LastUpdated": now(0), "Type": "AWS-HMAC",
-                "AccessKeyId": format!("ASIALAB{}", zone.letter.to_uppercase()),
-                "SecretAccessKey": "lab-secret", "Token": "lab-session-token", "Expiration": now(3_600),
-            })
-            .to_string(),
+            "iam/security-credentials" | "iam/security-credentials/"
+                if self.credentials.load(Ordering::Relaxed) =>
+            {
+                ROLE.into()
+            }
+            "iam/security-credentials/vipd" if self.credentials.load(Ordering::Relaxed) => {
+                serde_json::json!({
+                    "Code": "Success", "LastUpdated": now(0), "Type": "AWS-HMAC",
+                    "AccessKeyId": format!("ASIALAB{}", zone.letter.to_uppercase()),
+                    "SecretAccessKey": "lab-secret", "Token": "lab-session-token", "Expiration": now(3_600),
+                })
+                .to_string()
+            }
             other => return of_interface(zone, other.strip_prefix(&interface)?),
         };
         Some(text)
@@ -113,7 +125,9 @@ impl Imds {
 
 fn of_interface(zone: &Zone, key: &str) -> Option<String> {
     let text = match key {
-        "" => "device-number\ninterface-id\nlocal-ipv4s\nmac\nowner-id\nsubnet-id\nsubnet-ipv4-cidr-block\nvpc-id\nvpc-ipv4-cidr-block\nvpc-ipv4-cidr-blocks",
+        "" => {
+            "device-number\ninterface-id\nlocal-ipv4s\nmac\nowner-id\nsubnet-id\nsubnet-ipv4-cidr-block\nvpc-id\nvpc-ipv4-cidr-block\nvpc-ipv4-cidr-blocks"
+        }
         "interface-id" => &zone.eni,
         "device-number" => "0",
         "mac" => &zone.mac,
@@ -143,7 +157,11 @@ async fn serve(imds: Shared<Arc<Imds>>, source: ConnectInfo<SocketAddr>, request
     response
 }
 
-async fn answer(Shared(imds): Shared<Arc<Imds>>, ConnectInfo(source): ConnectInfo<SocketAddr>, request: Request) -> (StatusCode, String) {
+async fn answer(
+    Shared(imds): Shared<Arc<Imds>>,
+    ConnectInfo(source): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> (StatusCode, String) {
     if !imds.on.load(Ordering::Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, String::new());
     }

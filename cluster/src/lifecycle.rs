@@ -24,7 +24,10 @@ const READY: Duration = Duration::from_secs(10);
 /// daemon is started.
 pub fn up(spec: &Spec, program: &Path) -> anyhow::Result<Value> {
     if spec.vipd.enabled && !spec.vipd.path.exists() {
-        bail!("{} is not there; build it (cargo build), name another by --vipd, or use --no-vipd", spec.vipd.path.display());
+        bail!(
+            "{} is not there; build it (cargo build), name another by --vipd, or use --no-vipd",
+            spec.vipd.path.display()
+        );
     }
     let left: Vec<_> = down(&spec.name, &spec.dir).into_iter().map(|e| format!("{e:#}")).collect();
     if !left.is_empty() {
@@ -35,7 +38,11 @@ pub fn up(spec: &Spec, program: &Path) -> anyhow::Result<Value> {
         // The first error is the one to show; what cannot be taken down now is shown by the next `down`.
         let log = std::fs::read_to_string(spec.dir.join("lab.log")).unwrap_or_default();
         down(&spec.name, &spec.dir);
-        return result.context(if log.is_empty() { "the lab did not come up".into() } else { format!("lab.log says: {}", log.trim()) });
+        return result.context(if log.is_empty() {
+            "the lab did not come up".into()
+        } else {
+            format!("lab.log says: {}", log.trim())
+        });
     }
     result
 }
@@ -134,7 +141,10 @@ pub fn down(name: &str, dir: &Path) -> Vec<anyhow::Error> {
     };
     let start = Instant::now();
     // Asked to, the daemon ends by itself; a second is long for that.
-    while asked && start.elapsed() < Duration::from_secs(1) && namespaces.iter().any(|ns| !others(ns).is_empty()) {
+    while asked
+        && start.elapsed() < Duration::from_secs(1)
+        && namespaces.iter().any(|ns| !others(ns).is_empty())
+    {
         std::thread::sleep(Duration::from_millis(5));
     }
     for ns in &namespaces {
@@ -162,7 +172,9 @@ fn namespaces(name: &str) -> anyhow::Result<Vec<String>> {
     for entry in entries {
         let ns = entry?.file_name().to_string_lossy().into_owned();
         let suffix = ns.strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
-        if suffix.is_some_and(|s| s == "router" || s == "client" || (s.len() == 1 && ("a"..="h").contains(&s))) {
+        if suffix
+            .is_some_and(|s| s == "router" || s == "client" || (s.len() == 1 && ("a"..="h").contains(&s)))
+        {
             found.push(ns);
         }
     }

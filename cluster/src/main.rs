@@ -56,7 +56,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Watch => return watch::run(&Spec::load(&dir)?).map(|()| ExitCode::SUCCESS),
         Verb::Start(whom) => Request::Start(target(whom)),
         Verb::Kill(whom) => Request::Kill(target(whom)),
-        Verb::Stop { whom, wait } => Request::Stop { target: target(whom), wait_ms: wait.saturating_mul(1_000) },
+        Verb::Stop { whom, wait } => {
+            Request::Stop { target: target(whom), wait_ms: wait.saturating_mul(1_000) }
+        }
         Verb::Freeze(whom) => Request::Freeze(target(whom)),
         Verb::Continue(whom) => Request::Continue(target(whom)),
         Verb::Cut { member, from, direction, loss } => {
@@ -64,7 +66,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Verb::Heal { member } => Request::Heal { member },
         Verb::Ec2(ec2) => ec2_request(ec2),
-        Verb::Imds { on, credentials } => Request::Imds { on: on.map(is_on), credentials: credentials.map(is_on) },
+        Verb::Imds { on, credentials } => {
+            Request::Imds { on: on.map(is_on), credentials: credentials.map(is_on) }
+        }
         Verb::Calls { since } => Request::Calls { since_ns: since },
         Verb::Routes => Request::Routes,
         Verb::Status => Request::Status,
@@ -138,12 +142,17 @@ fn run_in(spec: &Spec, who: &str, command: &[String]) -> anyhow::Result<ExitCode
 fn vipctl(spec: &Spec, member: &str, arguments: Vec<String>) -> anyhow::Result<ExitCode> {
     let socket = spec.member_dir(spec.zone(member)?).join("admin.sock");
     let program = spec.vipd.path.with_file_name("vipctl");
-    let error = Command::new(&program).arg("--endpoint").arg(format!("unix:{}", socket.display())).args(arguments).exec();
+    let error = Command::new(&program)
+        .arg("--endpoint")
+        .arg(format!("unix:{}", socket.display()))
+        .args(arguments)
+        .exec();
     Err(error).with_context(|| format!("cannot run {}", program.display()))
 }
 
 fn load(spec: &Spec, options: Load) -> anyhow::Result<ExitCode> {
-    let plan = load::Plan::new(spec, Duration::from_millis(options.every_ms), Duration::from_secs(options.seconds))?;
+    let plan =
+        load::Plan::new(spec, Duration::from_millis(options.every_ms), Duration::from_secs(options.seconds))?;
     let on = options.out.as_ref().map(|out| PathBuf::from(format!("{}.on", out.display())));
     let samples = load::Samples::default();
     load::run_until_signal(&spec.namespace(&options.from)?, &plan, &samples, on.as_deref())?;
@@ -221,10 +230,8 @@ fn ec2_request(ec2: Ec2) -> Request {
         Ec2::Faults => Request::Faults,
         Ec2::SetRoute { table, eni, destination } => Request::SetRoute { table, destination, eni: Some(eni) },
         Ec2::DeleteRoute { table, destination } => Request::SetRoute { table, destination, eni: None },
-        Ec2::Eni { eni, source_dest_check, gone } => Request::Eni {
-            eni,
-            gone: gone.map(is_on),
-            source_dest_check: source_dest_check.map(is_on),
-        },
+        Ec2::Eni { eni, source_dest_check, gone } => {
+            Request::Eni { eni, gone: gone.map(is_on), source_dest_check: source_dest_check.map(is_on) }
+        }
     }
 }

@@ -25,9 +25,11 @@ pub fn exists(ns: &str) -> bool {
 
 /// Moves the calling thread, for good.
 pub fn enter(ns: &str) -> anyhow::Result<()> {
-    let file = File::open(path(ns)).with_context(|| format!("no network namespace {ns} (vip-lab up makes it)"))?;
-    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-        .with_context(|| format!("cannot enter the network namespace {ns} (this needs root, or unshare -rnm)"))
+    let file =
+        File::open(path(ns)).with_context(|| format!("no network namespace {ns} (vip-lab up makes it)"))?;
+    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).with_context(|| {
+        format!("cannot enter the network namespace {ns} (this needs root, or unshare -rnm)")
+    })
 }
 
 /// Runs `work` on a thread of its own inside the namespace and waits for it.

@@ -118,7 +118,8 @@ pub struct Vipd {
 impl Spec {
     /// A lab of `zones` zones (1 to 8, letters a to h) and `tables` route tables (1 to 250).
     pub fn new(name: &str, dir: &Path, zones: usize, tables: usize) -> anyhow::Result<Self> {
-        if name.is_empty() || name.len() > 24 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        if name.is_empty() || name.len() > 24 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        {
             bail!("the lab's name must be 1 to 24 letters, digits or '-', not {name:?}");
         }
         if !(1..=8).contains(&zones) {
@@ -129,9 +130,13 @@ impl Spec {
         }
         // HAProxy binds PATH.PID.tmp, and a unix socket's path ends at 107 bytes.
         if dir.as_os_str().len() > 70 {
-            bail!("the lab's directory must be at most 70 bytes long, since unix sockets live in it: {}", dir.display());
+            bail!(
+                "the lab's directory must be at most 70 bytes long, since unix sockets live in it: {}",
+                dir.display()
+            );
         }
-        let zones: Vec<Zone> = (1u8..).zip('a'..='h').take(zones).map(|(n, letter)| Zone::new(name, n, letter)).collect();
+        let zones: Vec<Zone> =
+            (1u8..).zip('a'..='h').take(zones).map(|(n, letter)| Zone::new(name, n, letter)).collect();
         let mut list: Vec<Table> = (0u32..).take(tables).map(Table::new).collect();
         let count = list.len();
         if let Some(first) = list.first_mut() {
@@ -168,7 +173,8 @@ impl Spec {
     /// Writes `<dir>/lab.json`.
     pub fn save(&self) -> anyhow::Result<()> {
         let path = self.dir.join("lab.json");
-        std::fs::write(&path, serde_json::to_vec_pretty(self)?).with_context(|| format!("cannot write {}", path.display()))
+        std::fs::write(&path, serde_json::to_vec_pretty(self)?)
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// The zone of a member named as `az-a`, `a` or `eni-0a`.

@@ -130,7 +130,9 @@ impl Running {
         match waited.map(|result| result.map(|exit| *exit)) {
             Ok(Ok(Some(exit))) => Ok(exit),
             Ok(_) => bail!("nobody waits for {:?} of {} any more", self.program, self.member),
-            Err(_) => bail!("{:?} of {} still runs after {} ms", self.program, self.member, patience.as_millis()),
+            Err(_) => {
+                bail!("{:?} of {} still runs after {} ms", self.program, self.member, patience.as_millis())
+            }
         }
     }
 
@@ -179,7 +181,9 @@ fn is_stopped(pid: i32) -> bool {
 fn spawn(spec: &Spec, zone: &Zone, program: Program) -> anyhow::Result<Child> {
     let dir = spec.member_dir(zone);
     let (path, arguments, log): (&Path, Vec<PathBuf>, _) = match program {
-        Program::Vipd => (&spec.vipd.path, vec!["--config".into(), dir.join("vipd.toml")], dir.join("vipd.log")),
+        Program::Vipd => {
+            (&spec.vipd.path, vec!["--config".into(), dir.join("vipd.toml")], dir.join("vipd.log"))
+        }
         Program::Haproxy => {
             (&spec.haproxy, vec!["-db".into(), "-f".into(), dir.join("haproxy.cfg")], dir.join("haproxy.log"))
         }
@@ -191,7 +195,9 @@ fn spawn(spec: &Spec, zone: &Zone, program: Program) -> anyhow::Result<Child> {
     let runtime = tokio::runtime::Handle::current();
     ns::within(&zone.ns, || {
         let _guard = runtime.enter();
-        command.spawn().with_context(|| format!("cannot start {} (is it installed, is it built?)", path.display()))
+        command
+            .spawn()
+            .with_context(|| format!("cannot start {} (is it installed, is it built?)", path.display()))
     })
 }
 

@@ -126,22 +126,42 @@ pub fn ruleset(spec: &Spec, cuts: &Cuts) -> String {
             let _ = writeln!(forward, "iifname \"{port}\" ip saddr != {} drop", zone.ip);
             let _ = writeln!(forward, "oifname \"{port}\" ip daddr != {} drop", zone.ip);
         }
-        let others: Vec<_> =
-            spec.zones.iter().filter(|z| z.member != zone.member).map(|z| format!("\"{}\"", z.port)).collect();
+        let others: Vec<_> = spec
+            .zones
+            .iter()
+            .filter(|z| z.member != zone.member)
+            .map(|z| format!("\"{}\"", z.port))
+            .collect();
         let others = others.join(", ");
         for (part, way, percent) in cuts.cut.get(&zone.member).into_iter().flatten() {
             // Each packet is lost by itself, as netem would; nft needs no kernel module for it.
-            let drop = if *percent >= 100 { "drop".into() } else { format!("numgen random mod 100 < {percent} drop") };
+            let drop = if *percent >= 100 {
+                "drop".into()
+            } else {
+                format!("numgen random mod 100 < {percent} drop")
+            };
             let _ = match (part, way) {
                 (Part::Members, _) if others.is_empty() => Ok(()),
-                (Part::Members, Way::Out) => writeln!(forward, "iifname \"{port}\" oifname {{ {others} }} {drop}"),
-                (Part::Members, Way::In) => writeln!(forward, "iifname {{ {others} }} oifname \"{port}\" {drop}"),
-                (Part::Client, Way::Out) => writeln!(forward, "iifname \"{port}\" oifname \"to-client\" {drop}"),
-                (Part::Client, Way::In) => writeln!(forward, "iifname \"to-client\" oifname \"{port}\" {drop}"),
+                (Part::Members, Way::Out) => {
+                    writeln!(forward, "iifname \"{port}\" oifname {{ {others} }} {drop}")
+                }
+                (Part::Members, Way::In) => {
+                    writeln!(forward, "iifname {{ {others} }} oifname \"{port}\" {drop}")
+                }
+                (Part::Client, Way::Out) => {
+                    writeln!(forward, "iifname \"{port}\" oifname \"to-client\" {drop}")
+                }
+                (Part::Client, Way::In) => {
+                    writeln!(forward, "iifname \"to-client\" oifname \"{port}\" {drop}")
+                }
                 (Part::Ec2, Way::Out) => writeln!(input, "iifname \"{port}\" tcp dport {EC2_PORT} {drop}"),
                 (Part::Ec2, Way::In) => writeln!(output, "oifname \"{port}\" tcp sport {EC2_PORT} {drop}"),
-                (Part::Imds, Way::Out) => writeln!(input, "iifname \"{port}\" ip daddr {IMDS_ADDRESS} {drop}"),
-                (Part::Imds, Way::In) => writeln!(output, "oifname \"{port}\" ip saddr {IMDS_ADDRESS} {drop}"),
+                (Part::Imds, Way::Out) => {
+                    writeln!(input, "iifname \"{port}\" ip daddr {IMDS_ADDRESS} {drop}")
+                }
+                (Part::Imds, Way::In) => {
+                    writeln!(output, "oifname \"{port}\" ip saddr {IMDS_ADDRESS} {drop}")
+                }
             };
         }
     }
@@ -166,11 +186,17 @@ mod tests {
     fn a_cut_zone_drops_both_ways() {
         let spec = Spec::new("vip", Path::new("/run/x"), 3, 3).unwrap();
         let mut cuts = Cuts::default();
-        cuts.cut.insert("az-a".into(), [(Part::Members, Way::In, 100), (Part::Ec2, Way::Out, 100), (Part::Client, Way::Out, 30)].into());
+        cuts.cut.insert(
+            "az-a".into(),
+            [(Part::Members, Way::In, 100), (Part::Ec2, Way::Out, 100), (Part::Client, Way::Out, 30)].into(),
+        );
         let rules = ruleset(&spec, &cuts);
         assert!(rules.contains("iifname { \"to-b\", \"to-c\" } oifname \"to-a\" drop"), "{rules}");
         assert!(rules.contains("iifname \"to-a\" tcp dport 5000 drop"), "{rules}");
-        assert!(rules.contains("iifname \"to-a\" oifname \"to-client\" numgen random mod 100 < 30 drop"), "{rules}");
+        assert!(
+            rules.contains("iifname \"to-a\" oifname \"to-client\" numgen random mod 100 < 30 drop"),
+            "{rules}"
+        );
         assert!(!rules.contains("sport"), "{rules}");
         assert!(!ruleset(&spec, &Cuts::default()).contains("drop"));
     }

@@ -41,8 +41,10 @@ fn page(spec: &Spec, status: &Value, routes: &Value) -> String {
     }
     for route in routes.as_array().into_iter().flatten() {
         let member = text(route, "member");
-        let (table, destination, target) = (text(route, "table"), text(route, "destination"), text(route, "target"));
-        let _ = writeln!(page, "{table:<10}{destination:<20}-> {target:<10}{member:<6}{}", text(route, "state"));
+        let (table, destination, target) =
+            (text(route, "table"), text(route, "destination"), text(route, "target"));
+        let _ =
+            writeln!(page, "{table:<10}{destination:<20}-> {target:<10}{member:<6}{}", text(route, "state"));
     }
     page.push('\n');
     page

@@ -43,7 +43,10 @@ impl Lab {
     fn load(&self) -> (Vec<String>, u64) {
         let report = self.json(&["load", "--seconds", "1", "--every-ms", "20", "--json"]);
         let owners = report["owners"].as_array().unwrap();
-        (owners.iter().map(|o| o["member"].as_str().unwrap().into()).collect(), report["failed"].as_u64().unwrap())
+        (
+            owners.iter().map(|o| o["member"].as_str().unwrap().into()).collect(),
+            report["failed"].as_u64().unwrap(),
+        )
     }
 
     /// A request over bash's /dev/tcp, since the lab needs no curl.
@@ -60,10 +63,16 @@ impl Lab {
 
     /// An EC2 call from a member.
     fn ec2(&self, who: &str, form: &str) -> String {
-        let head = r"User-Agent: test vipd/0.1.0 (cluster=edge; member=az-b; term=7; epoch=93)\r\nConnection: close";
+        let head =
+            r"User-Agent: test vipd/0.1.0 (cluster=edge; member=az-b; term=7; epoch=93)\r\nConnection: close";
         let form = form.replace('%', "%%");
         let length = form.replace("%%", "%").len();
-        self.http(who, "10.0.0.2", 5000, &format!(r"POST / HTTP/1.1\r\nHost: ec2\r\n{head}\r\nContent-Length: {length}\r\n\r\n{form}"))
+        self.http(
+            who,
+            "10.0.0.2",
+            5000,
+            &format!(r"POST / HTTP/1.1\r\nHost: ec2\r\n{head}\r\nContent-Length: {length}\r\n\r\n{form}"),
+        )
     }
 }
 
@@ -94,7 +103,10 @@ fn traffic_follows_the_route_table() {
     let calls = lab.json(&["calls"]);
     assert_eq!((&calls[0]["source"], &calls[0]["member"]), (&"hand".into(), &Value::Null));
     let swap = &calls[1];
-    assert_eq!((&swap["member"], &swap["claims_member"], &swap["term"]), (&"az-c".into(), &"az-b".into(), &7.into()));
+    assert_eq!(
+        (&swap["member"], &swap["claims_member"], &swap["term"]),
+        (&"az-c".into(), &"az-b".into(), &7.into())
+    );
     assert!(swap["executed_boot_ns"].as_u64() >= swap["received_boot_ns"].as_u64());
     // The other tables, and with them the zones' own traffic, stay where they were.
     let others = lab.json(&["routes"]);
@@ -118,7 +130,10 @@ fn faults_happen_and_end() {
     lab.ok(&["kill", "a", "--only", "haproxy"]);
     let refused = lab.json(&["load", "--seconds", "1", "--json"]);
     assert!(refused["ok"] == 0 && refused["failed_by_kind"]["refused"].as_u64().unwrap() > 10, "{refused}");
-    assert!(!lab.run(&["kill", "a", "--only", "haproxy"]).status.success(), "a kill that hits nothing must fail");
+    assert!(
+        !lab.run(&["kill", "a", "--only", "haproxy"]).status.success(),
+        "a kill that hits nothing must fail"
+    );
     lab.ok(&["start", "a", "--only", "haproxy"]);
     wait("az-a answers", || lab.owner() == "az-a");
     // A frozen one accepts and does not answer.
@@ -134,8 +149,14 @@ fn faults_happen_and_end() {
     assert_eq!(lab.owner(), "az-b");
     lab.ok(&["ec2", "eni", "b", "--source-dest-check", "on"]);
     assert_eq!(lab.owner(), "");
-    assert!(lab.ec2("b", "Action=DescribeNetworkInterfaces&NetworkInterfaceId.1=eni-0b").contains("<sourceDestCheck>true<"));
-    lab.ec2("b", "Action=ModifyNetworkInterfaceAttribute&NetworkInterfaceId=eni-0b&SourceDestCheck.Value=false");
+    assert!(
+        lab.ec2("b", "Action=DescribeNetworkInterfaces&NetworkInterfaceId.1=eni-0b")
+            .contains("<sourceDestCheck>true<")
+    );
+    lab.ec2(
+        "b",
+        "Action=ModifyNetworkInterfaceAttribute&NetworkInterfaceId=eni-0b&SourceDestCheck.Value=false",
+    );
     wait("az-b answers", || lab.owner() == "az-b");
     lab.ok(&["ec2", "eni", "b", "--gone", "on"]);
     assert_eq!(lab.owner(), "");
@@ -173,14 +194,21 @@ fn imds_wants_a_token() {
     let lab = Lab::up("ltd", &[]);
     let get = |token: &str, path: &str| {
         let path = format!("/latest/{path}");
-        lab.http("b", "169.254.169.254", 80, &format!(r"GET {path} HTTP/1.0\r\nX-aws-ec2-metadata-token: {token}\r\n\r\n"))
+        lab.http(
+            "b",
+            "169.254.169.254",
+            80,
+            &format!(r"GET {path} HTTP/1.0\r\nX-aws-ec2-metadata-token: {token}\r\n\r\n"),
+        )
     };
     assert!(get("none", "meta-data/mac").contains("401"));
     let put = r"PUT /latest/api/token HTTP/1.0\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\n\r\n";
     let answer = lab.http("b", "169.254.169.254", 80, put);
     let token = answer.rsplit("\r\n\r\n").next().unwrap();
     assert!(get(token, "meta-data/placement/availability-zone").ends_with("eu-west-1b"));
-    assert!(get(token, "meta-data/network/interfaces/macs/02:00:0a:00:02:0a/interface-id").ends_with("eni-0b"));
+    assert!(
+        get(token, "meta-data/network/interfaces/macs/02:00:0a:00:02:0a/interface-id").ends_with("eni-0b")
+    );
     assert!(get(token, "meta-data/iam/security-credentials/vipd").contains("\"Code\":\"Success\""));
     let stolen = format!(r"GET /latest/meta-data/mac HTTP/1.0\r\nX-aws-ec2-metadata-token: {token}\r\n\r\n");
     assert!(lab.http("c", "169.254.169.254", 80, &stolen).contains("401"));

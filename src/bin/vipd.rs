@@ -71,8 +71,9 @@ fn main() -> ExitCode {
     }
     log_to_stderr(args.log_format);
     die_whole();
-    // Two threads: the work is small, and each costs memory.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    // One thread: the work is small, nothing on it blocks (the store's flusher is a thread of its own),
+    // and waking another costs more than what there is to do.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {

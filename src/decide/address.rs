@@ -1,11 +1,12 @@
 //! The address. Off-node delivery follows the route, so the address is no fence: in doubt it stays
 //! (DESIGN.md section 4, "The address").
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Decide, Effect, Now, Stage, Story};
 use crate::ledger::Kind;
-use crate::model::{OnQuorumLoss, Vip};
+use crate::model::{OnQuorumLoss, Time, Vip};
 
 /// How long an attempt may stay unanswered before the next: netlink answers within microseconds, and
 /// its adapter gives up after a second.
@@ -22,10 +23,26 @@ enum Want {
     Gone,
 }
 
+/// How long after one that ended and changed nothing: ten a second of what may fail for ever, and
+/// well within the second in which a deleted address is to be back.
+const TRY_FAILED: Duration = Duration::from_millis(100);
+
 impl Decide {
+    pub(super) fn take_addresses(&mut self, present: BTreeSet<Vip>) {
+        // What has changed may be tried at once.
+        let same = |v: &Vip| present.contains(v) == self.addresses.contains(v);
+        self.address_busy.retain(|v, _| same(v));
+        self.addresses = present;
+    }
+
+    pub(super) fn address_tried(&mut self, now: Now, vip: Vip) {
+        if let Some(at) = self.address_busy.get_mut(&vip) {
+            *at = (now.time + TRY_FAILED).min(*at);
+        }
+    }
+
     pub(super) fn keep_address(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let due =
-            |at: Option<&crate::model::Time>| at.is_none_or(|at| now.time.since(*at) >= TRY_AGAIN);
+        let due = |at: Option<&Time>| at.is_none_or(|at| now.time >= *at);
         match self.address_wanted(now) {
             Want::Leave => {}
             Want::Gone => {
@@ -36,7 +53,7 @@ impl Decide {
                     .copied()
                     .collect();
                 for vip in gone {
-                    self.address_busy.insert(vip, now.time);
+                    self.address_busy.insert(vip, now.time + TRY_AGAIN);
                     out.push(Effect::RemoveAddress(vip));
                     out.push(Effect::Tell(Story::Released { vip }));
                 }
@@ -56,7 +73,7 @@ impl Decide {
                     let missing =
                         !self.addresses.contains(&vip) && due(self.address_busy.get(&vip));
                     if missing || refresh {
-                        self.address_busy.insert(vip, now.time);
+                        self.address_busy.insert(vip, now.time + TRY_AGAIN);
                         out.push(Effect::AddAddress(vip, permit));
                     }
                 }

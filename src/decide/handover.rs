@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::owning::Owning;
 use super::{Answer, Ask, AskMode, Decide, Effect, Now, PROPOSAL_WAIT, Refusal, Stage, Story};
 use crate::ledger::Command;
-use crate::model::{Epoch, Health, Name, Time};
+use crate::model::{Epoch, Health, Incarnation, Name, Time};
 
 /// A target may be so many entries behind what the leader last heard of it: reports are up to a
 /// second old, and a member writes a handful of entries in a move.
@@ -235,12 +235,18 @@ impl Decide {
         }
         match self.raft.incarnation_of(&h.to) {
             Some(id) => {
-                out.push(Effect::Transfer(id));
+                self.trigger(id, out);
                 out.push(Effect::Tell(Story::TransferTriggered { to: h.to }));
                 Stage::Spent { since: now.time }
             }
             None => self.call_off(now, h, "the target is no longer a voter", out),
         }
+    }
+
+    /// Pulls the trigger: whatever Raft reports from here on, this term opens no permit again.
+    pub(super) fn trigger(&mut self, id: Incarnation, out: &mut Vec<Effect>) {
+        self.spent = Some(self.term());
+        out.push(Effect::Transfer(id));
     }
 
     /// Before the trigger nothing has changed: the permit opens again.
@@ -268,7 +274,7 @@ impl Decide {
         if let Some(to) = self.best(Want::Any)
             && let Some(id) = self.raft.incarnation_of(&to)
         {
-            out.push(Effect::Transfer(id));
+            self.trigger(id, out);
             out.push(Effect::Tell(Story::TransferTriggered { to }));
         }
         Stage::Spent { since: now.time }

@@ -2,15 +2,15 @@
 
 use super::handover::Want;
 use super::owning::{Marks, Owning};
-use super::{Decide, Effect, Now, PROPOSAL_AGAIN, PROPOSAL_WAIT, RaftView, Stage, Story};
+use super::{Decide, Effect, Now, PROPOSAL_FAILED, PROPOSAL_WAIT, RaftView, Stage, Story};
 use crate::ledger::Command;
 use crate::model::{Health, Name, Time};
 
 #[derive(Debug)]
 pub(super) struct Leading {
     marks: Marks,
-    /// When the claim is to be proposed, again if need be.
-    claim_due: Time,
+    /// The claim is not proposed (again) before.
+    claim_at: Time,
     /// It was told that this member stands back and that nobody else may own.
     told: bool,
 }
@@ -19,7 +19,7 @@ impl Leading {
     pub(super) fn begin(now: Now, view: &RaftView) -> Self {
         Self {
             marks: Marks::begin(view.heard, view.campaigned, now.time),
-            claim_due: now.time,
+            claim_at: now.time,
             told: false,
         }
     }
@@ -43,14 +43,13 @@ impl Decide {
             self.look.next = now.time;
             return self.own(now, Box::new(owning), out);
         }
-        if now.time < leading.claim_due
-        {
+        if now.time < leading.claim_at {
             return Stage::Leading(leading);
         }
         if let Some((reason, want)) = self.stands_back() {
             return self.stand_back(now, leading, reason, want, out);
         }
-        leading.claim_due = now.time + PROPOSAL_WAIT;
+        leading.claim_at = now.time + PROPOSAL_WAIT;
         out.push(Effect::Tell(Story::Claiming { term: self.term() }));
         out.push(Effect::Propose(Command::Claim {
             member: me.clone(),
@@ -100,7 +99,7 @@ impl Decide {
         }
         match target {
             Some(id) => {
-                out.push(Effect::Transfer(id));
+                self.trigger(id, out);
                 // One try in each process: a second leader that has followed this one claims.
                 self.followed = true;
                 Stage::Spent { since: now.time }
@@ -111,8 +110,8 @@ impl Decide {
 
     pub(super) fn proposal_failed(&mut self, now: Now) {
         match &mut self.stage {
-            Stage::Leading(leading) => leading.claim_due = now.time + PROPOSAL_AGAIN,
-            Stage::Owning(owning) => owning.proposal_failed(),
+            Stage::Leading(leading) => leading.claim_at = now.time + PROPOSAL_FAILED,
+            Stage::Owning(owning) => owning.proposal_failed(now),
             Stage::Handing(handing) => handing.proposal_failed(),
             Stage::Idle | Stage::Spent { .. } => {}
         }

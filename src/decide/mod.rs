@@ -56,14 +56,18 @@ pub struct Decide {
     barred: Option<String>,
     peers: BTreeMap<Name, Peer>,
     addresses: BTreeSet<Vip>,
+    /// Which address is not tried (again) before.
     address_busy: BTreeMap<Vip, Time>,
     address_refreshed: Time,
     sight: Option<(Time, Sight)>,
     look: Look,
     lease: Lease,
-    /// When the newest permit's lease ends or ended (at first: the start), for `release`.
+    /// When the newest lease ends or ended (at first: the start), for `release`. One that hands over
+    /// has no permit, but its lease.
     lease_end: Option<Time>,
     stage: Stage,
+    /// The newest term in which the trigger was pulled: it opens no permit again.
+    spent: Option<Term>,
     /// Another member has led while this process ran.
     followed: bool,
     published: Option<Permit>,
@@ -104,8 +108,9 @@ const WARM_EVERY: Duration = Duration::from_secs(10);
 /// How long a proposal may take before it is made again.
 const PROPOSAL_WAIT: Duration = Duration::from_secs(1);
 
-/// How long after a proposal that was refused at once the next is made.
-const PROPOSAL_AGAIN: Duration = Duration::from_millis(10);
+/// How long after one that failed: as long as to the next tick of a busy member, so that a log that
+/// refuses at once is not asked in a circle.
+const PROPOSAL_FAILED: Duration = Duration::from_millis(10);
 
 impl Decide {
     pub fn new(settings: Settings, now: Now) -> Self {
@@ -128,6 +133,7 @@ impl Decide {
             lease: Lease::default(),
             lease_end: Some(now.time),
             stage: Stage::Idle,
+            spent: None,
             followed: false,
             published: None,
             watching: None,
@@ -150,11 +156,11 @@ impl Decide {
             Stage::Spent { since } => self.stage = self.spent(now, since, &mut out),
         }
         self.watch(now, &mut out);
+        self.lease_end = self.lease_deadline().or(self.lease_end);
         self.keep_address(now, &mut out);
         self.look_again(now, &mut out);
         // What a later effect may do hangs on the gate: it comes first.
         let permit = self.permit(now.time);
-        self.lease_end = permit.map(|p| p.deadline()).or(self.lease_end);
         if permit != self.published {
             self.published = permit;
             out.insert(0, Effect::Gate(permit));
@@ -191,15 +197,12 @@ impl Decide {
                 if epoch != self.claim_seen.map(|(e, _)| e) {
                     self.claim_seen = epoch.map(|e| (e, now.time));
                 }
-                self.raft.last_index = self.raft.last_index.max(index);
                 (self.ledger, self.applied) = (ledger, index);
             }
             Event::ProposalFailed => self.proposal_failed(now),
             Event::Health(health) => self.health = health,
-            Event::Addresses(present) => self.addresses = present,
-            Event::AddressTried(vip) => {
-                self.address_busy.remove(&vip);
-            }
+            Event::Addresses(present) => self.take_addresses(present),
+            Event::AddressTried(vip) => self.address_tried(now, vip),
             Event::Peer(name, peer) => {
                 self.peers.insert(name, peer);
             }
@@ -225,7 +228,11 @@ impl Decide {
             self.lease = Lease::default();
         } else if before.role != Role::Leader || before.term != self.raft.term {
             self.lease = Lease::begin(self.raft.term);
-            self.stage = Stage::Leading(Leading::begin(now, &self.raft));
+            self.stage = if self.spent == Some(self.raft.term) {
+                Stage::Spent { since: now.time }
+            } else {
+                Stage::Leading(Leading::begin(now, &self.raft))
+            };
         }
     }
 
@@ -238,14 +245,21 @@ impl Decide {
     }
 
     fn permit_for(&self, epoch: Epoch, now: Time) -> Option<Permit> {
-        let deadline = self
-            .lease
-            .deadline(self.settings.my_incarnation, &self.raft.configs)?;
+        let deadline = self.lease_deadline()?;
         let newest = self.ledger.claim.as_ref().is_some_and(|c| {
             c.epoch == epoch && c.member == self.settings.me && c.term == self.raft.term
         });
         (newest && now + self.settings.margin < deadline)
             .then(|| Permit::mint(self.raft.term, epoch, deadline))
+    }
+
+    /// `None` for one that does not lead, and where no quorum has acknowledged.
+    fn lease_deadline(&self) -> Option<Time> {
+        let leads = self.raft.role == Role::Leader;
+        leads.then(|| {
+            self.lease
+                .deadline(self.settings.my_incarnation, &self.raft.configs)
+        })?
     }
 
     fn claim_done(&self) -> bool {
@@ -305,11 +319,6 @@ impl Decide {
         self.sight.as_ref().map(|(_, s)| s)
     }
 
-    /// When the look that is under way was asked for.
-    pub fn look_asked(&self) -> Option<Time> {
-        self.look.asked
-    }
-
     /// Why the newest look failed.
     pub fn look_error(&self) -> Option<&str> {
         self.look_error.as_deref()
@@ -328,11 +337,6 @@ impl Decide {
     /// The open permit as it was last published.
     pub fn open_permit(&self) -> Option<Permit> {
         self.published
-    }
-
-    /// A quorum's promises to this leader last beyond `now`.
-    pub fn quorum_stands(&self, now: Time) -> bool {
-        self.lease.deadline(self.settings.my_incarnation, &self.raft.configs).is_some_and(|end| now < end)
     }
 
     /// A switchover was begun here and has not ended.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::handover::Want;
 use super::plan::{Budget, Fix, Pace, in_sync, plan};
-use super::{Decide, Effect, Look, Now, PROPOSAL_WAIT, Stage, Story, WARM_EVERY};
+use super::{Decide, Effect, Look, Now, PROPOSAL_FAILED, PROPOSAL_WAIT, Stage, Story, WARM_EVERY};
 use crate::ledger::{Claim, Command, Kind, Phases};
 use crate::model::route::{CloudError, Outcome, Sight, Swap, Verb};
 use crate::model::{Epoch, Health, Observed, RouteKey, Time};
@@ -37,8 +37,11 @@ pub(super) struct Owning {
     ended: BTreeMap<RouteKey, Time>,
     proposed: Option<Proposed>,
     settled: BTreeSet<RouteKey>,
-    /// The move's end was proposed at this time.
-    moved_asked: Option<Time>,
+    /// Some call ended without an answer, and may land until there is calm: no later call on the
+    /// same route settles it.
+    unknown: BTreeSet<RouteKey>,
+    /// The move's end is not proposed (again) before.
+    moved_at: Time,
     calm_at: Time,
     pace: Pace,
     budget: Budget,
@@ -132,7 +135,8 @@ impl Owning {
             ended: BTreeMap::new(),
             proposed: None,
             settled: BTreeSet::new(),
-            moved_asked: None,
+            unknown: BTreeSet::new(),
+            moved_at: now.time,
             calm_at: now.time + SIGNATURE_LIVES,
             pace: Pace::default(),
             budget: Budget::full(now.time),
@@ -142,13 +146,8 @@ impl Owning {
         };
         // From another member: swap at once, nothing is read first. Otherwise the route is probably
         // right already, and a look decides.
-        let intended = || {
-            decide
-                .ledger
-                .unsettled
-                .keys()
-                .filter(|r| decide.ledger.unsettled.get(r) == Some(&0))
-        };
+        let unsettled = &decide.ledger.unsettled;
+        let intended = || unsettled.keys().filter(|r| unsettled.get(r) == Some(&0));
         match claim.kind {
             Kind::Failover | Kind::Switchover => {
                 let order = decide.routes();
@@ -171,9 +170,9 @@ impl Owning {
         self.in_the_air.len()
     }
 
-    pub(super) fn proposal_failed(&mut self) {
+    pub(super) fn proposal_failed(&mut self, now: Now) {
         self.proposed = None;
-        self.moved_asked = None;
+        self.moved_at = now.time + PROPOSAL_FAILED;
     }
 
     /// No more calls under this claim: what was not begun is dropped.
@@ -210,16 +209,28 @@ impl Decide {
             o.marks.address = Some(now.time);
         }
         self.intent_applied(&mut o);
-        self.swap(now, &mut o, out);
-        self.conclude(now, &mut o, out);
-        if let Health::Unhealthy(why) = &self.health
+        // Before anything is taken: what is handed out in the step that closes the gate is fenced.
+        if let Some(reason) = self.wants_to_leave()
             && let Some(to) = self.best(Want::Healthy)
             && self.may_move_for_health(now, &o, &to)
         {
-            let reason = format!("HAProxy on {} is unhealthy: {why}", self.settings.me);
             return self.begin_handover(now, o, to, reason, out);
         }
+        self.swap(now, &mut o, out);
+        self.conclude(now, &mut o, out);
         Stage::Owning(o)
+    }
+
+    /// Why the owner would rather see another own: it goes only to one that may own and is healthy.
+    fn wants_to_leave(&self) -> Option<String> {
+        let me = &self.settings.me;
+        if let Some(why) = self.not_eligible() {
+            return Some(format!("{me} may not own: {why}"));
+        }
+        match &self.health {
+            Health::Unhealthy(why) => Some(format!("HAProxy on {me} is unhealthy: {why}")),
+            Health::Healthy | Health::Unknown(_) | Health::NotChecked => None,
+        }
     }
 
     /// A health move onto the member that lost ownership a moment ago waits (`min_hold_s`).
@@ -233,8 +244,13 @@ impl Decide {
     }
 
     fn intent_applied(&self, o: &mut Owning) {
-        let serial = self.ledger.claim.as_ref().map_or(0, |c| c.serial);
-        if let Some(p) = o.proposed.take_if(|p| p.serial <= serial) {
+        // An earlier intent that was given up may come through late, with the same serial and other
+        // routes: what counts is that the ledger has this one's.
+        let committed = |p: &mut Proposed| {
+            let covers = |s: &Swap| self.ledger.unsettled.get(&s.route) >= Some(&p.serial);
+            p.swaps.iter().all(covers)
+        };
+        if let Some(p) = o.proposed.take_if(committed) {
             o.to_swap.extend(p.swaps);
         }
     }
@@ -260,13 +276,10 @@ impl Decide {
         let Some(claim) = self.ledger.claim.as_ref().filter(|c| c.epoch == o.epoch) else {
             return;
         };
-        let waiting = o
-            .moved_asked
-            .is_some_and(|at| now.time.since(at) < PROPOSAL_WAIT);
         let quiet = !o.is_busy();
         let over = (o.in_sync && quiet) || now.time.since(o.since) >= MOVE_ENDS;
-        if over && !claim.done && !waiting {
-            o.moved_asked = Some(now.time);
+        if over && !claim.done && now.time >= o.moved_at {
+            o.moved_at = now.time + PROPOSAL_WAIT;
             let (phases, total_us) = o.marks.phases(claim.kind);
             out.push(Effect::Propose(Command::Moved {
                 epoch: o.epoch,
@@ -290,6 +303,7 @@ impl Decide {
             && (self.ledger.stray || !self.ledger.unsettled.is_empty())
         {
             o.calm_at = now.time + SIGNATURE_LIVES;
+            o.unknown.clear();
             out.push(Effect::Propose(Command::Calm { epoch: o.epoch }));
         }
     }
@@ -320,9 +334,11 @@ impl Decide {
             }
             Outcome::Unknown(error) => {
                 o.calm_at = now.time + SIGNATURE_LIVES;
+                o.unknown.insert(swap.route.clone());
                 self.errors.insert(swap.route, error.to_string());
             }
         }
+        o.settled.retain(|r| !o.unknown.contains(r));
         if o.in_the_air.is_empty() && o.to_swap.is_empty() {
             if o.marks.routed.is_none() {
                 o.marks.routed = Some(now.time);
@@ -342,17 +358,18 @@ impl Decide {
         if self.look.asked.take_if(|at| *at == asked).is_none() {
             return;
         }
-        // A swap that ended meanwhile has made the next look due at once.
+        match result {
+            Ok(sight) => self.take_sight(now, asked, sight, out),
+            Err(error) => self.look_error = Some(error.to_string()),
+        }
+        // A swap that ended meanwhile has made the next look due at once. Otherwise what was just
+        // seen says how soon.
         if self.look.next <= asked {
             self.look.next = asked + self.look_gap(now);
         }
-        let sight = match result {
-            Ok(sight) => sight,
-            Err(error) => {
-                self.look_error = Some(error.to_string());
-                return;
-            }
-        };
+    }
+
+    fn take_sight(&mut self, now: Now, asked: Time, sight: Sight, out: &mut Vec<Effect>) {
         self.look_error = None;
         let fixes = self
             .settings
@@ -369,10 +386,15 @@ impl Decide {
             .unwrap_or_default();
         let all_right = in_sync(&fixes, &sight);
         self.sight = Some((asked, sight));
-        if let Stage::Owning(mut o) = std::mem::replace(&mut self.stage, Stage::Idle) {
-            self.mend(now, asked, &mut o, fixes, all_right, out);
-            self.stage = Stage::Owning(o);
-        }
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Owning(mut o) => {
+                self.mend(now, asked, &mut o, fixes, all_right, out);
+                Stage::Owning(o)
+            }
+            other @ (Stage::Idle | Stage::Leading(_) | Stage::Handing(_) | Stage::Spent { .. }) => {
+                other
+            }
+        };
     }
 
     /// Desired against observed, by a look that was asked at `asked`.

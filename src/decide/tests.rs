@@ -1,1 +1,15 @@
+//! What the judgement promises, one test a promise, in virtual time. Every step of every test also
+//! passes `invariants`.
 
+mod address;
+mod claiming;
+mod fence;
+mod invariants;
+mod random;
+mod repairing;
+mod settling;
+mod standing;
+mod swapping;
+mod switchover;
+mod words;
+mod world;

@@ -215,8 +215,13 @@ impl Ledger {
                 routes,
             } => {
                 // A proposal that outlived its term is no claim (Raft paper, section 5.4.2: an
-                // entry's term is that of the leader that made it).
-                if claimed.0 == term {
+                // entry's term is that of the leader that made it). One that was proposed twice, since
+                // the log was slow, is one claim: its epoch is the first entry's.
+                let again = self
+                    .claim
+                    .as_ref()
+                    .is_some_and(|c| c.member == *member && c.term == *claimed);
+                if claimed.0 == term && !again {
                     self.claim(Epoch(index), member, *claimed, *at, routes);
                 }
             }
@@ -293,7 +298,9 @@ impl Ledger {
     fn claim(&mut self, epoch: Epoch, member: &Name, term: Term, at: WallMs, routes: &[RouteKey]) {
         let previous = self.claim.as_ref().map(|c| c.member.clone());
         let planned = self.handover.take().filter(|h| {
-            h.to == *member && Some(&h.from) == previous.as_ref() && term.0 == h.term.0 + 1
+            h.to == *member
+                && Some(&h.from) == previous.as_ref()
+                && Some(term.0) == h.term.0.checked_add(1)
         });
         let kind = match (&previous, &planned) {
             (None, _) => Kind::First,

@@ -58,6 +58,14 @@ fn a_claim_of_another_term_than_its_entry_is_void() {
 }
 
 #[test]
+fn a_claim_proposed_twice_is_one_claim() {
+    let l = after(&[(1, claim("a", 1)), (2, claim("b", 2)), (2, claim("b", 2))]);
+    let newest = l.claim.as_ref().expect("a claim");
+    assert_eq!((newest.epoch, newest.kind), (Epoch(2), Kind::Failover));
+    assert_eq!(l.moves.len(), 2);
+}
+
+#[test]
 fn a_handover_makes_the_next_terms_claim_a_switchover_only_for_its_target() {
     let planned = [(1, claim("a", 1)), (1, handover("a", "b", 1))];
     let l = |last: (u64, Command)| after(&[planned[0].clone(), planned[1].clone(), last]);

@@ -5,6 +5,8 @@ mod view;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -36,9 +38,11 @@ const INTERRUPTED: i32 = 130;
 
 /// Runs the whole; `Ok(false)`: a step did not do what it should. The lab is taken down in any case.
 pub fn run(spec: &Spec, program: &Path) -> anyhow::Result<bool> {
-    take_down_on_signal(spec);
+    let interrupted = Interrupted::default();
+    interrupted.watch(spec);
     let paint = Paint::for_stdout();
-    let result = Demo::start(spec, program, paint).and_then(|demo| demo.play());
+    let result = Demo::start(spec, program, paint, &interrupted).and_then(|demo| demo.play());
+    interrupted.leave_to_it();
     let errors = lifecycle::down(&spec.name, &spec.dir);
     for error in &errors {
         eprintln!("vip-lab: {error:#}");
@@ -49,25 +53,47 @@ pub fn run(spec: &Spec, program: &Path) -> anyhow::Result<bool> {
     Ok(good && errors.is_empty())
 }
 
-/// A thread of its own: the demo's thread may be waiting for a process.
-fn take_down_on_signal(spec: &Spec) {
-    let (name, dir) = (spec.name.clone(), spec.dir.clone());
-    std::thread::spawn(move || {
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-        let caught = runtime.block_on(async {
-            let (mut interrupt, mut end) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-            let mut hangup = signal(SignalKind::hangup())?;
-            tokio::select! { _ = interrupt.recv() => {}, _ = end.recv() => {}, _ = hangup.recv() => {} }
-            Ok::<_, std::io::Error>(())
-        });
-        if caught.is_ok() {
-            eprintln!("\ninterrupted; taking the lab down");
-            for error in lifecycle::down(&name, &dir) {
-                eprintln!("vip-lab: {error:#}");
+/// A signal takes the lab down, once it is wholly up, and ends the process.
+#[derive(Clone, Default)]
+struct Interrupted {
+    came: Arc<AtomicBool>,
+    /// Held while the lab comes up: half a lab cannot be taken down.
+    coming_up: Arc<Mutex<()>>,
+}
+
+impl Interrupted {
+    /// On a thread of its own, since the demo's may be waiting for a process.
+    fn watch(&self, spec: &Spec) {
+        let (name, dir, this) = (spec.name.clone(), spec.dir.clone(), self.clone());
+        std::thread::spawn(move || {
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+                return;
+            };
+            let caught = runtime.block_on(async {
+                let (mut interrupt, mut end) =
+                    (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+                let mut hangup = signal(SignalKind::hangup())?;
+                tokio::select! { _ = interrupt.recv() => {}, _ = end.recv() => {}, _ = hangup.recv() => {} }
+                Ok::<_, std::io::Error>(())
+            });
+            if caught.is_ok() {
+                this.came.store(true, Ordering::SeqCst);
+                eprintln!("\ninterrupted; taking the lab down");
+                let _guard = this.coming_up.lock();
+                for error in lifecycle::down(&name, &dir) {
+                    eprintln!("vip-lab: {error:#}");
+                }
+                std::process::exit(INTERRUPTED);
             }
-            std::process::exit(INTERRUPTED);
+        });
+    }
+
+    /// After a signal the demo's own thread fails, since its lab goes: it has nothing more to say.
+    fn leave_to_it(&self) {
+        while self.came.load(Ordering::SeqCst) {
+            std::thread::park();
         }
-    });
+    }
 }
 
 /// A running lab with traffic.
@@ -103,15 +129,25 @@ enum Expect {
 }
 
 impl<'a> Demo<'a> {
-    fn start(spec: &'a Spec, program: &Path, paint: Paint) -> anyhow::Result<Self> {
+    fn start(
+        spec: &'a Spec,
+        program: &Path,
+        paint: Paint,
+        interrupted: &Interrupted,
+    ) -> anyhow::Result<Self> {
         let begun = Instant::now();
         let vipctl = Vipctl::new(spec);
         if !vipctl.program.exists() {
             bail!("{} is not there; build it (cargo build --workspace)", vipctl.program.display());
         }
-        println!("{}", paint.bold("Three zones, one VIP: a new connection every 5 ms, and then things break."));
+        println!(
+            "{}",
+            paint.bold("Three zones, one VIP: a new connection every 5 ms, and then things break.")
+        );
         println!();
+        let coming_up = interrupted.coming_up.lock();
         lifecycle::up(spec, program)?;
+        drop(coming_up);
         let plan = Plan::new(spec, EVERY, WHOLE)?;
         let (stop, stopped) = watch::channel(false);
         let samples = Samples::default();
@@ -135,25 +171,30 @@ impl<'a> Demo<'a> {
         let since = boot_ns();
         std::thread::sleep(QUIET);
         let owner = self.owner()?;
-        self.title("steady", "The client asks the VIP");
+        self.title(1, "the client asks the VIP");
         self.calm(since, "steady", &owner)?;
 
-        self.title("kill", &format!("kill -9 of {owner}'s vipd and HAProxy"));
+        self.title(2, &format!("kill -9 of {owner}'s vipd and HAProxy"));
         let since = boot_ns();
         self.ask(&Request::Kill(self.whom(&owner)))?;
         let new = self.failover(since, "owner killed", &owner)?;
         self.come_back(&owner, &new, "starts again", &Request::Start(self.whom(&owner)))?;
 
         let owner = new;
-        self.title("cut off", &format!("{owner}'s zone is cut off from the members, EC2 and the client"));
+        self.title(3, &format!("{owner}'s zone is cut off from the members, EC2 and the client"));
         let since = boot_ns();
         let parts = vec![Part::Members, Part::Ec2, Part::Imds, Part::Client];
-        self.ask(&Request::Cut { member: owner.clone(), parts, ways: vec![Way::In, Way::Out], percent: 100 })?;
+        self.ask(&Request::Cut {
+            member: owner.clone(),
+            parts,
+            ways: vec![Way::In, Way::Out],
+            percent: 100,
+        })?;
         let new = self.failover(since, "zone cut off", &owner)?;
         self.come_back(&owner, &new, "is connected again", &Request::Heal { member: owner.clone() })?;
 
         let owner = new;
-        self.title("transfer", &format!("vipctl transfer-leader, while {owner} owns the VIP"));
+        self.title(4, &format!("vipctl transfer-leader, while {owner} owns the VIP"));
         self.transfer(&owner)?;
         Ok(self.summary())
     }
@@ -163,7 +204,9 @@ impl<'a> Demo<'a> {
         let printed = self.vipctl.json(&["transfer-leader", "--wait", "10s"])?;
         let made = Move::read(&printed).context("vipctl transfer-leader printed no move")?;
         let to = made.to.clone();
-        let status = self.wait("the new owner", |status| status.owner.as_deref() == Some(to.as_str()) && status.settled())?;
+        let status = self.wait("the new owner", |status| {
+            status.owner.as_deref() == Some(to.as_str()) && status.settled()
+        })?;
         std::thread::sleep(QUIET);
         self.account(since, "leader transferred", owner, &status, Some(&made), Expect::NoFailedConnection)
     }
@@ -171,7 +214,9 @@ impl<'a> Demo<'a> {
     /// Waits for another owner and tells what the move cost.
     fn failover(&mut self, since: u64, what: &str, old: &str) -> anyhow::Result<String> {
         let status = self.wait("a new owner", |status| {
-            status.owner.as_deref().is_some_and(|owner| owner != old) && status.moved_here() && status.routes_agree()
+            status.owner.as_deref().is_some_and(|owner| owner != old)
+                && status.moved_here()
+                && status.routes_agree()
         })?;
         std::thread::sleep(QUIET);
         let last = status.last_move.clone();
@@ -194,7 +239,12 @@ impl<'a> Demo<'a> {
         let report = self.report(since);
         let mut wrong = Vec::new();
         if report.failed > 0 {
-            wrong.push(format!("{} of {} requests failed ({})", report.failed, report.requests, report.kinds()));
+            wrong.push(format!(
+                "{} of {} requests failed ({})",
+                report.failed,
+                report.requests,
+                report.kinds()
+            ));
         }
         if report.ok == 0 {
             wrong.push("no request was answered".into());
@@ -207,7 +257,15 @@ impl<'a> Demo<'a> {
         Ok(())
     }
 
-    fn account(&mut self, since: u64, what: &str, old: &str, status: &Status, made: Option<&Move>, expect: Expect) -> anyhow::Result<()> {
+    fn account(
+        &mut self,
+        since: u64,
+        what: &str,
+        old: &str,
+        status: &Status,
+        made: Option<&Move>,
+        expect: Expect,
+    ) -> anyhow::Result<()> {
         let report = self.report(since);
         let owner = status.owner.clone().unwrap_or_default();
         let mut wrong = Vec::new();
@@ -222,7 +280,9 @@ impl<'a> Demo<'a> {
             wrong.push(format!("not on {owner}: {}", astray.join(", ")));
         }
         match expect {
-            Expect::ShortOutage if report.outage_ms > LONGEST_OUTAGE_MS => wrong.push(format!("the outage took {:.0} ms", report.outage_ms)),
+            Expect::ShortOutage if report.outage_ms > LONGEST_OUTAGE_MS => {
+                wrong.push(format!("the outage took {:.0} ms", report.outage_ms))
+            }
             Expect::ShortOutage => {}
             Expect::NoFailedConnection => {
                 let new_failed = report.failed.saturating_sub(report.retried_ok);
@@ -239,7 +299,8 @@ impl<'a> Demo<'a> {
         }
         match made {
             Some(made) => {
-                let reason = if made.reason.is_empty() { String::new() } else { format!(", {}", made.reason) };
+                let reason =
+                    if made.reason.is_empty() { String::new() } else { format!(", {}", made.reason) };
                 self.line("move", &format!("{}{reason}", made.kind));
                 for line in self.paint.waterfall(&made.phases) {
                     println!("{line}");
@@ -278,14 +339,22 @@ impl<'a> Demo<'a> {
 
     fn client(&self, report: &Report, expect: Expect) -> String {
         if report.failed == 0 {
-            return format!("none of {} requests failed; the slowest took {:.1} ms", report.requests, report.slowest_ok_ms);
+            return format!(
+                "none of {} requests failed; the slowest took {:.1} ms",
+                report.requests, report.slowest_ok_ms
+            );
         }
         let open = match report.open_connections_broken {
             0 => String::new(),
-            broken => format!("; {broken} open ones broke, {} of them answered at once on a second try", report.retried_ok),
+            broken => format!(
+                "; {broken} open ones broke, {} of them answered at once on a second try",
+                report.retried_ok
+            ),
         };
         let outage = match expect {
-            Expect::ShortOutage => format!("outage {}, ", self.paint.bold(&format!("{:.0} ms", report.outage_ms))),
+            Expect::ShortOutage => {
+                format!("outage {}, ", self.paint.bold(&format!("{:.0} ms", report.outage_ms)))
+            }
             Expect::NoFailedConnection => String::new(),
         };
         format!("{outage}{} of {} requests failed: {}{open}", report.failed, report.requests, report.kinds())
@@ -306,7 +375,14 @@ impl<'a> Demo<'a> {
             println!("  {}", self.paint.bad(&format!("not as it should: {text}")));
         }
         let outage_ms = (report.failed > 0).then_some(report.outage_ms);
-        self.rows.push(Row { what: what.into(), move_, outage_ms, failed: report.failed, requests: report.requests, wrong });
+        self.rows.push(Row {
+            what: what.into(),
+            move_,
+            outage_ms,
+            failed: report.failed,
+            requests: report.requests,
+            wrong,
+        });
     }
 
     /// Prints the table; true where nothing went wrong.
@@ -324,7 +400,9 @@ impl<'a> Demo<'a> {
         let good = self.rows.iter().all(|row| row.wrong.is_empty());
         let seconds = self.begun.elapsed().as_secs_f64();
         match good {
-            true => println!("{}", self.paint.good(&format!("Every step did what it should, in {seconds:.0} s."))),
+            true => {
+                println!("{}", self.paint.good(&format!("Every step did what it should, in {seconds:.0} s.")))
+            }
             false => println!("{}", self.paint.bad("Not every step did what it should.")),
         }
         good
@@ -345,7 +423,9 @@ impl<'a> Demo<'a> {
                 Ok(status) if wanted(&status) => return Ok(status),
                 Ok(_) | Err(_) if begun.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(50)),
                 Ok(status) => bail!("waited {} s for {what}; the group says: {status}", PATIENCE.as_secs()),
-                Err(error) => return Err(error.context(format!("waited {} s for {what}", PATIENCE.as_secs()))),
+                Err(error) => {
+                    return Err(error.context(format!("waited {} s for {what}", PATIENCE.as_secs())));
+                }
             }
         }
     }
@@ -362,9 +442,9 @@ impl<'a> Demo<'a> {
         ask(&self.spec.dir, request)
     }
 
-    fn title(&self, name: &str, text: &str) {
+    fn title(&self, number: u8, text: &str) {
         println!();
-        println!("{}  {text}", self.paint.bold(name));
+        println!("{}", self.paint.bold(&format!("{number} {text}")));
     }
 
     fn line(&self, label: &str, text: &str) {

@@ -20,7 +20,10 @@ impl Vipctl {
     /// Every member's socket is an endpoint.
     pub fn new(spec: &Spec) -> Self {
         let socket = |zone| format!("unix:{}", spec.member_dir(zone).join("admin.sock").display());
-        Self { program: spec.vipd.path.with_file_name("vipctl"), endpoints: spec.zones.iter().map(socket).collect() }
+        Self {
+            program: spec.vipd.path.with_file_name("vipctl"),
+            endpoints: spec.zones.iter().map(socket).collect(),
+        }
     }
 
     /// What the verb prints. vipctl has its own deadlines (`--timeout`, `--wait`).
@@ -29,13 +32,25 @@ impl Vipctl {
         for endpoint in &self.endpoints {
             command.args(["--endpoint", endpoint]);
         }
-        let output = command.args(["-o", "json"]).args(verb).stdin(Stdio::null()).output().context("cannot run vipctl")?;
+        let output = command
+            .args(["-o", "json"])
+            .args(verb)
+            .stdin(Stdio::null())
+            .output()
+            .context("cannot run vipctl")?;
         let text = String::from_utf8_lossy(&output.stdout);
         // Without a quorum `status` prints all the same, and exits 3.
         match serde_json::from_str::<Value>(&text) {
             Ok(value) if value.get("error").is_none() => Ok(value),
-            Ok(value) => bail!("vipctl {}: {}", verb.join(" "), value.pointer("/error/cause").unwrap_or(&value)),
-            Err(_) => bail!("vipctl {} ({}): {}", verb.join(" "), output.status, String::from_utf8_lossy(&output.stderr).trim()),
+            Ok(value) => {
+                bail!("vipctl {}: {}", verb.join(" "), value.pointer("/error/cause").unwrap_or(&value))
+            }
+            Err(_) => bail!(
+                "vipctl {} ({}): {}",
+                verb.join(" "),
+                output.status,
+                String::from_utf8_lossy(&output.stderr).trim()
+            ),
         }
     }
 }
@@ -79,10 +94,11 @@ impl Status {
     /// What is absent is empty.
     pub fn read(value: &Value) -> Self {
         let array = |path: &str| value.pointer(path).and_then(Value::as_array).cloned().unwrap_or_default();
-        let routes = array("/vips").into_iter().flat_map(|vip| {
-            vip.get("routes").and_then(Value::as_array).cloned().unwrap_or_default()
-        });
-        let problems: Vec<String> = array("/problems").iter().filter_map(|p| p.as_str().map(str::to_owned)).collect();
+        let routes = array("/vips")
+            .into_iter()
+            .flat_map(|vip| vip.get("routes").and_then(Value::as_array).cloned().unwrap_or_default());
+        let problems: Vec<String> =
+            array("/problems").iter().filter_map(|p| p.as_str().map(str::to_owned)).collect();
         Self {
             term: value.get("term").and_then(Value::as_u64).unwrap_or(0),
             owner: value.get("owner").and_then(Value::as_str).map(str::to_owned),
@@ -127,7 +143,10 @@ impl Move {
             to: value.get("to")?.as_str()?.into(),
             reason: value.get("reason").and_then(Value::as_str).unwrap_or_default().into(),
             done: value.get("total_ms").is_some_and(Value::is_number),
-            phases: ["detect", "elect", "claim", "address", "route", "verify"].into_iter().filter_map(phase).collect(),
+            phases: ["detect", "elect", "claim", "address", "route", "verify"]
+                .into_iter()
+                .filter_map(phase)
+                .collect(),
         })
     }
 }
@@ -140,11 +159,13 @@ mod tests {
 
     #[test]
     fn reads_a_status() {
-        let status = Status::read(&json!({"cluster":"edge","term":7,"leader":"az-b","owner":"az-b","state":"steady",
+        let status = Status::read(
+            &json!({"cluster":"edge","term":7,"leader":"az-b","owner":"az-b","state":"steady",
             "vips":[{"address":"192.168.77.10/32","owner":"az-b","routes":[
                 {"route_table":"rtb-0a","target":"eni-0b","state":"active","in_sync":true}]}],
             "last_move":{"kind":"failover","from":"az-a","to":"az-b","term":7,"reason":"leader lost","at":"2026-11-22T10:00:00Z",
-                "total_ms":212,"phases_ms":{"detect":170,"elect":4,"claim":3,"address":null,"route":30,"verify":4}}}));
+                "total_ms":212,"phases_ms":{"detect":170,"elect":4,"claim":3,"address":null,"route":30,"verify":4}}}),
+        );
         assert!(status.settled() && status.moved_here());
         let made = status.last_move.unwrap();
         let names: Vec<_> = made.phases.iter().map(|(name, _)| *name).collect();

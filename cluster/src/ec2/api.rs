@@ -7,7 +7,12 @@ use super::xml::Xml;
 use crate::spec::{ACCOUNT, VPC_CIDR, VPC_ID, Zone};
 
 /// Executes an action now. Reads show the state as it was at `read_at_ns`.
-pub async fn execute(state: &mut State, params: &Params, now_ns: u64, read_at_ns: u64) -> Result<Xml, Refusal> {
+pub async fn execute(
+    state: &mut State,
+    params: &Params,
+    now_ns: u64,
+    read_at_ns: u64,
+) -> Result<Xml, Refusal> {
     match params.need("Action")? {
         "DescribeRouteTables" => route_tables(state, params, read_at_ns),
         "DescribeNetworkInterfaces" => interfaces(state, params),
@@ -59,7 +64,10 @@ fn bad_filter(name: &str) -> Refusal {
 
 /// The tags of every table; a filter can ask for them.
 fn tags(state: &State, table: &str) -> Vec<(String, String)> {
-    vec![("Name".into(), format!("{}-{table}", state.spec.name)), ("vipd:cluster".into(), state.spec.cluster.clone())]
+    vec![
+        ("Name".into(), format!("{}-{table}", state.spec.name)),
+        ("vipd:cluster".into(), state.spec.cluster.clone()),
+    ]
 }
 
 fn route_tables(state: &State, params: &Params, read_at_ns: u64) -> Result<Xml, Refusal> {

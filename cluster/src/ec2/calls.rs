@@ -153,7 +153,9 @@ mod tests {
 
     #[test]
     fn reads_the_stamp() {
-        let stamp = Stamp::parse("aws-sdk-rust/1.3 os/linux vipd/0.1.0 (cluster=edge; member=az-a; term=7; epoch=93)");
+        let stamp = Stamp::parse(
+            "aws-sdk-rust/1.3 os/linux vipd/0.1.0 (cluster=edge; member=az-a; term=7; epoch=93)",
+        );
         assert_eq!(
             stamp,
             Stamp {

@@ -239,14 +239,20 @@ mod tests {
     use super::*;
 
     fn call(action: &str, table: &str) -> Call {
-        Call { action: action.into(), table: Some(table.into()), member: Some("az-a".into()), ..Call::default() }
+        Call {
+            action: action.into(),
+            table: Some(table.into()),
+            member: Some("az-a".into()),
+            ..Call::default()
+        }
     }
 
     #[test]
     fn an_error_for_the_next_two_calls() {
         let mut faults = Faults::default();
         let effect = Effect::Error { code: "InternalError".into() };
-        let rule = Rule { action: Some("ReplaceRoute".into()), times: Some(2), ..Rule::always(effect.clone()) };
+        let rule =
+            Rule { action: Some("ReplaceRoute".into()), times: Some(2), ..Rule::always(effect.clone()) };
         faults.add(rule).unwrap();
         let dry = Call { dry_run: true, ..call("ReplaceRoute", "rtb-0a") };
         assert_eq!(faults.judge(&dry, 0), Verdict::default());

@@ -68,7 +68,11 @@ impl Ec2 {
 }
 
 /// A caller that goes away changes nothing: EC2 finishes what it has begun, so each call has a task of its own.
-async fn receive(Shared(ec2): Shared<Arc<Ec2>>, ConnectInfo(source): ConnectInfo<SocketAddr>, request: Request) -> Response {
+async fn receive(
+    Shared(ec2): Shared<Arc<Ec2>>,
+    ConnectInfo(source): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
     let received_ns = boot_ns();
     match tokio::spawn(handle(ec2, source, request, received_ns)).await {
         Ok(Some(response)) => response,
@@ -81,7 +85,8 @@ async fn receive(Shared(ec2): Shared<Arc<Ec2>>, ConnectInfo(source): ConnectInfo
 
 async fn handle(ec2: Arc<Ec2>, source: SocketAddr, request: Request, received_ns: u64) -> Option<Response> {
     let (head, body) = request.into_parts();
-    let agent = head.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    let agent =
+        head.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
     let mut call = Call {
         received_boot_ns: received_ns,
         received_unix_ms: unix_ms(),
@@ -98,7 +103,10 @@ async fn handle(ec2: Arc<Ec2>, source: SocketAddr, request: Request, received_ns
         let mut calls = ec2.calls.lock().await;
         let id = calls.begin(call);
         calls.settle(id);
-        return Some(respond(StatusCode::BAD_REQUEST, xml::error("MalformedQueryString", "The body broke off", "none")));
+        return Some(respond(
+            StatusCode::BAD_REQUEST,
+            xml::error("MalformedQueryString", "The body broke off", "none"),
+        ));
     };
     let form = format!("{}&{}", head.uri.query().unwrap_or_default(), String::from_utf8_lossy(&bytes));
     let params = Params::parse(&form);
@@ -150,7 +158,9 @@ async fn answer(ec2: &Arc<Ec2>, call: &Call, params: &Params, verdict: Verdict) 
             note(ec2, call.id, &result).await;
             return Some(garbage(what));
         }
-        None | Some(Effect::Delay { .. } | Effect::ReadLag { .. }) => Some(run(ec2, call, params, verdict.read_lag_ms).await),
+        None | Some(Effect::Delay { .. } | Effect::ReadLag { .. }) => {
+            Some(run(ec2, call, params, verdict.read_lag_ms).await)
+        }
     };
     let Some(result) = result else {
         let mut calls = ec2.calls.lock().await;
@@ -176,7 +186,11 @@ async fn answer(ec2: &Arc<Ec2>, call: &Call, params: &Params, verdict: Verdict) 
 async fn run(ec2: &Arc<Ec2>, call: &Call, params: &Params, read_lag_ms: u64) -> Result<Xml, Refusal> {
     let mut state = ec2.state.lock().await;
     let now_ns = boot_ns();
-    let read_at_ns = if read_lag_ms == 0 { u64::MAX } else { now_ns.saturating_sub(read_lag_ms.saturating_mul(1_000_000)) };
+    let read_at_ns = if read_lag_ms == 0 {
+        u64::MAX
+    } else {
+        now_ns.saturating_sub(read_lag_ms.saturating_mul(1_000_000))
+    };
     let result = api::execute(&mut state, params, now_ns, read_at_ns).await;
     let checked = state.checked.clone();
     drop(state);
@@ -201,7 +215,8 @@ async fn note(ec2: &Arc<Ec2>, id: u64, result: &Result<Xml, Refusal>) {
 
 async fn denied(ec2: &Arc<Ec2>, call: &Call) -> Refusal {
     let state = ec2.state.lock().await;
-    let instance = call.member.as_deref().and_then(|m| state.spec.zone(m).ok()).map_or("unknown", |z| &z.instance);
+    let instance =
+        call.member.as_deref().and_then(|m| state.spec.zone(m).ok()).map_or("unknown", |z| &z.instance);
     let account = crate::spec::ACCOUNT;
     let region = crate::spec::REGION;
     let resource = match &call.table {
@@ -216,23 +231,31 @@ fn garbage(what: Garbage) -> Response {
     const PIECES: usize = 256;
     match what {
         Garbage::Html => {
-            let mut page = respond(StatusCode::OK, "<html><body><h1>Sign in to the network</h1></body></html>".into());
+            let mut page =
+                respond(StatusCode::OK, "<html><body><h1>Sign in to the network</h1></body></html>".into());
             page.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
             page
         }
-        Garbage::Malformed => respond(StatusCode::OK, "<?xml version=\"1.0\"?><ReplaceRouteResponse><requestId>x</req".into()),
+        Garbage::Malformed => {
+            respond(StatusCode::OK, "<?xml version=\"1.0\"?><ReplaceRouteResponse><requestId>x</req".into())
+        }
         Garbage::Empty => respond(StatusCode::OK, String::new()),
         Garbage::Bytes => {
-            let bytes: Vec<u8> = (0u32..4096).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+            let bytes: Vec<u8> =
+                (0u32..4096).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
             let mut response = Response::new(Body::from(bytes));
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/xml;charset=UTF-8"));
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/xml;charset=UTF-8"));
             response
         }
         Garbage::Huge => {
             let piece = Bytes::from(vec![b'x'; 1 << 20]);
             let pieces = stream::iter((0..PIECES).map(move |_| Ok::<_, std::io::Error>(piece.clone())));
             let mut response = Response::new(Body::from_stream(pieces));
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/xml;charset=UTF-8"));
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/xml;charset=UTF-8"));
             response
         }
     }

@@ -51,7 +51,9 @@ pub enum Refusal {
     #[error("Request limit exceeded.")]
     Throttled,
     /// The caller's role lacks the action.
-    #[error("You are not authorized to perform this operation. User: arn:aws:sts::123456789012:assumed-role/vipd/{instance} is not authorized to perform: ec2:{action} on resource: {resource} because no identity-based policy allows the ec2:{action} action")]
+    #[error(
+        "You are not authorized to perform this operation. User: arn:aws:sts::123456789012:assumed-role/vipd/{instance} is not authorized to perform: ec2:{action} on resource: {resource} because no identity-based policy allows the ec2:{action} action"
+    )]
     Denied {
         /// `ReplaceRoute`.
         action: String,

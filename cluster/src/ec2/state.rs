@@ -93,7 +93,14 @@ impl State {
     }
 
     /// Points a route at an ENI, in the kernel first.
-    pub async fn set(&mut self, table: &str, destination: &str, eni: &str, mode: Mode, now_ns: u64) -> Result<(), Refusal> {
+    pub async fn set(
+        &mut self,
+        table: &str,
+        destination: &str,
+        eni: &str,
+        mode: Mode,
+        now_ns: u64,
+    ) -> Result<(), Refusal> {
         self.check(table, destination, eni, mode)?;
         self.follow(table, destination, Some(eni)).await?;
         self.note(table, destination, Some(eni.into()), now_ns);
@@ -139,9 +146,8 @@ impl State {
 
     /// Every route as it was at `at_ns`; `u64::MAX`: as it is.
     pub fn entries(&self, at_ns: u64) -> Vec<Entry> {
-        let keys = self.spec.tables.iter().flat_map(|t| {
-            self.routes.keys().filter(move |(table, _)| *table == t.id)
-        });
+        let keys =
+            self.spec.tables.iter().flat_map(|t| self.routes.keys().filter(move |(table, _)| *table == t.id));
         keys.filter_map(|(table, destination)| {
             let target = self.target(table, destination, at_ns)?.to_owned();
             let state = if self.gone.contains(&target) { "blackhole" } else { "active" };
@@ -176,7 +182,11 @@ impl State {
 
 /// `None` for IPv6, which the router does not carry yet.
 fn parse_cidr(text: &str) -> Result<Option<(Ipv4Addr, u8)>, Refusal> {
-    let bad = || Refusal::BadValue(format!("Value ({text}) for parameter destinationCidrBlock is invalid. This is not a valid CIDR block."));
+    let bad = || {
+        Refusal::BadValue(format!(
+            "Value ({text}) for parameter destinationCidrBlock is invalid. This is not a valid CIDR block."
+        ))
+    };
     let (ip, length) = text.split_once('/').ok_or_else(bad)?;
     let length: u8 = length.parse().map_err(|_| bad())?;
     if ip.parse::<Ipv6Addr>().is_ok() && length <= 128 {
@@ -213,9 +223,15 @@ pub mod netlink {
         }
 
         /// A route by way of `gateway`, in place of any; `None`: no route. Either is one message to the kernel.
-        pub async fn put(&self, table: u32, cidr: (Ipv4Addr, u8), gateway: Option<Ipv4Addr>) -> Result<(), rtnetlink::Error> {
+        pub async fn put(
+            &self,
+            table: u32,
+            cidr: (Ipv4Addr, u8),
+            gateway: Option<Ipv4Addr>,
+        ) -> Result<(), rtnetlink::Error> {
             let Self::Router(handle) = self else { return Ok(()) };
-            let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(cidr.0, cidr.1).table_id(table);
+            let route =
+                RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(cidr.0, cidr.1).table_id(table);
             match gateway {
                 Some(gateway) => handle.route().add(route.gateway(gateway).build()).replace().execute().await,
                 None => match handle.route().del(route.build()).execute().await {

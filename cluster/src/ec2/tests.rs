@@ -12,8 +12,8 @@ use tokio::time::timeout;
 use super::calls::{Call, Calls};
 use super::faults::{Effect, Garbage, Rule};
 use super::http::Ec2;
-use super::state::netlink::Fib;
 use super::state::State;
+use super::state::netlink::Fib;
 use crate::clock::boot_ns;
 use crate::spec::Spec;
 
@@ -34,7 +34,9 @@ async fn endpoint() -> (Arc<Ec2>, SocketAddr) {
 async fn post(address: SocketAddr, form: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let length = form.len();
-    let head = format!("POST / HTTP/1.1\r\nHost: ec2\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{form}");
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: ec2\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{form}"
+    );
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     timeout(Duration::from_millis(300), stream.read_to_end(&mut answer)).await.ok()?.unwrap();
@@ -69,7 +71,11 @@ async fn refuses_with_ec2s_own_codes() {
         (format!("Action=ReplaceRoute&{VIP}&NetworkInterfaceId=eni-0b"), 400, "MissingParameter"),
         ("Action=DeleteRoute&RouteTableId=rtb-0a".into(), 400, "InvalidAction"),
         ("Action=DescribeRouteTables&RouteTableId.1=rtb-zz".into(), 400, "InvalidRouteTableID.NotFound"),
-        ("Action=DescribeRouteTables&Filter.1.Name=nonsense&Filter.1.Value.1=x".into(), 400, "InvalidParameterValue"),
+        (
+            "Action=DescribeRouteTables&Filter.1.Name=nonsense&Filter.1.Value.1=x".into(),
+            400,
+            "InvalidParameterValue",
+        ),
         ("Version=2016-11-15".into(), 400, "MissingParameter"),
     ];
     for (form, status, code) in cases {
@@ -82,20 +88,34 @@ async fn refuses_with_ec2s_own_codes() {
 async fn a_swap_is_read_back() {
     let (ec2, at) = endpoint().await;
     let (status, body) = post(at, &swap("rtb-0a", "eni-0b")).await.unwrap();
-    assert!(status == 200 && body.contains("<ReplaceRouteResponse xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\">"), "{body}");
+    assert!(
+        status == 200
+            && body.contains("<ReplaceRouteResponse xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\">"),
+        "{body}"
+    );
     let (_, body) = post(at, "Action=DescribeRouteTables&RouteTableId.1=rtb-0a").await.unwrap();
     assert_eq!(body.matches("<routeTableId>rtb-0a</routeTableId><vpcId>").count(), 1);
-    assert!(body.contains("<destinationCidrBlock>192.168.77.10/32</destinationCidrBlock><instanceId>i-0b</instanceId>"), "{body}");
+    assert!(
+        body.contains(
+            "<destinationCidrBlock>192.168.77.10/32</destinationCidrBlock><instanceId>i-0b</instanceId>"
+        ),
+        "{body}"
+    );
     let ask = "Action=DescribeRouteTables&Filter.1.Name=tag%3Avipd%3Acluster&Filter.1.Value.1=";
     assert_eq!(post(at, &format!("{ask}edge")).await.unwrap().1.matches("<propagatingVgwSet>").count(), 3);
     assert_eq!(post(at, &format!("{ask}other")).await.unwrap().1.matches("<propagatingVgwSet>").count(), 0);
-    let create = format!("Action=CreateRoute&RouteTableId=rtb-0c&DestinationIpv6CidrBlock=fd00%3A77%3A%3A10%2F128&NetworkInterfaceId=eni-0c");
+    let create = format!(
+        "Action=CreateRoute&RouteTableId=rtb-0c&DestinationIpv6CidrBlock=fd00%3A77%3A%3A10%2F128&NetworkInterfaceId=eni-0c"
+    );
     assert_eq!(post(at, &create).await.unwrap().0, 200);
     let (_, body) = post(at, "Action=DescribeRouteTables&RouteTableId.1=rtb-0c").await.unwrap();
     assert!(body.contains("<destinationIpv6CidrBlock>fd00:77::10/128</destinationIpv6CidrBlock>"), "{body}");
     ec2.state.lock().await.set_gone("eni-0b", true).await.unwrap();
     let (_, body) = post(at, "Action=DescribeRouteTables&RouteTableId.1=rtb-0a").await.unwrap();
-    assert!(body.contains("<networkInterfaceId>eni-0b</networkInterfaceId><state>blackhole</state>"), "{body}");
+    assert!(
+        body.contains("<networkInterfaceId>eni-0b</networkInterfaceId><state>blackhole</state>"),
+        "{body}"
+    );
 }
 
 #[tokio::test]
@@ -154,7 +174,10 @@ async fn answers_can_be_refusals_or_garbage() {
 async fn a_body_that_breaks_off_is_logged() {
     let (ec2, at) = endpoint().await;
     let mut stream = TcpStream::connect(at).await.unwrap();
-    stream.write_all(b"POST / HTTP/1.1\r\nHost: ec2\r\nContent-Length: 100\r\n\r\nAction=Repl").await.unwrap();
+    stream
+        .write_all(b"POST / HTTP/1.1\r\nHost: ec2\r\nContent-Length: 100\r\n\r\nAction=Repl")
+        .await
+        .unwrap();
     drop(stream);
     let logged = async {
         while ec2.calls.lock().await.since(0).is_empty() {

@@ -22,7 +22,12 @@ impl Xml {
     }
 
     /// `<name><item>...</item>...</name>`.
-    pub fn items<T>(&mut self, name: &str, list: impl IntoIterator<Item = T>, mut each: impl FnMut(&mut Self, T)) -> &mut Self {
+    pub fn items<T>(
+        &mut self,
+        name: &str,
+        list: impl IntoIterator<Item = T>,
+        mut each: impl FnMut(&mut Self, T),
+    ) -> &mut Self {
         self.nest(name, |xml| {
             for item in list {
                 xml.nest("item", |xml| each(xml, item));

@@ -118,7 +118,13 @@ impl Samples {
 
 /// Runs on the calling thread, which moves into the namespace for good. Ends after the plan's time, or when `stop`
 /// becomes true or its sender goes. `on` is made with the first answer.
-pub fn run(ns: &str, plan: &Plan, samples: &Samples, on: Option<&Path>, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+pub fn run(
+    ns: &str,
+    plan: &Plan,
+    samples: &Samples,
+    on: Option<&Path>,
+    stop: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
     ns::enter(ns)?;
     runtime()?.block_on(drive(plan, samples, on, stop));
     Ok(())

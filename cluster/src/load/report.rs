@@ -126,7 +126,8 @@ impl Report {
             match &sample.result {
                 Ok(member) => {
                     report.answered(sample, member);
-                    report.longest_gap_ms = report.longest_gap_ms.max(last_ok.map_or(0.0, |at| ms(sample.start_ns - at)));
+                    report.longest_gap_ms =
+                        report.longest_gap_ms.max(last_ok.map_or(0.0, |at| ms(sample.start_ns - at)));
                     last_ok = Some(sample.start_ns);
                     if let Some(mut outage) = open.take() {
                         outage.to_boot_ns = Some(sample.start_ns);
@@ -182,7 +183,12 @@ impl Report {
         self.open_connections_broken += usize::from(retry_ok.is_some());
         self.retried_ok += usize::from(retry_ok == Some(true));
         if self.failures.len() < MOST_LISTED {
-            self.failures.push(Failed { start_boot_ns: sample.start_ns, end_boot_ns: sample.end_ns, kind, retry_ok });
+            self.failures.push(Failed {
+                start_boot_ns: sample.start_ns,
+                end_boot_ns: sample.end_ns,
+                kind,
+                retry_ok,
+            });
         }
     }
 
@@ -197,7 +203,8 @@ impl Report {
             Failure::BadAnswer => "bad answer",
             Failure::NotSent => "not sent",
         };
-        let all: Vec<_> = self.failed_by_kind.iter().map(|(kind, count)| format!("{count} {}", name(kind))).collect();
+        let all: Vec<_> =
+            self.failed_by_kind.iter().map(|(kind, count)| format!("{count} {}", name(kind))).collect();
         all.join(", ")
     }
 }
@@ -212,15 +219,27 @@ impl fmt::Display for Report {
         }
         if self.open_connections_broken > 0 {
             let (broken, again) = (self.open_connections_broken, self.retried_ok);
-            writeln!(f, "{broken} of these were open connections; {again} were answered on an immediate second try")?;
+            writeln!(
+                f,
+                "{broken} of these were open connections; {again} were answered on an immediate second try"
+            )?;
         }
         if *failed > 0 {
-            writeln!(f, "longest outage {:.1} ms (from the first failed request to the first answered one)", self.outage_ms)?;
+            writeln!(
+                f,
+                "longest outage {:.1} ms (from the first failed request to the first answered one)",
+                self.outage_ms
+            )?;
         }
         for owner in &self.owners {
             let at = |ns: u64| ms(ns.saturating_sub(self.started_boot_ns)) / 1_000.0;
             let (member, answers) = (&owner.member, owner.answers);
-            writeln!(f, "  {member}  {:8.3} s to {:8.3} s  {answers} answers", at(owner.first_boot_ns), at(owner.last_boot_ns))?;
+            writeln!(
+                f,
+                "  {member}  {:8.3} s to {:8.3} s  {answers} answers",
+                at(owner.first_boot_ns),
+                at(owner.last_boot_ns)
+            )?;
         }
         Ok(())
     }
@@ -260,14 +279,21 @@ mod tests {
         assert_eq!((r.requests, r.ok, r.failed, r.retried_ok), (7, 3, 4, 1));
         assert_eq!((r.outage_ms, r.longest_gap_ms), (15.0, 20.0));
         assert_eq!(r.outages.len(), 2);
-        assert_eq!((r.outages[0].before.as_deref(), r.outages[0].after.as_deref()), (Some("az-a"), Some("az-b")));
+        assert_eq!(
+            (r.outages[0].before.as_deref(), r.outages[0].after.as_deref()),
+            (Some("az-a"), Some("az-b"))
+        );
         assert_eq!(r.owners.iter().map(|o| o.answers).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(r.kinds(), "3 refused, 1 reset");
     }
 
     #[test]
     fn an_outage_without_an_end() {
-        let r = report(&[sample(0, Ok("az-a")), sample(5, Err(Failure::ConnectTimeout)), sample(45, Err(Failure::ConnectTimeout))]);
+        let r = report(&[
+            sample(0, Ok("az-a")),
+            sample(5, Err(Failure::ConnectTimeout)),
+            sample(45, Err(Failure::ConnectTimeout)),
+        ]);
         assert_eq!((r.outage_ms, r.outages[0].to_boot_ns), (40.0, None));
         let quiet = report(&[sample(0, Ok("az-a")), sample(5, Ok("az-a"))]);
         assert_eq!((quiet.outage_ms, quiet.failed), (0.0, 0));

@@ -37,7 +37,6 @@ pub async fn run(client: &Client, output: Output, arguments: Arguments) -> Resul
         to: arguments.to,
         wait_ms: u64::try_from(arguments.wait.as_millis()).unwrap_or(u64::MAX),
         dry_run: arguments.dry_run,
-        forwarded: false,
     };
     let deadline = client.deadline() + arguments.wait;
     let answer = session.transfer_leader(request, deadline).await?;

@@ -1,0 +1,221 @@
+//! The address: taken under a permit, let go without one.
+
+use super::world::*;
+use crate::decide::*;
+use crate::ledger::Kind;
+use crate::model::*;
+
+fn is_add(effect: &Effect) -> bool {
+    matches!(effect, Effect::AddAddress(..))
+}
+
+fn is_remove(effect: &Effect) -> bool {
+    matches!(effect, Effect::RemoveAddress(_))
+}
+
+/// The owner, its address there; nothing works by itself any more.
+fn owner(change: impl FnOnce(&mut Settings)) -> World {
+    let mut w = World::steady_with(change);
+    assert_eq!(w.present, [vip()].into());
+    w.hands.acknowledge = false;
+    w.forget();
+    w
+}
+
+/// b takes over from this member, as planned.
+fn switched_over() -> World {
+    let mut w = owner(|_| {});
+    w.hand_over("a", "b", 2);
+    w.follow(3, Some(B));
+    w.claimed_by("b", 3, &[]);
+    assert_eq!(w.claim().kind, Kind::Switchover);
+    w
+}
+
+#[test]
+fn it_is_added_under_a_permit_and_at_once() {
+    let mut w = World::new();
+    w.lead(1);
+    w.apply_all();
+    assert!(w.told(is_add).is_empty());
+    let effects = w.acknowledge();
+    assert!(effects.iter().any(is_add));
+    w.run(ms(10));
+    w.forget();
+    w.run(secs(5));
+    assert!(w.told(is_add).is_empty(), "once is enough");
+}
+
+#[test]
+fn deleted_by_an_operator_it_is_back_at_once() {
+    let mut w = World::steady();
+    let effects = w.addresses(&[]);
+    assert!(effects.iter().any(is_add), "faults 71 and 78");
+    w.run(ms(10));
+    assert_eq!(w.present.len(), 1);
+    let effects = w.addresses(&[]);
+    assert!(effects.iter().any(is_add), "and again");
+}
+
+#[test]
+fn one_that_cannot_be_added_is_tried_again_but_not_in_a_storm() {
+    let mut w = World::steady();
+    w.hands.address = false;
+    w.forget();
+    w.addresses(&[]);
+    for _ in 0..100 {
+        w.event(Event::AddressTried(vip()));
+    }
+    assert_eq!(
+        w.told(is_add).len(),
+        1,
+        "a retry is the next tick's decision"
+    );
+    for _ in 0..100 {
+        w.run(ms(10));
+        w.event(Event::AddressTried(vip()));
+    }
+    assert!((5..=12).contains(&w.told(is_add).len()));
+}
+
+#[test]
+fn an_attempt_that_is_not_answered_is_made_again_after_a_second() {
+    let mut w = World::steady();
+    w.hands.address = false;
+    w.forget();
+    w.addresses(&[]);
+    w.run(ms(990));
+    assert_eq!(w.told(is_add).len(), 1);
+    w.run(ms(20));
+    assert_eq!(w.told(is_add).len(), 2);
+}
+
+#[test]
+fn found_at_start_it_stays_until_another_owner_is_known() {
+    let mut w = World::restarted(|_| {});
+    w.put_addresses();
+    w.run(secs(5));
+    assert!(w.told(is_remove).is_empty(), "fault 70");
+    let effects = w.claimed_by("b", 1, &[]);
+    assert!(effects.iter().any(is_remove));
+}
+
+#[test]
+fn after_a_failover_the_old_owner_lets_go_when_it_sees_the_newer_claim() {
+    let mut w = owner(|_| {});
+    w.pass(secs(60));
+    w.follow(3, Some(B));
+    assert!(
+        w.told(is_remove).is_empty(),
+        "fault 2: a leader is no owner yet"
+    );
+    let effects = w.claimed_by("b", 3, &[]);
+    assert!(effects.iter().any(is_remove));
+    w.run(ms(10));
+    assert!(w.present.is_empty());
+    w.forget();
+    w.run(secs(5));
+    assert!(w.told(is_remove).is_empty());
+}
+
+#[test]
+fn in_a_switchover_the_old_owner_keeps_it_until_the_route_was_read_back() {
+    let mut w = switched_over();
+    w.run(secs(9));
+    assert!(w.told(is_remove).is_empty());
+    let effects = w.moved(true);
+    assert!(effects.iter().any(is_remove));
+}
+
+#[test]
+fn in_a_switchover_that_never_ends_the_old_owner_lets_go_after_ten_seconds() {
+    let mut w = switched_over();
+    w.run(ms(9990));
+    assert!(w.told(is_remove).is_empty());
+    w.run(ms(10));
+    assert_eq!(w.told(is_remove).len(), 1);
+}
+
+#[test]
+fn a_third_member_drains_nothing() {
+    let mut w = switched_over();
+    w.claimed_by("c", 4, &[]);
+    assert_eq!(w.told(is_remove).len(), 1, "b failed over to c");
+
+    let mut w = switched_over();
+    w.hand_over("b", "c", 3);
+    w.claimed_by("c", 4, &[]);
+    assert_eq!(w.claim().kind, Kind::Switchover);
+    assert_eq!(w.told(is_remove).len(), 1, "b handed over to c");
+}
+
+#[test]
+fn hold_keeps_it_without_a_quorum_for_ever() {
+    let mut w = owner(|_| {});
+    w.run_by(secs(3600), secs(1));
+    w.raft(|v| (v.role, v.leader) = (Role::Candidate, None));
+    w.run_by(secs(3600), secs(1));
+    assert!(!w.open() && w.told(is_remove).is_empty());
+    assert!(w.told(is_swap).is_empty(), "fault 25");
+}
+
+#[test]
+fn release_lets_go_one_election_timeout_after_the_lease_and_takes_it_back() {
+    for candidate in [false, true] {
+        let mut w = owner(|s| s.on_quorum_loss = OnQuorumLoss::Release);
+        w.acknowledge();
+        let end = w.gate.expect("open").deadline();
+        w.now = end;
+        w.tick();
+        if candidate {
+            w.raft(|v| (v.role, v.leader) = (Role::Candidate, None));
+        }
+        w.pass(ms(200));
+        assert!(w.told(is_remove).is_empty());
+        w.pass(ms(1));
+        assert_eq!(w.told(is_remove).len(), 1);
+        w.run(ms(10));
+        assert!(
+            w.present.is_empty() && w.told(is_swap).is_empty(),
+            "routes stay"
+        );
+        if !candidate {
+            let effects = w.acknowledge();
+            assert!(effects.iter().any(is_add), "the quorum is back");
+        }
+    }
+}
+
+#[test]
+fn release_waits_for_the_claim_of_a_new_leader_that_is_known() {
+    let mut w = owner(|s| s.on_quorum_loss = OnQuorumLoss::Release);
+    w.follow(3, Some(C));
+    w.run(secs(5));
+    assert!(w.told(is_remove).is_empty());
+}
+
+#[test]
+fn release_keeps_it_while_it_hands_over_with_a_quorum() {
+    let mut w = World::failed_over_with(|s| s.on_quorum_loss = OnQuorumLoss::Release);
+    w.hands.swap = false;
+    w.forget();
+    w.ask(1, Some("b"), AskMode::Do);
+    w.run(ms(1000));
+    assert!(w.decide.is_handing_over() && w.transfers().is_empty());
+    w.run(ms(500));
+    assert_eq!(w.transfers().first(), Some(&B));
+    assert!(w.told(is_remove).is_empty(), "its lease is not over");
+}
+
+#[test]
+fn its_kernel_lifetime_is_refreshed_under_a_permit_only() {
+    let mut w = World::steady_with(|s| s.refresh_address = Some(secs(2)));
+    w.forget();
+    w.run(secs(20));
+    assert_eq!(w.told(is_add).len(), 10);
+    w.hands.acknowledge = false;
+    w.run(secs(1));
+    w.forget();
+    w.run(secs(20));
+    assert!(w.told(is_add).is_empty(), "the kernel removes it");
+}

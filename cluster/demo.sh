@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # Where programs like nft are for those who are not root.
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
-if [[ "${VIP_LAB_INSIDE:-}" != yes ]]; then
+if [[ -z "${VIP_LAB_LOGS:-}" ]]; then
     # shellcheck source=cluster/setup.sh
     source cluster/setup.sh
     if ! command -v cargo >/dev/null; then
@@ -26,11 +26,14 @@ if [[ "${VIP_LAB_INSIDE:-}" != yes ]]; then
             exit 1
         fi
         echo "demo: you are not root; going on in a user namespace (unshare -rnm) with a /run of its own" >&2
-        export VIP_LAB_INSIDE=yes
+        # That /run is gone with the namespace; the logs shall not be.
+        VIP_LAB_LOGS="$(mktemp -d "${TMPDIR:-/tmp}/vip-lab.XXXXXX")"
+        export VIP_LAB_LOGS
         exec unshare -rnm -- cluster/demo.sh "$@"
     fi
 else
     mount -t tmpfs tmpfs /run
+    set -- --dir "$VIP_LAB_LOGS" "$@"
 fi
 
 exec "${CARGO_TARGET_DIR:-target}/debug/vip-lab" demo "$@"

@@ -104,10 +104,8 @@ async fn a_swap_is_read_back() {
     let ask = "Action=DescribeRouteTables&Filter.1.Name=tag%3Avipd%3Acluster&Filter.1.Value.1=";
     assert_eq!(post(at, &format!("{ask}edge")).await.unwrap().1.matches("<propagatingVgwSet>").count(), 3);
     assert_eq!(post(at, &format!("{ask}other")).await.unwrap().1.matches("<propagatingVgwSet>").count(), 0);
-    let create = format!(
-        "Action=CreateRoute&RouteTableId=rtb-0c&DestinationIpv6CidrBlock=fd00%3A77%3A%3A10%2F128&NetworkInterfaceId=eni-0c"
-    );
-    assert_eq!(post(at, &create).await.unwrap().0, 200);
+    let create = "Action=CreateRoute&RouteTableId=rtb-0c&DestinationIpv6CidrBlock=fd00%3A77%3A%3A10%2F128&NetworkInterfaceId=eni-0c";
+    assert_eq!(post(at, create).await.unwrap().0, 200);
     let (_, body) = post(at, "Action=DescribeRouteTables&RouteTableId.1=rtb-0c").await.unwrap();
     assert!(body.contains("<destinationIpv6CidrBlock>fd00:77::10/128</destinationIpv6CidrBlock>"), "{body}");
     ec2.state.lock().await.set_gone("eni-0b", true).await.unwrap();

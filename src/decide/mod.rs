@@ -197,6 +197,7 @@ impl Decide {
                 if epoch != self.claim_seen.map(|(e, _)| e) {
                     self.claim_seen = epoch.map(|e| (e, now.time));
                 }
+                self.raft.last_index = self.raft.last_index.max(index);
                 (self.ledger, self.applied) = (ledger, index);
             }
             Event::ProposalFailed => self.proposal_failed(now),
@@ -319,6 +320,11 @@ impl Decide {
         self.sight.as_ref().map(|(_, s)| s)
     }
 
+    /// When the look that is under way was asked for.
+    pub fn look_asked(&self) -> Option<Time> {
+        self.look.asked
+    }
+
     /// Why the newest look failed.
     pub fn look_error(&self) -> Option<&str> {
         self.look_error.as_deref()
@@ -337,6 +343,11 @@ impl Decide {
     /// The open permit as it was last published.
     pub fn open_permit(&self) -> Option<Permit> {
         self.published
+    }
+
+    /// A quorum's promises to this leader last beyond `now`.
+    pub fn quorum_stands(&self, now: Time) -> bool {
+        self.lease.deadline(self.settings.my_incarnation, &self.raft.configs).is_some_and(|end| now < end)
     }
 
     /// A switchover was begun here and has not ended.

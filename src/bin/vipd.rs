@@ -70,7 +70,6 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     log_to_stderr(args.log_format);
-    die_whole();
     // One thread: the work is small, nothing on it blocks (the store's flusher is a thread of its own),
     // and waking another costs more than what there is to do.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -126,6 +125,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
 
     let store = Store::open(&config.data_dir, &config.cluster, &config.member, Arc::new(on_fatal))?;
+    // From here on: sled panics on some damage, which `Store::open` has turned into an error.
+    die_whole();
     let gate = Arc::new(Gate::new(config.timing.margin()));
     let (events_tx, events) = mpsc::channel(EVENTS_MAX);
     let (queries_tx, queries) = mpsc::channel(QUERIES_MAX);

@@ -1,6 +1,7 @@
 //! The open directory, shared by the store, its readers and its flusher.
 
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -53,10 +54,28 @@ impl Core {
     ) -> Result<(Self, Mark), StoreError> {
         dir::prepare(dir)?;
         let lock = dir::lock(dir, member)?;
-        let (mut mark, found) = Mark::open(dir).map_err(StoreError::unwritable(dir))?;
+        let (mark, found) = Mark::open(dir).map_err(StoreError::unwritable(dir))?;
         if let Found::Newer(found) = found {
             return Err(StoreError::NewerFormat { path: dir.to_owned(), found, known: FORMAT });
         }
+        // sled panics on some of the damage that it finds while it opens.
+        let load = || Self::load(dir, cluster, member, on_fatal, lock, mark, found);
+        catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            Err(StoreError::unreadable(dir, text.unwrap_or_default()))
+        })
+    }
+
+    fn load(
+        dir: &Path,
+        cluster: &Name,
+        member: &Name,
+        on_fatal: OnFatal,
+        lock: File,
+        mut mark: Mark,
+        found: Found,
+    ) -> Result<(Self, Mark), StoreError> {
         let db = open_sled(dir)?;
         let damaged = |e| StoreError::damaged(dir)(Damage::Database(e));
         let meta = db.open_tree("meta").map_err(damaged)?;
@@ -192,7 +211,17 @@ fn open_sled(dir: &Path) -> Result<sled::Db, StoreError> {
         .segment_size(64 * 1024)
         .use_compression(false)
         .cache_capacity(4 * 1024 * 1024);
-    config.open().map_err(|error| match error {
+    // The directory is this process's alone; but sled locks its file once more, and lets go of one
+    // that was just closed only when its own threads have seen that. Two seconds are plenty.
+    let mut opened = config.open();
+    for _ in 0..400 {
+        if !matches!(&opened, Err(sled::Error::Io(e)) if e.to_string().contains("acquire lock")) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        opened = config.open();
+    }
+    opened.map_err(|error| match error {
         sled::Error::Io(source) if source.kind() != std::io::ErrorKind::UnexpectedEof => {
             StoreError::unwritable(dir)(source)
         }

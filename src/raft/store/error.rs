@@ -61,6 +61,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What [`Store::open`](super::Store::open) says where sled panics over the data in `path`. Where
+    /// a panic aborts, only the panic hook can say it.
+    pub fn unreadable(path: &Path, panic: String) -> Self {
+        Self::damaged(path)(Damage::Unreadable(panic))
+    }
+
     pub(super) fn unwritable(path: &Path) -> impl FnOnce(io::Error) -> Self {
         |source| Self::Unwritable { path: path.to_owned(), source }
     }

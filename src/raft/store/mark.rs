@@ -76,7 +76,9 @@ impl Marked {
         let (Some(incarnation), Some(begun), Some(saved), Some(crc)) = numbers else {
             return Found::Unreadable;
         };
-        if sealed.get(..USED_BYTES - 4).map(|bytes| crc32(0, bytes)) != Some(u32::from_le_bytes(crc)) {
+        if sealed.get(..USED_BYTES - 4).map(|bytes| crc32(0, bytes))
+            != Some(u32::from_le_bytes(crc))
+        {
             return Found::Unreadable;
         }
         Found::Marked(Self {

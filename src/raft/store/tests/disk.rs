@@ -21,7 +21,6 @@ impl DiskSync for Scripted {
 
 struct Scene {
     _dir: tempfile::TempDir,
-    path: PathBuf,
     store: Store,
     syncs: Arc<AtomicUsize>,
     script: mpsc::Sender<io::Result<()>>,
@@ -40,7 +39,7 @@ fn scene() -> Scene {
     let fake = Scripted { syncs: syncs.clone(), script: Mutex::new(receiver) };
     let disk = |_| Box::new(fake) as Box<dyn DiskSync>;
     let store = Store::open_with(&path, &name("edge"), &name("az-a"), on_fatal, disk).unwrap();
-    Scene { _dir: dir, path, store, syncs, script, causes }
+    Scene { _dir: dir, store, syncs, script, causes }
 }
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -69,16 +68,20 @@ async fn fault_12_nothing_is_acknowledged_after_a_failed_fsync() {
     let mut scene = scene();
     scene.script.send(Ok(())).unwrap();
     append(&mut scene.store, vec![note(1, 0, "saved")]).await;
+    let failed = hand_over(&mut scene.store, vec![note(1, 1, "lost")]).await;
+    let syncs = scene.syncs.clone();
+    until("the sync has begun", || syncs.load(Ordering::SeqCst) == 3).await;
+    let behind = hand_over(&mut scene.store, vec![note(1, 2, "behind it in the queue")]).await;
     let eio = io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error());
     scene.script.send(Err(eio)).unwrap();
-    let failed = hand_over(&mut scene.store, vec![note(1, 1, "lost")]).await.await.unwrap();
-    assert!(failed.unwrap_err().to_string().contains("Input/output error"));
     // The disk would sync again, as a kernel does after it has dropped the pages.
     for _ in 0..9 {
         scene.script.send(Ok(())).unwrap();
     }
+    assert!(failed.await.unwrap().unwrap_err().to_string().contains("Input/output error"));
+    assert!(behind.await.unwrap().unwrap_err().to_string().contains("Input/output error"));
     let (tx, rx) = TypeConfig::oneshot();
-    let refused = scene.store.append(vec![note(1, 2, "later")], IOFlushed::signal(tx)).await;
+    let refused = scene.store.append(vec![note(1, 3, "later")], IOFlushed::signal(tx)).await;
     assert!(refused.unwrap_err().to_string().contains("nothing is saved any more"));
     assert!(rx.await.is_err(), "the callback was not called");
     assert!(scene.store.save_vote(&Vote::new(2, 2)).await.is_err());

@@ -317,11 +317,7 @@ async fn transfer_prints_the_one_move() {
     assert_eq!(waits, [3_000, 10_000]);
     let targets: Vec<Option<&str>> = asked.iter().map(|request| request.to.as_deref()).collect();
     assert_eq!(targets, [Some("az-a"), None]);
-    assert!(
-        asked
-            .iter()
-            .all(|request| !request.dry_run && !request.forwarded)
-    );
+    assert!(asked.iter().all(|request| !request.dry_run));
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use prost::Message;
 
 use super::*;
+use crate::model::{Term, WallMs};
 
 fn id(term: u64, index: u64) -> LogId {
     LogId::new_term_index(term, index)
@@ -23,8 +24,19 @@ fn entry(term: u64, index: u64, payload: EntryPayload<Command, u64, Node>) -> En
     Entry { log_id: id(term, index), payload }
 }
 
+fn note(text: &str) -> Command {
+    let name = |text: &str| text.parse().expect("a name");
+    Command::Handover {
+        from: name("az-a"),
+        to: name("az-b"),
+        term: Term(3),
+        reason: text.to_owned(),
+        at: WallMs(1),
+    }
+}
+
 fn entries() -> Vec<Entry> {
-    let note = |text: &str| EntryPayload::Normal(Command::Note(text.to_owned()));
+    let note = |text: &str| EntryPayload::Normal(note(text));
     vec![
         entry(3, 8, EntryPayload::Blank),
         entry(3, 9, note("a \"quoted\" one, für alle")),
@@ -49,7 +61,7 @@ fn vote_request() -> VoteRequest<TypeConfig> {
 
 fn push() -> SnapshotPush {
     let mut ledger = Ledger::default();
-    ledger.apply(9, 3, &Command::Note("kept".to_owned()));
+    ledger.apply(9, 3, &note("kept"));
     SnapshotPush {
         vote: Some(Vote::new_committed(7, 1)),
         meta: SnapshotMeta {
@@ -197,9 +209,9 @@ fn a_membership_has_voters_that_have_nodes_and_is_not_too_large() {
 
 #[test]
 fn a_command_too_long_for_the_log_is_refused_before_it_is_proposed() {
-    let fits = Command::Note("x".repeat(MAX_COMMAND_BYTES - 20));
+    let fits = note(&"x".repeat(MAX_COMMAND_BYTES - 120));
     assert!(command_bytes(&fits).is_ok());
-    let long = Command::Note("x".repeat(MAX_COMMAND_BYTES));
+    let long = note(&"x".repeat(MAX_COMMAND_BYTES));
     assert!(matches!(command_bytes(&long), Err(CodecError::TooLong { .. })));
     assert!(entry(1, 1, EntryPayload::Normal(long)).to_proto().is_err());
 }

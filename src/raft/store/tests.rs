@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::ledger::Command;
+use crate::model::{Term, WallMs};
 use crate::raft::types::{Entry, LogId, Membership, Node, TypeConfig, Vote};
 
 /// For everything that ought to take milliseconds.
@@ -43,8 +44,20 @@ fn id(term: u64, index: u64) -> LogId {
 }
 
 fn note(term: u64, index: u64, text: &str) -> Entry {
-    let payload = EntryPayload::Normal(Command::Note(text.to_owned()));
+    let name = |text: &str| text.parse().expect("a name");
+    let payload = EntryPayload::Normal(Command::Handover {
+        from: name("az-a"),
+        to: name("az-b"),
+        term: Term(term),
+        reason: text.to_owned(),
+        at: WallMs(index),
+    });
     Entry { log_id: id(term, index), payload }
+}
+
+/// The index of the newest note that the ledger shows.
+fn newest(applied: &Applied) -> Option<u64> {
+    applied.ledger.handover.as_ref().map(|h| h.at.0)
 }
 
 fn membership(term: u64, index: u64) -> Entry {
@@ -160,8 +173,8 @@ async fn each_batch_is_published_once_and_whole() {
     apply(&mut machine, (0..5).map(|i| note(2, i, "n")).collect()).await;
     assert!(applied.has_changed().unwrap());
     let now = applied.borrow_and_update().clone();
-    assert_eq!((now.index, now.term, now.ledger.notes.len()), (4, 2, 5));
-    assert_eq!(before.ledger.notes.len(), 0);
+    assert_eq!((now.index, now.term, newest(&now)), (4, 2, Some(4)));
+    assert_eq!(newest(&before), None);
 }
 
 #[tokio::test]

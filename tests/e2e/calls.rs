@@ -1,0 +1,95 @@
+//! EC2's log of calls, and the fence as EC2 sees it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+
+use crate::lab::{Lab, MEMBERS};
+
+/// One call that reached EC2.
+#[derive(Debug, Deserialize)]
+pub struct Call {
+    pub action: String,
+    /// By its source address.
+    pub member: Option<String>,
+    /// By its User-Agent.
+    pub claims_member: Option<String>,
+    pub term: Option<u64>,
+    pub epoch: Option<u64>,
+    pub table: Option<String>,
+    pub eni: Option<String>,
+    pub dry_run: bool,
+    pub source: String,
+    pub faults: Vec<String>,
+    pub outcome: String,
+    pub received_boot_ns: u64,
+    pub executed_boot_ns: Option<u64>,
+}
+
+impl Call {
+    /// Changes a route, or would.
+    pub fn swaps(&self) -> bool {
+        matches!(self.action.as_str(), "ReplaceRoute" | "CreateRoute") && !self.dry_run
+    }
+
+    pub fn is_of(&self, member: &str) -> bool {
+        self.member.as_deref() == Some(member)
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |t: &Option<String>| t.clone().unwrap_or_default();
+        let (at, action, outcome, faults) =
+            (self.received_boot_ns, &self.action, &self.outcome, &self.faults);
+        let who = self.member.as_ref().unwrap_or(&self.source);
+        let (term, epoch) = (self.term.unwrap_or_default(), self.epoch.unwrap_or_default());
+        let (table, eni) = (text(&self.table), text(&self.eni));
+        write!(f, "{at} {who} term {term} epoch {epoch} {action} {table} {eni} {outcome} {faults:?}")
+    }
+}
+
+impl Lab {
+    pub fn calls(&self) -> Vec<Call> {
+        serde_json::from_value(self.json(&["calls"])).unwrap()
+    }
+
+    /// The members' own that change routes, in the order in which they came.
+    pub fn swaps(&self) -> Vec<Call> {
+        self.calls().into_iter().filter(|c| c.swaps()).collect()
+    }
+
+    pub fn swaps_since(&self, at_ns: u64) -> Vec<Call> {
+        self.swaps().into_iter().filter(|c| c.received_boot_ns >= at_ns).collect()
+    }
+
+    /// FENCING.md, F-a, as EC2 sees it: each call comes from the member whose claim it names, each claim is one
+    /// member's in one term, and once a newer claim has called no older one does. Where no packet is held up, the
+    /// order in which calls come is the order in which they were sent.
+    pub fn assert_fenced(&self) {
+        let mut claims: BTreeMap<u64, (u64, String)> = self.moves();
+        let mut newest = (0, 0);
+        for call in self.swaps() {
+            assert_eq!(call.member, call.claims_member, "{call}");
+            let (Some(term), Some(epoch), Some(member)) = (call.term, call.epoch, call.member.clone()) else {
+                panic!("a call without its claim: {call}");
+            };
+            assert!((term, epoch) >= newest, "a call under an older claim than {newest:?}: {call}");
+            newest = (term, epoch);
+            let claim = claims.entry(epoch).or_insert_with(|| (term, member.clone()));
+            assert_eq!(*claim, (term, member), "another member's claim: {call}");
+        }
+    }
+
+    /// Claims by epoch: term and member. Renewals are no moves, so this lacks them.
+    fn moves(&self) -> BTreeMap<u64, (u64, String)> {
+        let history =
+            MEMBERS.into_iter().map(|m| self.vipctl(m, &["history", "-n", "0"])).find(|o| o.status.success());
+        let moves: Vec<serde_json::Value> = serde_json::from_slice(&history.unwrap().stdout).unwrap();
+        let claim = |m: &serde_json::Value| {
+            Some((m["epoch"].as_u64()?, (m["term"].as_u64()?, m["to"].as_str()?.to_owned())))
+        };
+        moves.iter().map(|m| claim(m).unwrap()).collect()
+    }
+}

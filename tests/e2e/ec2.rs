@@ -1,0 +1,85 @@
+//! EC2 fails, or others change what it holds.
+
+use crate::lab::{BOUND, Lab, holds, until};
+use crate::status::others;
+
+/// FENCING.md, F-c.
+#[test]
+fn a_route_changed_by_hand_is_put_right() {
+    let lab = Lab::up("repair");
+    let owner = lab.steady();
+    let wrong = others(&owner)[0];
+    lab.ok(&["ec2", "set-route", "--table", "rtb-0b", "--eni", wrong]);
+    lab.routes_come_to(&owner);
+    lab.says(&owner, "one repair", |s| s.route_repairs == 1 && s.state == "steady");
+    let (_, metrics) = lab.get(&owner, "127.0.0.1:9407", "/metrics").unwrap();
+    assert!(metrics.lines().any(|l| l == "vipd_route_repairs_total 1"), "{metrics}");
+    let repair = lab.swaps().pop().unwrap();
+    assert_eq!((repair.table.as_deref(), repair.is_of(&owner)), (Some("rtb-0b"), true), "{repair}");
+    lab.assert_fenced();
+}
+
+/// FAULTS 39.
+#[test]
+fn one_table_that_fails_stops_no_other() {
+    let lab = Lab::up("onefails");
+    let first = lab.steady();
+    lab.ok(&["ec2", "error", "InternalError", "--action", "ReplaceRoute", "--table", "rtb-0b"]);
+    lab.ok(&["kill", &first, "--only", "vipd"]);
+    let ask = others(&first)[0];
+    let failing = lab.says(ask, "two of three", |s| {
+        let in_sync = |table| s.route(table).in_sync;
+        s.owner.as_ref() != Some(&first) && in_sync("rtb-0a") && in_sync("rtb-0c") && s.state == "degraded"
+    });
+    let second = failing.owner.clone().unwrap();
+    assert!(!failing.route("rtb-0b").in_sync);
+    assert!(failing.route("rtb-0b").error.contains("InternalError"), "{failing:?}");
+    assert!(failing.problems.iter().any(|p| p.contains("rtb-0b")), "{failing:?}");
+    lab.client_reaches(&second);
+    lab.ok(&["ec2", "clear", "error"]);
+    lab.routes_come_to(&second);
+    lab.ok(&["start", &first, "--only", "vipd"]);
+    assert_eq!(lab.steady(), second);
+    lab.assert_fenced();
+}
+
+/// FAULTS 40.
+#[test]
+fn a_missing_route_is_named_and_left_alone() {
+    let lab = Lab::up("missing");
+    let owner = lab.steady();
+    lab.ok(&["ec2", "delete-route", "--table", "rtb-0c"]);
+    let status = lab.says(&owner, "degraded", |s| s.state == "degraded" && !s.route("rtb-0c").in_sync);
+    assert!(status.route("rtb-0c").error.contains("create-route"), "{status:?}");
+    assert!(status.problems.iter().any(|p| p.contains("rtb-0c")), "{status:?}");
+    // The other two move without it.
+    lab.ok(&["kill", &owner, "--only", "vipd"]);
+    let ask = others(&owner)[0];
+    let status = lab.says(ask, "two of three", |s| {
+        s.owner.as_ref() != Some(&owner) && s.route("rtb-0a").in_sync && s.route("rtb-0b").in_sync
+    });
+    let second = status.owner.unwrap();
+    assert!(lab.calls().iter().all(|c| c.action != "CreateRoute"));
+    // Somebody makes it, wrong as it may be.
+    lab.ok(&["ec2", "set-route", "--table", "rtb-0c", "--eni", &owner]);
+    lab.routes_come_to(&second);
+    lab.assert_fenced();
+}
+
+/// FAULTS 37.
+#[test]
+fn a_lost_answer_does_no_harm() {
+    let lab = Lab::up("lost");
+    let first = lab.steady();
+    lab.ok(&["ec2", "lost", "--action", "ReplaceRoute", "--times", "3"]);
+    lab.ok(&["kill", &first, "--only", "vipd"]);
+    let second = lab.taken_over_from(&first);
+    let ask = others(&first)[0];
+    lab.says(ask, "all routes in sync", |s| s.vips[0].routes.iter().all(|r| r.in_sync));
+    until("each of the three answers was lost", BOUND, || {
+        let lost = lab.swaps().iter().filter(|c| c.faults.iter().any(|f| f.contains("lost"))).count();
+        holds(lost == 3, || format!("{lost} were"))
+    });
+    lab.routes_are_on(&second).unwrap();
+    lab.assert_fenced();
+}

@@ -1,0 +1,135 @@
+//! The owner dies, in whole or in part, or is cut off.
+
+use crate::lab::{BOUND, Lab, holds, until};
+use crate::status::{eni, others};
+
+/// FAULTS 1.
+#[test]
+fn another_member_takes_over_from_a_killed_owner() {
+    let lab = Lab::up("kill");
+    let first = lab.steady();
+    let load = lab.load();
+    let killed_ns = lab.json(&["kill", &first])[0]["at_boot_ns"].as_u64().unwrap();
+    let second = lab.taken_over_from(&first);
+    load.end().print_outage("vipd and HAProxy killed", &second);
+    let moved = lab.status(&second).unwrap().last_move.unwrap();
+    assert_eq!((&moved["kind"], &moved["from"]), (&"failover".into(), &first.as_str().into()));
+    let swaps = lab.swaps_since(killed_ns);
+    assert!(swaps.iter().all(|c| c.is_of(&second)), "{swaps:?}");
+
+    // It comes back, and nothing moves back.
+    lab.ok(&["start", &first]);
+    lab.address_goes(&first);
+    assert_eq!(lab.steady(), second);
+    assert_eq!(lab.status(&second).unwrap().member(&first).role, "follower");
+    assert_eq!(lab.with_address(), [second.as_str()]);
+    assert_eq!(lab.swaps_since(killed_ns).len(), swaps.len());
+    lab.assert_fenced();
+}
+
+/// FAULTS 25, the whole zone.
+#[test]
+fn another_member_takes_over_from_a_zone_that_is_cut_off() {
+    let lab = Lab::up("cut");
+    let first = lab.steady();
+    let load = lab.load();
+    let cut_ns = lab.json(&["cut", &first])["at_boot_ns"].as_u64().unwrap();
+    let second = lab.taken_over_from(&first);
+    load.end().print_outage("zone cut off (lease 2 s, election 1 to 2 s)", &second);
+
+    lab.ok(&["heal", "all"]);
+    lab.address_goes(&first);
+    assert_eq!(lab.steady(), second);
+    assert_eq!(lab.with_address(), [second.as_str()]);
+    let swaps = lab.swaps_since(cut_ns);
+    assert!(swaps.iter().all(|c| c.is_of(&second)), "{swaps:?}");
+    lab.assert_fenced();
+}
+
+/// FAULTS 25: it reaches EC2 all along, and calls no more.
+#[test]
+fn an_owner_cut_off_from_its_members_calls_no_more() {
+    let lab = Lab::up("alone");
+    let first = lab.steady();
+    let cut_ns = lab.json(&["cut", &first, "--from", "members"])["at_boot_ns"].as_u64().unwrap();
+    let second = lab.taken_over_from(&first);
+    // What it sees in EC2 is wrong for it, and somebody makes it more so.
+    let third = others(&second).into_iter().find(|m| *m != first).unwrap();
+    lab.ok(&["ec2", "set-route", "--table", "rtb-0b", "--eni", third]);
+    lab.routes_come_to(&second);
+    // It read EC2 meanwhile: it could have called.
+    until("the old owner reads the route tables", BOUND + BOUND, || {
+        let reads = |c: &crate::calls::Call| {
+            c.is_of(&first) && c.received_boot_ns > cut_ns && c.action == "DescribeRouteTables"
+        };
+        holds(lab.calls().iter().any(reads), || "no read".into())
+    });
+    let swaps = lab.swaps_since(cut_ns);
+    assert!(swaps.iter().all(|c| c.is_of(&second)), "{swaps:?}");
+    lab.ok(&["heal", "all"]);
+    lab.address_goes(&first);
+    assert_eq!(lab.steady(), second);
+    lab.assert_fenced();
+}
+
+/// FAULTS 25, with nobody to take over: what is out of sync stays so until there is a quorum again.
+#[test]
+fn without_a_quorum_nobody_calls() {
+    let lab = Lab::up("split");
+    let owner = lab.steady();
+    for member in others(&owner) {
+        lab.ok(&["cut", member, "--from", "members"]);
+    }
+    lab.says(&owner, "no quorum", |s| s.state == "no-quorum");
+    assert!(lab.has_address(&owner), "on_quorum_loss = hold");
+    let wrong = others(&owner)[0];
+    let changed_ns =
+        lab.json(&["ec2", "set-route", "--table", "rtb-0c", "--eni", wrong])["at_boot_ns"].as_u64().unwrap();
+    until("the owner reads the wrong route", BOUND + BOUND, || {
+        let reads = |c: &crate::calls::Call| {
+            c.is_of(&owner) && c.received_boot_ns > changed_ns && c.action == "DescribeRouteTables"
+        };
+        holds(lab.calls().iter().any(reads), || "no read".into())
+    });
+    assert!(lab.swaps_since(changed_ns).is_empty(), "{:?}", lab.swaps_since(changed_ns));
+    lab.ok(&["heal", "all"]);
+    let owner = until("the route is put right", BOUND + BOUND, || {
+        let owner = lab.status("az-a")?.owner.ok_or("no owner")?;
+        lab.routes_are_on(&owner).map(|()| owner)
+    });
+    lab.client_reaches(&owner);
+    lab.assert_fenced();
+}
+
+/// FAULTS 79.
+#[test]
+fn the_vip_leaves_a_dead_haproxy() {
+    let lab = Lab::up("haproxy");
+    let first = lab.steady();
+    let load = lab.load();
+    lab.ok(&["kill", &first, "--only", "haproxy"]);
+    let second = lab.taken_over_from(&first);
+    load.end().print_outage("HAProxy alone killed", &second);
+    lab.address_goes(&first);
+    let status = lab.says(&second, "the dead HAProxy", |s| s.state == "degraded");
+    assert!(status.problems.iter().any(|p| p.contains(&first)), "{status:?}");
+    let moved = status.last_move.unwrap();
+    assert_eq!((&moved["kind"], &moved["to"]), (&"switchover".into(), &second.as_str().into()));
+    lab.assert_fenced();
+}
+
+/// FAULTS 4, and 70 when it comes back.
+#[test]
+fn no_connection_fails_while_haproxy_outlives_vipd() {
+    let lab = Lab::up("vipd");
+    let first = lab.steady();
+    let load = lab.load();
+    lab.ok(&["kill", &first, "--only", "vipd"]);
+    let second = lab.taken_over_from(&first);
+    load.end().assert_no_failed_new_connection(&lab, "vipd alone killed", &second);
+    assert!(lab.has_address(&first), "the address outlives vipd: {}", eni(&first));
+    lab.ok(&["start", &first, "--only", "vipd"]);
+    lab.address_goes(&first);
+    assert_eq!(lab.steady(), second);
+    lab.assert_fenced();
+}

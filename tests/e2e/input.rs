@@ -1,0 +1,156 @@
+//! Wrong input is refused with its cause, the next step and the contract's exit code.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::lab::{Lab, text};
+use crate::status::others;
+
+const GOOD: &str = r#"cluster = "edge"
+member = "az-a"
+data_dir = "DIR"
+
+[peer]
+listen = "127.0.0.1:7400"
+
+[[members]]
+name = "az-a"
+peer = "127.0.0.1:7400"
+
+[vip]
+addresses = ["192.168.77.10/32"]
+interface = "lo"
+
+[aws]
+region = "eu-west-1"
+route_tables = ["rtb-0a"]
+eni = "eni-0a"
+
+[tls]
+insecure = true
+"#;
+
+fn check(file: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_vipd")).arg("--check").arg("--config").arg(file).output().unwrap()
+}
+
+/// The exit code of `--check` and all that it said, of the good file with one text replaced.
+fn checked(from: &str, to: &str) -> (i32, String) {
+    assert!(GOOD.contains(from));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("vipd.toml");
+    std::fs::write(&file, GOOD.replace("DIR", &dir.path().display().to_string()).replace(from, to)).unwrap();
+    let output = check(&file);
+    (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
+}
+
+/// FAULTS 58, 59.
+#[test]
+fn a_wrong_file_is_refused_by_line_and_column() {
+    let (code, said) = checked("cluster", "cluster");
+    assert_eq!(code, 0, "{said}");
+    let (code, said) = checked("[tls]\ninsecure", "[tls]\nsecure = false\ninsecure");
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("vipd.toml:22:1") && said.contains("secure"), "{said}");
+    assert!(said.contains("the keys of this table are"), "{said}");
+    let (code, said) = checked("192.168.77.10/32", "192.168.77.10/24");
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("vipd.toml:13:") && said.contains("/32"), "{said}");
+    let missing = check(Path::new("/nowhere/vipd.toml"));
+    let said = text(&missing.stderr);
+    assert_eq!(missing.status.code(), Some(2), "{said}");
+    assert!(said.contains("/nowhere/vipd.toml"), "{said}");
+}
+
+#[test]
+fn an_endpoint_that_is_not_there_is_exit_5() {
+    let output = Command::new(env!("CARGO_BIN_EXE_vipctl"))
+        .args(["--endpoint", "unix:/nowhere/admin.sock", "-o", "json", "status"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(5));
+    has_cause_and_next(
+        &serde_json::from_slice(&output.stdout).unwrap(),
+        "unreachable",
+        "/nowhere/admin.sock",
+    );
+}
+
+fn has_cause_and_next(json: &Value, kind: &str, word: &str) {
+    let error = &json["error"];
+    assert_eq!(error["kind"], kind, "{json}");
+    assert!(error["cause"].as_str().is_some_and(|c| c.contains(word)), "{word} in {json}");
+    assert!(error["next"].as_str().is_some_and(|n| !n.is_empty()), "{json}");
+}
+
+/// FAULTS 54.
+#[test]
+fn a_transfer_that_cannot_be_is_exit_4() {
+    let lab = Lab::up("refuse");
+    let owner = lab.steady();
+    let follower = others(&owner)[0];
+    let before = lab.status(&owner).unwrap();
+    for ask in [owner.as_str(), follower] {
+        for to in ["az-z", "no such name", &owner] {
+            let (code, json) = lab.vipctl_json(ask, &["transfer-leader", "--to", to]);
+            assert_eq!(code, 4, "{json}");
+            has_cause_and_next(&json, "refused", if to == "no such name" { "" } else { to });
+        }
+    }
+    // An unhealthy one too.
+    lab.ok(&["kill", follower, "--only", "haproxy"]);
+    lab.says(&owner, "one is unhealthy", |s| s.state == "degraded");
+    let (code, json) = lab.vipctl_json(&owner, &["transfer-leader", "--to", follower]);
+    assert_eq!(code, 4, "{json}");
+    has_cause_and_next(&json, "refused", follower);
+    let after = lab.status(&owner).unwrap();
+    assert_eq!(
+        (after.epoch, after.term, after.owner),
+        (before.epoch, before.term, before.owner),
+        "nothing changed"
+    );
+}
+
+/// FAULTS 69.
+#[test]
+fn without_a_quorum_status_prints_and_is_exit_3() {
+    let lab = Lab::up("quorum");
+    let owner = lab.steady();
+    let [one, two] = others(&owner)[..] else { unreachable!() };
+    lab.ok(&["kill", one]);
+    lab.ok(&["kill", two]);
+    lab.says(&owner, "no quorum", |s| s.state == "no-quorum");
+    let (code, json) = lab.vipctl_json(&owner, &["status"]);
+    assert_eq!((code, &json["owner"]), (3, &owner.as_str().into()), "{json}");
+    assert_eq!(json["members"].as_array().map(Vec::len), Some(3), "{json}");
+    let (code, json) = lab.vipctl_json(&owner, &["transfer-leader", "--to", one]);
+    assert_eq!(code, 3, "{json}");
+    has_cause_and_next(&json, "no-quorum", "");
+    // A follower that lives says the same.
+    lab.ok(&["start", one]);
+    lab.ok(&["kill", &owner]);
+    lab.says(one, "no quorum", |s| s.state == "no-quorum");
+    let (code, json) = lab.vipctl_json(one, &["transfer-leader"]);
+    assert_eq!(code, 3, "{json}");
+    has_cause_and_next(&json, "no-quorum", "");
+}
+
+/// FAULTS 8.
+#[test]
+fn a_second_daemon_on_one_data_directory_is_exit_2() {
+    let lab = Lab::up("second");
+    lab.steady();
+    let processes = lab.json(&["status"])["processes"].clone();
+    let holder =
+        processes.as_array().unwrap().iter().find(|p| p["member"] == "az-a" && p["process"] == "vipd");
+    let pid = holder.unwrap()["pid"].to_string();
+    let file = lab.dir.join("az-a/vipd.toml").display().to_string();
+    let second =
+        lab.run(&["ns", "az-a", "--", "timeout", "10", env!("CARGO_BIN_EXE_vipd"), "--config", &file]);
+    let said = text(&second.stderr);
+    assert_eq!(second.status.code(), Some(2), "{said}");
+    assert!(said.contains(&pid) && said.contains("data"), "names {pid}: {said}");
+    lab.steady();
+}

@@ -1,0 +1,101 @@
+//! A client that opens a connection every 5 ms, and what it saw.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+
+use crate::lab::{BOUND, Lab, holds, measured, until};
+
+pub struct Load {
+    child: Child,
+    out: PathBuf,
+}
+
+/// `vip-lab load --out`, as far as the tests ask.
+#[derive(Debug, Deserialize)]
+pub struct Report {
+    pub ok: usize,
+    pub failed: usize,
+    pub failed_by_kind: BTreeMap<String, usize>,
+    pub outage_ms: f64,
+    pub longest_gap_ms: f64,
+    pub owners: Vec<Owner>,
+    pub failures: Vec<Failed>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Owner {
+    pub member: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Failed {
+    pub start_boot_ns: u64,
+    pub kind: String,
+    pub retry_ok: Option<bool>,
+}
+
+impl Lab {
+    /// Returns once the VIP has answered.
+    pub fn load(&self) -> Load {
+        let out = self.dir.join("load.json");
+        let on = self.dir.join("load.json.on");
+        // Longer than any test waits: the test ends it.
+        let mut command = self.command(&["load", "--seconds", "120", "--out"]);
+        let child = command.arg(&out).stdout(Stdio::null()).spawn().unwrap();
+        let load = Load { child, out };
+        until("the client's first answer", BOUND, || holds(on.exists(), || "none".into()));
+        load
+    }
+}
+
+impl Load {
+    /// What the client saw until now.
+    pub fn end(mut self) -> Report {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM).unwrap();
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "vip-lab load: {status}");
+        serde_json::from_slice(&std::fs::read(&self.out).unwrap()).unwrap()
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Report {
+    /// The client was without an answer, and then had one from `owner`.
+    pub fn print_outage(&self, fault: &str, owner: &str) {
+        let (outage, gap) = (self.outage_ms, self.longest_gap_ms);
+        measured(&format!("{fault}: outage {outage:.0} ms, longest gap {gap:.0} ms ({})", self.kinds()));
+        assert_eq!(self.owners.last().map(|o| o.member.as_str()), Some(owner), "{:?}", self.owners);
+    }
+
+    /// DESIGN.md section 8: each connection opened after the swap succeeds and none times out; one that was open
+    /// across it may be reset, and one immediate retry succeeds.
+    pub fn assert_no_failed_new_connection(&self, lab: &Lab, what: &str, owner: &str) {
+        self.print_outage(what, owner);
+        assert!(self.ok > 0);
+        let swapped = lab.swaps().into_iter().rfind(|c| c.table.as_deref() == Some("rtb-0a"));
+        let swapped_ns = swapped.and_then(|c| c.executed_boot_ns).unwrap();
+        for failure in &self.failures {
+            let across = failure.kind == "reset" && failure.start_boot_ns < swapped_ns;
+            assert!(
+                across && failure.retry_ok == Some(true),
+                "swapped at {swapped_ns}: {failure:?} of {self:?}"
+            );
+        }
+    }
+
+    fn kinds(&self) -> String {
+        let all: Vec<_> = self.failed_by_kind.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+        format!("{} failed of {}: {}", self.failed, self.ok + self.failed, all.join(", "))
+    }
+}

@@ -1,0 +1,27 @@
+//! The contract on real parts: vipd processes in the lab's zones, HAProxy, route tables that packets follow.
+//!
+//! ```text
+//!   a test ---> lab ----> vip-lab up, kill, cut, freeze, ec2 ... ---> vipd, HAProxy, EC2, IMDS
+//!          ---> status    vipctl's JSON, what the members say
+//!          ---> calls     EC2's log: no call outside the claim (FENCING.md, F-a)
+//!          ---> load      what a client saw
+//! ```
+//!
+//! Timings are slow and only order and outcome are asserted, under one bound: what is measured is printed. It
+//! needs what the lab needs (root, ip, nft, haproxy) and for moto.rs `./cluster/setup.sh moto`. Each test has its
+//! own lab, but two at once share the machine: `cargo test --workspace --test e2e -- --test-threads=1`.
+
+mod calls;
+mod lab;
+mod load;
+mod status;
+
+mod admin;
+mod ec2;
+mod failover;
+mod forming;
+mod frozen;
+mod input;
+mod moto;
+mod restart;
+mod switchover;

@@ -14,9 +14,8 @@ pub fn now() -> Time {
 }
 
 /// Now on the wall clock: for people to read, never for a decision.
+#[allow(clippy::disallowed_methods, reason = "the one reader of time")]
 pub fn wall() -> WallMs {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     WallMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -354,7 +354,9 @@ impl<C: Cloud> Driver<C> {
             Story::Claiming { term } => tracing::info!(%term, "elected: claiming the VIP"),
             Story::Owning { term, epoch } => tracing::info!(%term, %epoch, "this member owns the VIP"),
             Story::StandsBack { reason, to: Some(to) } => tracing::warn!(%reason, %to, "stands back"),
-            Story::StandsBack { reason, to: None } => tracing::warn!(%reason, "stands back, but no other member may own"),
+            Story::StandsBack { reason, to: None } => {
+                tracing::warn!(%reason, "stands back, but no other member may own")
+            }
             Story::HandingOver { to, reason } => tracing::info!(%to, %reason, "handing over"),
             Story::TransferTriggered { to } => tracing::info!(%to, "leadership is being transferred"),
             Story::Repair { swap } => {
@@ -414,7 +416,10 @@ async fn lease_ends(gate: &Gate, permit: Permit) {
         let nap = until.since(clock::now()).min(Duration::from_secs(60));
         tokio::time::sleep(nap).await;
         match gate.current() {
-            Some(open) if (open.term(), open.epoch()) == (permit.term(), permit.epoch()) && clock::now() < open.deadline() => {
+            Some(open)
+                if (open.term(), open.epoch()) == (permit.term(), permit.epoch())
+                    && clock::now() < open.deadline() =>
+            {
                 until = open.deadline();
             }
             Some(_) | None => return,

@@ -16,7 +16,7 @@ pub mod vpc;
 
 /// The messages and services of `proto/vipd/v1`, generated.
 pub mod proto {
-    #![allow(missing_docs, clippy::all, reason = "generated code")]
+    #![allow(missing_docs, clippy::all, clippy::allow_attributes_without_reason, reason = "generated code")]
     tonic::include_proto!("vipd.v1");
 
     /// The descriptors of all services, for gRPC reflection.

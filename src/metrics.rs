@@ -73,11 +73,16 @@ impl Default for Metrics {
         let is_leader = add!(Gauge::default(), "is_leader", "1 on the leader");
         let is_owner = add!(Gauge::default(), "is_owner", "1 on the owner of the VIP");
         let has_leader = add!(Gauge::default(), "has_leader", "1 where a leader is known");
-        let lease_remaining =
-            add!(Seconds::default(), "lease_remaining_seconds", "Until the owner's lease ends; 0 where there is none");
-        let haproxy_healthy = add!(Gauge::default(), "haproxy_healthy", "0 where HAProxy is known to be unhealthy");
+        let lease_remaining = add!(
+            Seconds::default(),
+            "lease_remaining_seconds",
+            "Until the owner's lease ends; 0 where there is none"
+        );
+        let haproxy_healthy =
+            add!(Gauge::default(), "haproxy_healthy", "0 where HAProxy is known to be unhealthy");
         let repairs = add!(Counter::default(), "route_repairs", "Routes put right outside a move");
-        let peer_lag = add!(Family::default(), "peer_lag_entries", "Log entries a member is behind the leader");
+        let peer_lag =
+            add!(Family::default(), "peer_lag_entries", "Log entries a member is behind the leader");
         let route_in_sync = add!(Family::default(), "route_in_sync", "1 where the route points at the owner");
         let requests = add!(Family::default(), "ec2_requests", "Requests to EC2 by outcome");
         let request_time = add!(
@@ -125,7 +130,9 @@ impl Metrics {
 
     pub fn request(&self, operation: &str, outcome: &str, took: Duration) {
         let operation = operation.to_owned();
-        self.request_time.get_or_create(&OperationLabel { operation: operation.clone() }).observe(took.as_secs_f64());
+        self.request_time
+            .get_or_create(&OperationLabel { operation: operation.clone() })
+            .observe(took.as_secs_f64());
         self.requests.get_or_create(&RequestLabels { operation, outcome: outcome.to_owned() }).inc();
     }
 

@@ -112,17 +112,13 @@ pub enum ParseError {
 
 fn is_label(text: &str) -> bool {
     let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    (1..=63).contains(&text.len())
-        && text.starts_with(word)
-        && text.chars().all(|c| word(c) || c == '-')
+    (1..=63).contains(&text.len()) && text.starts_with(word) && text.chars().all(|c| word(c) || c == '-')
 }
 
 fn is_id(text: &str, prefix: &str) -> bool {
     text.strip_prefix(prefix).is_some_and(|rest| {
         (1..=32).contains(&rest.len())
-            && rest
-                .chars()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+            && rest.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
     })
 }
 
@@ -321,10 +317,7 @@ mod tests {
     #[test]
     fn an_overlay_address_is_one_unicast_address() {
         for good in ["192.168.77.10/32", "fd00:77::10/128", "2001:db8::1/128"] {
-            assert_eq!(
-                good.parse::<Vip>().map(|v| v.to_string()),
-                Ok(good.to_owned())
-            );
+            assert_eq!(good.parse::<Vip>().map(|v| v.to_string()), Ok(good.to_owned()));
         }
         for (bad, word) in [
             ("192.168.77.10", "not an overlay"),

@@ -31,17 +31,8 @@ struct Haproxy {
 
 impl Haproxy {
     fn start(flags: &'static [&'static str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let mut haproxy = Self {
-            dir: tempfile::tempdir().unwrap(),
-            port,
-            child: None,
-            flags,
-        };
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut haproxy = Self { dir: tempfile::tempdir().unwrap(), port, child: None, flags };
         let config = format!(
             "global\n  stats socket {} mode 600 level user\ndefaults\n  mode http\n  timeout client 5s\n  \
              timeout server 5s\n  timeout connect 1s\nfrontend f\n  bind 127.0.0.1:{port}\n  \
@@ -99,27 +90,16 @@ impl Haproxy {
         stream.write_all(b"show info\n").ok()?;
         let mut said = String::new();
         stream.read_to_string(&mut said).ok()?;
-        Some(
-            said.lines()
-                .find_map(|line| line.strip_prefix("Pid: "))?
-                .to_owned(),
-        )
+        Some(said.lines().find_map(|line| line.strip_prefix("Pid: "))?.to_owned())
     }
 }
 
 impl Drop for Haproxy {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!(
-                "{}",
-                std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
-            );
+            eprintln!("{}", std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default());
         }
-        if self.flags.is_empty() {
-            self.kill()
-        } else {
-            self.end()
-        }
+        if self.flags.is_empty() { self.kill() } else { self.end() }
     }
 }
 
@@ -145,9 +125,7 @@ fn config(socket: Option<&Path>, http: Option<String>) -> HealthConfig {
 
 /// Waits for a verdict and returns its reason.
 async fn becomes(shown: &mut Shown, what: &str, is: impl Fn(&Health) -> bool) -> String {
-    let seen = timeout(BOUND, shown.wait_for(|health| is(health)))
-        .await
-        .map(|seen| seen.unwrap().clone());
+    let seen = timeout(BOUND, shown.wait_for(|health| is(health))).await.map(|seen| seen.unwrap().clone());
     match seen {
         Ok(Health::Unhealthy(why) | Health::Unknown(why)) => why,
         Ok(Health::Healthy | Health::NotChecked) => String::new(),
@@ -165,12 +143,8 @@ async fn unhealthy(shown: &mut Shown) -> String {
 
 /// Waits for an Unknown that comes from a probe.
 async fn unknown(shown: &mut Shown) -> String {
-    becomes(
-        shown,
-        "unknown",
-        |health| matches!(health, Health::Unknown(why) if why != "not checked yet"),
-    )
-    .await
+    becomes(shown, "unknown", |health| matches!(health, Health::Unknown(why) if why != "not checked yet"))
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -178,39 +152,23 @@ async fn without_a_check_nothing_is_checked() {
     let mut shown = spawn(&config(None, None));
     assert_eq!(*shown.borrow_and_update(), Health::NotChecked);
     // Nor does it look changed to one who waits.
-    assert!(
-        timeout(Duration::from_millis(50), shown.changed())
-            .await
-            .is_err()
-    );
+    assert!(timeout(Duration::from_millis(50), shown.changed()).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fault_79_a_killed_haproxy_is_unhealthy_at_once_and_healthy_when_it_is_back() {
     let mut haproxy = Haproxy::start(&[]);
     // Only the closed connection can tell: the next probe is ten minutes away.
-    let patient = HealthConfig {
-        interval: NEVER,
-        ..config(Some(&haproxy.socket()), None)
-    };
+    let patient = HealthConfig { interval: NEVER, ..config(Some(&haproxy.socket()), None) };
     let mut shown = spawn(&patient);
     healthy(&mut shown).await;
-    let mut brisk = spawn(&config(
-        Some(&haproxy.socket()),
-        Some(haproxy.url("/healthz")),
-    ));
+    let mut brisk = spawn(&config(Some(&haproxy.socket()), Some(haproxy.url("/healthz"))));
     healthy(&mut brisk).await;
     let killed = Instant::now();
     haproxy.kill();
     let why = unhealthy(&mut shown).await;
-    eprintln!(
-        "kill -9 to unhealthy: {} ms: {why}",
-        killed.elapsed().as_millis()
-    );
-    assert!(
-        why.contains("runtime socket") && why.contains("closed, and connecting again failed"),
-        "{why}"
-    );
+    eprintln!("kill -9 to unhealthy: {} ms: {why}", killed.elapsed().as_millis());
+    assert!(why.contains("runtime socket") && why.contains("closed, and connecting again failed"), "{why}");
     unhealthy(&mut brisk).await;
     haproxy.run();
     healthy(&mut brisk).await;
@@ -229,14 +187,8 @@ async fn fault_80_a_frozen_haproxy_is_found_by_each_check() {
         haproxy.signal(Signal::STOP);
         let frozen = Instant::now();
         let why = unhealthy(&mut shown).await;
-        eprintln!(
-            "{check}: frozen to unhealthy: {} ms: {why}",
-            frozen.elapsed().as_millis()
-        );
-        assert!(
-            why.contains(check) && why.contains("no answer within 500 ms"),
-            "{why}"
-        );
+        eprintln!("{check}: frozen to unhealthy: {} ms: {why}", frozen.elapsed().as_millis());
+        assert!(why.contains(check) && why.contains("no answer within 500 ms"), "{why}");
         haproxy.signal(Signal::CONT);
         healthy(&mut shown).await;
     }
@@ -271,9 +223,7 @@ async fn fault_82_reloads_move_nothing_and_no_old_process_is_kept() {
             }
             haproxy.worker().is_some_and(|now| now != before)
         });
-        until("the old worker ends, no check holds it", || {
-            !Path::new(&gone).exists()
-        });
+        until("the old worker ends, no check holds it", || !Path::new(&gone).exists());
     }
     assert_eq!(*shown.borrow(), Health::Healthy);
     assert_eq!(*history.lock().unwrap(), []);
@@ -296,18 +246,10 @@ async fn fault_81_a_socket_that_is_absent_or_no_socket_is_unknown() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
-    for path in [
-        dir.path().join("absent.sock"),
-        file.clone(),
-        dir.path().to_owned(),
-        file.join("below"),
-    ] {
+    for path in [dir.path().join("absent.sock"), file.clone(), dir.path().to_owned(), file.join("below")] {
         let mut shown = spawn(&config(Some(&path), None));
         let why = unknown(&mut shown).await;
-        assert!(
-            why.contains(&path.display().to_string()) && why.contains("connecting failed"),
-            "{why}"
-        );
+        assert!(why.contains(&path.display().to_string()) && why.contains("connecting failed"), "{why}");
     }
 }
 
@@ -343,10 +285,7 @@ async fn fault_81_one_who_talks_garbage_is_unknown() {
             let _ = stream.write_all(b"\n> Unknown command.\n\n> ");
             keep_open(stream);
         }),
-        (
-            "flood",
-            |mut stream| while stream.write_all(&[b'x'; 4096]).is_ok() {},
-        ),
+        ("flood", |mut stream| while stream.write_all(&[b'x'; 4096]).is_ok() {}),
         ("endless", |mut stream| {
             let _ = stream.write_all(b"Name: ");
             while stream.write_all(&[b'x'; 4096]).is_ok() {}
@@ -392,20 +331,9 @@ async fn fault_81_garbage_after_life_is_unknown_and_another_check_speaks() {
 async fn an_absent_socket_is_no_word_where_http_speaks() {
     let haproxy = Haproxy::start(&[]);
     let absent = haproxy.dir.path().join("absent.sock");
-    healthy(&mut spawn(&config(
-        Some(&absent),
-        Some(haproxy.url("/healthz")),
-    )))
-    .await;
-    let why = unhealthy(&mut spawn(&config(
-        Some(&absent),
-        Some(haproxy.url("/other")),
-    )))
-    .await;
-    assert_eq!(
-        why,
-        format!("http check {}: answers 503", haproxy.url("/other"))
-    );
+    healthy(&mut spawn(&config(Some(&absent), Some(haproxy.url("/healthz"))))).await;
+    let why = unhealthy(&mut spawn(&config(Some(&absent), Some(haproxy.url("/other"))))).await;
+    assert_eq!(why, format!("http check {}: answers 503", haproxy.url("/other")));
 }
 
 /// Answers each connection to a new port with `answer`, then closes it if `then` says so.
@@ -438,11 +366,8 @@ async fn http_passes_by_its_status_alone() {
             healthy(&mut spawn(&config(None, Some(http_server(answer, then))))).await;
         }
     }
-    let long: &'static [u8] = Box::leak(
-        [b"HTTP/1.1 200 OK\r\nx: ".as_slice(), &[b'x'; 100_000]]
-            .concat()
-            .into_boxed_slice(),
-    );
+    let long: &'static [u8] =
+        Box::leak([b"HTTP/1.1 200 OK\r\nx: ".as_slice(), &[b'x'; 100_000]].concat().into_boxed_slice());
     for (answer, then, words) in [
         (b"HTTP/1.1 400 Bad\r\n\r\n".as_slice(), None, "answers 400"),
         (b"HTTP/1.1 503 No\r\n\r\n", None, "answers 503"),
@@ -453,20 +378,9 @@ async fn http_passes_by_its_status_alone() {
         (long, None, "no HTTP answer"),
     ] {
         let why = unhealthy(&mut spawn(&config(None, Some(http_server(answer, then))))).await;
-        assert!(
-            why.starts_with("http check http://127.0.0.1") && why.contains(words),
-            "{why}"
-        );
+        assert!(why.starts_with("http check http://127.0.0.1") && why.contains(words), "{why}");
     }
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let why = unhealthy(&mut spawn(&config(
-        None,
-        Some(format!("http://127.0.0.1:{port}/")),
-    )))
-    .await;
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let why = unhealthy(&mut spawn(&config(None, Some(format!("http://127.0.0.1:{port}/"))))).await;
     assert!(why.contains("connecting failed"), "{why}");
 }

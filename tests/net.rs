@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use vipd::decide::Permit;
-use vipd::model::{Epoch, Term, Time};
 use vipd::model::Vip;
+use vipd::model::{Epoch, Term, Time};
 use vipd::net::{Addresses, NetError, may_configure};
 
 /// Set in the process that is inside.
@@ -22,39 +22,20 @@ type Shown = watch::Receiver<BTreeSet<Vip>>;
 /// file again with `unshare` and then `wrapper`.
 fn isolated_by<F: Future<Output = ()>>(wrapper: &[&str], name: &str, body: impl FnOnce() -> F) {
     if std::env::var_os(INSIDE).is_some() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         return runtime.block_on(body());
     }
-    let namespace = if rustix::process::geteuid().is_root() {
-        "-n"
-    } else {
-        "-rn"
-    };
+    let namespace = if rustix::process::geteuid().is_root() { "-n" } else { "-rn" };
     let output = Command::new("unshare")
-        .args([
-            namespace,
-            "sh",
-            "-c",
-            "ip link set lo up && exec \"$@\"",
-            "sh",
-        ])
+        .args([namespace, "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"])
         .args(wrapper)
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])
         .env(INSIDE, "1")
         .output()
         .expect("these tests need unshare (util-linux) and ip (iproute2)");
-    let (out, err) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
-    assert!(
-        output.status.success() && out.contains("1 passed"),
-        "{out}\n{err}"
-    );
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && out.contains("1 passed"), "{out}\n{err}");
 }
 
 fn isolated<F: Future<Output = ()>>(name: &str, body: impl FnOnce() -> F) {
@@ -71,11 +52,7 @@ fn permit() -> Permit {
 
 fn ip(args: &str) -> String {
     let output = Command::new("ip").args(args.split(' ')).output().unwrap();
-    assert!(
-        output.status.success(),
-        "ip {args}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "ip {args}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -83,28 +60,17 @@ fn ip(args: &str) -> String {
 fn entry(interface: &str, vip: Vip) -> Option<serde_json::Value> {
     let listed: serde_json::Value =
         serde_json::from_str(&ip(&format!("-j addr show dev {interface}"))).unwrap();
-    let infos = listed
-        .as_array()?
-        .iter()
-        .flat_map(|link| link["addr_info"].as_array().cloned().unwrap_or_default());
-    let found: Vec<_> = infos
-        .filter(|info| info["local"] == vip.ip().to_string())
-        .collect();
+    let infos =
+        listed.as_array()?.iter().flat_map(|link| link["addr_info"].as_array().cloned().unwrap_or_default());
+    let found: Vec<_> = infos.filter(|info| info["local"] == vip.ip().to_string()).collect();
     assert!(found.len() < 2, "{found:?}");
     found.into_iter().next()
 }
 
 async fn shows(shown: &mut Shown, wanted: &[Vip]) {
     let wanted: BTreeSet<Vip> = wanted.iter().copied().collect();
-    let seen = timeout(BOUND, shown.wait_for(|vips| *vips == wanted))
-        .await
-        .map(|seen| seen.is_ok());
-    assert_eq!(
-        seen,
-        Ok(true),
-        "wanted {wanted:?}, shown {:?}",
-        *shown.borrow()
-    );
+    let seen = timeout(BOUND, shown.wait_for(|vips| *vips == wanted)).await.map(|seen| seen.is_ok());
+    assert_eq!(seen, Ok(true), "wanted {wanted:?}, shown {:?}", *shown.borrow());
 }
 
 #[test]
@@ -134,84 +100,60 @@ fn an_address_comes_stays_and_goes() {
 
 #[test]
 fn an_address_has_its_lifetime_and_each_add_renews_it() {
-    isolated(
-        "an_address_has_its_lifetime_and_each_add_renews_it",
-        || async {
-            for a in [vip("192.168.77.10/32"), vip("fd00:77::10/128")] {
-                let (addresses, mut shown) = Addresses::open("lo", vec![a], 2).await.unwrap();
-                let left = || entry("lo", a).unwrap()["valid_life_time"].as_u64().unwrap();
+    isolated("an_address_has_its_lifetime_and_each_add_renews_it", || async {
+        for a in [vip("192.168.77.10/32"), vip("fd00:77::10/128")] {
+            let (addresses, mut shown) = Addresses::open("lo", vec![a], 2).await.unwrap();
+            let left = || entry("lo", a).unwrap()["valid_life_time"].as_u64().unwrap();
+            addresses.add(a, &permit()).await.unwrap();
+            shows(&mut shown, &[a]).await;
+            assert!(left() <= 2 && entry("lo", a).unwrap()["preferred_life_time"].as_u64() <= Some(2));
+            // Outlives three lifetimes as long as it is renewed.
+            let started = tokio::time::Instant::now();
+            while started.elapsed() < Duration::from_secs(6) {
+                assert!(shown.borrow().contains(&a));
                 addresses.add(a, &permit()).await.unwrap();
-                shows(&mut shown, &[a]).await;
-                assert!(
-                    left() <= 2
-                        && entry("lo", a).unwrap()["preferred_life_time"].as_u64() <= Some(2)
-                );
-                // Outlives three lifetimes as long as it is renewed.
-                let started = tokio::time::Instant::now();
-                while started.elapsed() < Duration::from_secs(6) {
-                    assert!(shown.borrow().contains(&a));
-                    addresses.add(a, &permit()).await.unwrap();
-                    assert!(
-                        timeout(Duration::from_millis(500), shown.changed())
-                            .await
-                            .is_err()
-                    );
-                }
-                // FAULTS 72: replaced without its lifetime, then put right by the next renewal.
-                ip(&format!(
-                    "addr replace {a} dev lo valid_lft forever preferred_lft forever"
-                ));
-                assert_eq!(left(), u64::from(u32::MAX));
-                addresses.add(a, &permit()).await.unwrap();
-                assert!(left() <= 2);
-                // Not renewed, the kernel removes it and the watch says so.
-                shows(&mut shown, &[]).await;
-                assert_eq!(entry("lo", a), None);
+                assert!(timeout(Duration::from_millis(500), shown.changed()).await.is_err());
             }
-        },
-    );
+            // FAULTS 72: replaced without its lifetime, then put right by the next renewal.
+            ip(&format!("addr replace {a} dev lo valid_lft forever preferred_lft forever"));
+            assert_eq!(left(), u64::from(u32::MAX));
+            addresses.add(a, &permit()).await.unwrap();
+            assert!(left() <= 2);
+            // Not renewed, the kernel removes it and the watch says so.
+            shows(&mut shown, &[]).await;
+            assert_eq!(entry("lo", a), None);
+        }
+    });
 }
 
 #[test]
 fn without_a_lifetime_an_adopted_address_loses_its_own() {
-    isolated(
-        "without_a_lifetime_an_adopted_address_loses_its_own",
-        || async {
-            for a in [vip("192.168.77.10/32"), vip("fd00:77::10/128")] {
-                ip(&format!(
-                    "addr add {a} dev lo valid_lft 100 preferred_lft 100"
-                ));
-                let (addresses, _shown) = Addresses::open("lo", vec![a], 0).await.unwrap();
-                addresses.add(a, &permit()).await.unwrap();
-                assert_eq!(entry("lo", a).unwrap()["valid_life_time"], u32::MAX);
-            }
-        },
-    );
+    isolated("without_a_lifetime_an_adopted_address_loses_its_own", || async {
+        for a in [vip("192.168.77.10/32"), vip("fd00:77::10/128")] {
+            ip(&format!("addr add {a} dev lo valid_lft 100 preferred_lft 100"));
+            let (addresses, _shown) = Addresses::open("lo", vec![a], 0).await.unwrap();
+            addresses.add(a, &permit()).await.unwrap();
+            assert_eq!(entry("lo", a).unwrap()["valid_life_time"], u32::MAX);
+        }
+    });
 }
 
 #[test]
 fn fault_70_what_is_there_at_the_start_is_seen_and_can_go() {
-    isolated(
-        "fault_70_what_is_there_at_the_start_is_seen_and_can_go",
-        || async {
-            let (a, b, other) = (
-                vip("192.168.77.10/32"),
-                vip("fd00:77::10/128"),
-                vip("192.168.77.11/32"),
-            );
-            // At another prefix length too: packets for it are taken in all the same.
-            ip("addr add 192.168.77.10/24 dev lo");
-            ip("addr add fd00:77::10/64 dev lo nodad");
-            ip("addr add 192.168.77.99/32 dev lo");
-            let (addresses, mut shown) = Addresses::open("lo", vec![a, b, other], 0).await.unwrap();
-            assert_eq!(*shown.borrow_and_update(), BTreeSet::from([a, b]));
-            addresses.remove(a).await.unwrap();
-            shows(&mut shown, &[b]).await;
-            addresses.remove(b).await.unwrap();
-            shows(&mut shown, &[]).await;
-            assert!(entry("lo", vip("192.168.77.99/32")).is_some());
-        },
-    );
+    isolated("fault_70_what_is_there_at_the_start_is_seen_and_can_go", || async {
+        let (a, b, other) = (vip("192.168.77.10/32"), vip("fd00:77::10/128"), vip("192.168.77.11/32"));
+        // At another prefix length too: packets for it are taken in all the same.
+        ip("addr add 192.168.77.10/24 dev lo");
+        ip("addr add fd00:77::10/64 dev lo nodad");
+        ip("addr add 192.168.77.99/32 dev lo");
+        let (addresses, mut shown) = Addresses::open("lo", vec![a, b, other], 0).await.unwrap();
+        assert_eq!(*shown.borrow_and_update(), BTreeSet::from([a, b]));
+        addresses.remove(a).await.unwrap();
+        shows(&mut shown, &[b]).await;
+        addresses.remove(b).await.unwrap();
+        shows(&mut shown, &[]).await;
+        assert!(entry("lo", vip("192.168.77.99/32")).is_some());
+    });
 }
 
 #[test]
@@ -227,10 +169,7 @@ fn fault_71_a_deleted_address_is_noticed() {
             ip(&format!("addr del {gone} dev lo"));
             let started = tokio::time::Instant::now();
             shows(&mut shown, &[if gone == a { b } else { a }]).await;
-            assert!(
-                started.elapsed() < Duration::from_secs(1),
-                "FAULTS 71: back within 1 s"
-            );
+            assert!(started.elapsed() < Duration::from_secs(1), "FAULTS 71: back within 1 s");
         }
     });
 }
@@ -247,10 +186,7 @@ fn fault_73_a_lost_message_is_a_ground_to_look() {
         let dir = tempfile::tempdir().unwrap();
         let batch = dir.path().join("batch");
         let each = |n: u32| format!("addr add 10.9.{}.{}/32 dev lo\n", n / 256, n % 256);
-        let lines: String = (0..4000)
-            .map(each)
-            .chain([format!("addr del {a} dev lo\n")])
-            .collect();
+        let lines: String = (0..4000).map(each).chain([format!("addr del {a} dev lo\n")]).collect();
         std::fs::write(&batch, lines).unwrap();
         ip(&format!("-batch {}", batch.display()));
         let dropped: u64 = std::fs::read_to_string("/proc/net/netlink")
@@ -268,30 +204,14 @@ fn fault_73_a_lost_message_is_a_ground_to_look() {
 
 #[test]
 fn fault_74_without_net_admin_every_change_says_so() {
-    let drop = [
-        "setpriv",
-        "--bounding-set",
-        "-net_admin",
-        "--inh-caps",
-        "-net_admin",
-    ];
-    isolated_by(
-        &drop,
-        "fault_74_without_net_admin_every_change_says_so",
-        || async {
-            let a = vip("192.168.77.10/32");
-            assert!(matches!(may_configure(), Err(NetError::NotPermitted)));
-            let (addresses, _shown) = Addresses::open("lo", vec![a], 0).await.unwrap();
-            assert!(matches!(
-                addresses.add(a, &permit()).await,
-                Err(NetError::NotPermitted)
-            ));
-            assert!(matches!(
-                addresses.remove(vip("192.168.77.11/32")).await,
-                Ok(())
-            ));
-        },
-    );
+    let drop = ["setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"];
+    isolated_by(&drop, "fault_74_without_net_admin_every_change_says_so", || async {
+        let a = vip("192.168.77.10/32");
+        assert!(matches!(may_configure(), Err(NetError::NotPermitted)));
+        let (addresses, _shown) = Addresses::open("lo", vec![a], 0).await.unwrap();
+        assert!(matches!(addresses.add(a, &permit()).await, Err(NetError::NotPermitted)));
+        assert!(matches!(addresses.remove(vip("192.168.77.11/32")).await, Ok(())));
+    });
 }
 
 #[test]
@@ -305,10 +225,8 @@ fn with_net_admin_addresses_may_be_changed() {
 fn fault_75_a_missing_interface_is_named() {
     isolated("fault_75_a_missing_interface_is_named", || async {
         for name in ["eth7", "a-name-that-is-too-long-for-one"] {
-            let error = Addresses::open(name, vec![vip("192.168.77.10/32")], 0)
-                .await
-                .unwrap_err()
-                .to_string();
+            let error =
+                Addresses::open(name, vec![vip("192.168.77.10/32")], 0).await.unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         }
     });
@@ -316,59 +234,47 @@ fn fault_75_a_missing_interface_is_named() {
 
 #[test]
 fn fault_75_an_interface_that_goes_is_noticed_and_one_that_returns_serves() {
-    isolated(
-        "fault_75_an_interface_that_goes_is_noticed_and_one_that_returns_serves",
-        || async {
-            let (a, b) = (vip("192.168.77.10/32"), vip("fd00:77::10/128"));
-            ip("link add vip0 type veth peer name vip1");
-            ip("link set vip0 up");
-            let (addresses, mut shown) = Addresses::open("vip0", vec![a, b], 0).await.unwrap();
-            addresses.add(a, &permit()).await.unwrap();
-            addresses.add(b, &permit()).await.unwrap();
-            shows(&mut shown, &[a, b]).await;
-            ip("link del vip0");
-            shows(&mut shown, &[]).await;
-            assert!(!addresses.has_interface());
-            assert!(matches!(
-                addresses.add(a, &permit()).await,
-                Err(NetError::NoInterface(_))
-            ));
-            addresses.remove(a).await.unwrap();
-            ip("link add vip0 type veth peer name vip1");
-            addresses.add(a, &permit()).await.unwrap();
-            shows(&mut shown, &[a]).await;
-            assert!(addresses.has_interface());
-        },
-    );
+    isolated("fault_75_an_interface_that_goes_is_noticed_and_one_that_returns_serves", || async {
+        let (a, b) = (vip("192.168.77.10/32"), vip("fd00:77::10/128"));
+        ip("link add vip0 type veth peer name vip1");
+        ip("link set vip0 up");
+        let (addresses, mut shown) = Addresses::open("vip0", vec![a, b], 0).await.unwrap();
+        addresses.add(a, &permit()).await.unwrap();
+        addresses.add(b, &permit()).await.unwrap();
+        shows(&mut shown, &[a, b]).await;
+        ip("link del vip0");
+        shows(&mut shown, &[]).await;
+        assert!(!addresses.has_interface());
+        assert!(matches!(addresses.add(a, &permit()).await, Err(NetError::NoInterface(_))));
+        addresses.remove(a).await.unwrap();
+        ip("link add vip0 type veth peer name vip1");
+        addresses.add(a, &permit()).await.unwrap();
+        shows(&mut shown, &[a]).await;
+        assert!(addresses.has_interface());
+    });
 }
 
 #[test]
 fn fault_75_a_renamed_interface_keeps_the_address_until_it_is_removed() {
-    isolated(
-        "fault_75_a_renamed_interface_keeps_the_address_until_it_is_removed",
-        || async {
-            let a = vip("192.168.77.10/32");
-            ip("link add vip0 type veth peer name vip1");
-            let (addresses, mut shown) = Addresses::open("vip0", vec![a], 0).await.unwrap();
-            addresses.add(a, &permit()).await.unwrap();
-            shows(&mut shown, &[a]).await;
-            ip("link set vip0 name other0");
-            let noticed = async {
-                while addresses.has_interface() {
-                    tokio::task::yield_now().await;
-                }
-            };
-            timeout(BOUND, noticed).await.unwrap();
-            assert!(shown.borrow().contains(&a));
-            assert!(matches!(
-                addresses.add(a, &permit()).await,
-                Err(NetError::NoInterface(_))
-            ));
-            addresses.remove(a).await.unwrap();
-            shows(&mut shown, &[]).await;
-            assert_eq!(entry("other0", a), None);
-        },
-    );
+    isolated("fault_75_a_renamed_interface_keeps_the_address_until_it_is_removed", || async {
+        let a = vip("192.168.77.10/32");
+        ip("link add vip0 type veth peer name vip1");
+        let (addresses, mut shown) = Addresses::open("vip0", vec![a], 0).await.unwrap();
+        addresses.add(a, &permit()).await.unwrap();
+        shows(&mut shown, &[a]).await;
+        ip("link set vip0 name other0");
+        let noticed = async {
+            while addresses.has_interface() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(BOUND, noticed).await.unwrap();
+        assert!(shown.borrow().contains(&a));
+        assert!(matches!(addresses.add(a, &permit()).await, Err(NetError::NoInterface(_))));
+        addresses.remove(a).await.unwrap();
+        shows(&mut shown, &[]).await;
+        assert_eq!(entry("other0", a), None);
+    });
 }
 
 #[test]

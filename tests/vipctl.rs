@@ -22,10 +22,7 @@ const BOUND: Duration = Duration::from_secs(10);
 
 fn command(endpoints: &[&str], arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vipctl"));
-    command
-        .env_remove("VIPCTL_ENDPOINTS")
-        .kill_on_drop(true)
-        .stdin(Stdio::null());
+    command.env_remove("VIPCTL_ENDPOINTS").kill_on_drop(true).stdin(Stdio::null());
     for endpoint in endpoints {
         command.args(["--endpoint", endpoint]);
     }
@@ -35,10 +32,7 @@ fn command(endpoints: &[&str], arguments: &[&str]) -> Command {
 
 async fn vipctl(endpoints: &[&str], arguments: &[&str]) -> Output {
     let run = command(endpoints, arguments).output();
-    tokio::time::timeout(BOUND, run)
-        .await
-        .expect("vipctl ends in time")
-        .unwrap()
+    tokio::time::timeout(BOUND, run).await.expect("vipctl ends in time").unwrap()
 }
 
 fn code(status: ExitStatus) -> i32 {
@@ -55,11 +49,7 @@ fn json(output: &Output) -> Value {
 
 /// An address that nobody listens on.
 async fn nobody() -> String {
-    let address: SocketAddr = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let address: SocketAddr = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     format!("http://{address}")
 }
 
@@ -74,9 +64,8 @@ async fn frozen() -> (TcpListener, String) {
 async fn status_for_people() {
     let endpoint = Fake::new().on_tcp().await;
     let output = vipctl(&[&endpoint], &["status"]).await;
-    let bars = |before: usize, bar: &str, after: usize| {
-        format!("{}{bar}{}", " ".repeat(before), " ".repeat(after))
-    };
+    let bars =
+        |before: usize, bar: &str, after: usize| format!("{}{bar}{}", " ".repeat(before), " ".repeat(after));
     let expected = format!(
         "\
 edge  steady   owner az-b   leader az-b   term 7   epoch 93   seen by az-b
@@ -114,10 +103,7 @@ last move  2026-11-22T10:00:00Z  failover az-a -> az-b in 212 ms, term 7: leader
 async fn status_names_what_is_wrong() {
     let fake = Fake::new();
     fake.script(|s| {
-        let mut status = Status {
-            state: "degraded".into(),
-            ..steady()
-        };
+        let mut status = Status { state: "degraded".into(), ..steady() };
         status.problems = vec!["1 of 2 routes in sync\x1b[31m".into()];
         status.members[2] = Member {
             reachable: false,
@@ -148,19 +134,14 @@ async fn status_names_what_is_wrong() {
     ] {
         assert!(lines.contains(&expected), "{expected:?} in {lines:#?}");
     }
-    assert!(
-        !lines.iter().any(|line| line.contains("may not own")),
-        "drained says it already"
-    );
+    assert!(!lines.iter().any(|line| line.contains("may not own")), "drained says it already");
     assert_eq!(code(output.status), 0);
 }
 
 #[tokio::test]
 async fn status_has_the_contracts_json() {
     let directory = tempfile::tempdir().unwrap();
-    let endpoint = Fake::new()
-        .on_unix(&directory.path().join("admin.sock"))
-        .await;
+    let endpoint = Fake::new().on_unix(&directory.path().join("admin.sock")).await;
     let output = vipctl(&[&endpoint], &["-o", "json", "status"]).await;
     assert_eq!(code(output.status), 0);
     let contract: Value = serde_json::from_str(
@@ -184,9 +165,7 @@ fn assert_within(contract: &Value, answer: &Value, at: &str) {
     match (contract, answer) {
         (Value::Object(contract), Value::Object(answer)) => {
             for (key, value) in contract {
-                let found = answer
-                    .get(key)
-                    .unwrap_or_else(|| panic!("{at}.{key} is not there"));
+                let found = answer.get(key).unwrap_or_else(|| panic!("{at}.{key} is not there"));
                 assert_within(value, found, &format!("{at}.{key}"));
             }
         }
@@ -203,12 +182,7 @@ fn assert_within(contract: &Value, answer: &Value, at: &str) {
 async fn what_is_absent_is_null() {
     let fake = Fake::new();
     fake.script(|s| {
-        let group = Status {
-            owner: None,
-            leader: None,
-            last_move: None,
-            ..steady()
-        };
+        let group = Status { owner: None, leader: None, last_move: None, ..steady() };
         s.group = Answer::Is(group);
     });
     let status = json(&vipctl(&[&fake.on_tcp().await], &["status", "-o", "json"]).await);
@@ -226,19 +200,10 @@ async fn status_without_a_quorum_is_printed_and_exits_3() {
     let output = vipctl(&[&endpoint], &["status"]).await;
     assert_eq!(code(output.status), 3);
     let page = text(&output.stdout);
-    assert!(
-        page.starts_with("edge  no-quorum   owner az-b   leader none"),
-        "{page}"
-    );
-    assert!(
-        page.contains("  ! no leader since 12 s\n") && page.contains("rtb-0a"),
-        "{page}"
-    );
+    assert!(page.starts_with("edge  no-quorum   owner az-b   leader none"), "{page}");
+    assert!(page.contains("  ! no leader since 12 s\n") && page.contains("rtb-0a"), "{page}");
     let words = text(&output.stderr);
-    assert!(
-        words.starts_with("error: edge has no quorum\nnext: "),
-        "{words}"
-    );
+    assert!(words.starts_with("error: edge has no quorum\nnext: "), "{words}");
 
     let output = vipctl(&[&endpoint], &["status", "-o", "json"]).await;
     assert_eq!(code(output.status), 3);
@@ -249,12 +214,7 @@ async fn status_without_a_quorum_is_printed_and_exits_3() {
 #[tokio::test]
 async fn status_falls_back_on_the_members_own_view() {
     let fake = Fake::new();
-    fake.script(|s| {
-        s.local = Status {
-            seen_by: "az-a".into(),
-            ..no_quorum()
-        }
-    });
+    fake.script(|s| s.local = Status { seen_by: "az-a".into(), ..no_quorum() });
     let endpoint = fake.on_tcp().await;
     for answer in [Answer::Never, Answer::Fails(failure("no-quorum"))] {
         fake.script(|s| s.group = answer);
@@ -294,21 +254,12 @@ async fn transfer_prints_the_one_move() {
     let page = text(&output.stdout);
     let first = "switchover az-b -> az-a in 63 ms, term 8: asked for\n";
     assert!(page.starts_with(first), "{page}");
-    assert!(
-        page.contains("  claim   ██") && page.contains("60 ms"),
-        "{page}"
-    );
-    assert!(
-        !page.contains("detect"),
-        "a phase that did not take place: {page}"
-    );
+    assert!(page.contains("  claim   ██") && page.contains("60 ms"), "{page}");
+    assert!(!page.contains("detect"), "a phase that did not take place: {page}");
 
     let output = vipctl(&[&endpoint], &["transfer-leader", "-o", "json"]).await;
     let made = json(&output);
-    assert_eq!(
-        (&made["from"], &made["to"]),
-        (&"az-b".into(), &"az-a".into())
-    );
+    assert_eq!((&made["from"], &made["to"]), (&"az-b".into(), &"az-a".into()));
     assert_eq!(made["phases_ms"]["route"], 60.0);
     assert_eq!(made["phases_ms"]["detect"], Value::Null);
 
@@ -323,17 +274,10 @@ async fn transfer_prints_the_one_move() {
 #[tokio::test]
 async fn a_dry_run_says_what_would_happen() {
     let fake = Fake::new();
-    let would = Move {
-        kind: "switchover".into(),
-        from: Some("az-b".into()),
-        to: "az-c".into(),
-        ..Move::default()
-    };
+    let would =
+        Move { kind: "switchover".into(), from: Some("az-b".into()), to: "az-c".into(), ..Move::default() };
     fake.script(|s| {
-        let answer = TransferLeaderResponse {
-            last_move: Some(would),
-            dry_run: true,
-        };
+        let answer = TransferLeaderResponse { last_move: Some(would), dry_run: true };
         s.transfer = Answer::Is(answer);
     });
     let output = vipctl(&[&fake.on_tcp().await], &["transfer-leader", "--dry-run"]).await;
@@ -369,46 +313,21 @@ async fn history_newest_first_with_a_waterfall_each() {
         "2026-11-22T10:00:00Z  failover    az-a  az-b     7  212 ms  leader lost",
     ];
     assert_eq!(lines[..3], table);
-    assert_eq!(
-        lines
-            .iter()
-            .filter(|line| line.starts_with("  route "))
-            .count(),
-        2
-    );
-    assert_eq!(
-        lines
-            .iter()
-            .filter(|line| **line == "  EC2 requests req-1 req-2")
-            .count(),
-        2
-    );
+    assert_eq!(lines.iter().filter(|line| line.starts_with("  route ")).count(), 2);
+    assert_eq!(lines.iter().filter(|line| **line == "  EC2 requests req-1 req-2").count(), 2);
     assert_eq!(fake.script(|s| s.history_limit), Some(2));
 
     let moves = json(&vipctl(&[&endpoint], &["history", "-o", "json"]).await);
-    let kinds: Vec<&Value> = moves
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|m| &m["kind"])
-        .collect();
+    let kinds: Vec<&Value> = moves.as_array().unwrap().iter().map(|m| &m["kind"]).collect();
     assert_eq!(kinds, ["switchover", "failover"]);
-    assert_eq!(
-        moves[1]["request_ids"],
-        serde_json::json!(["req-1", "req-2"])
-    );
+    assert_eq!(moves[1]["request_ids"], serde_json::json!(["req-1", "req-2"]));
 }
 
 #[tokio::test]
 async fn each_failure_has_its_exit_code() {
     let fake = Fake::new();
     let endpoint = fake.on_tcp().await;
-    for (kind, exit) in [
-        ("failed", 1),
-        ("usage", 2),
-        ("no-quorum", 3),
-        ("refused", 4),
-    ] {
+    for (kind, exit) in [("failed", 1), ("usage", 2), ("no-quorum", 3), ("refused", 4)] {
         fake.script(|s| s.transfer = Answer::Fails(failure(kind)));
         let output = vipctl(&[&endpoint], &["transfer-leader"]).await;
         assert_eq!(code(output.status), exit, "{kind}");
@@ -442,10 +361,7 @@ async fn a_status_without_details_has_an_exit_code_too() {
         let output = vipctl(&[&endpoint], &["history"]).await;
         assert_eq!(code(output.status), exit, "{status:?}");
         let words = text(&output.stderr);
-        assert!(
-            words.contains(&format!("error: {endpoint}: no details\nnext: ")),
-            "{words}"
-        );
+        assert!(words.contains(&format!("error: {endpoint}: no details\nnext: ")), "{words}");
     }
 }
 
@@ -485,13 +401,8 @@ async fn the_next_endpoint_answers_for_one_that_does_not() {
     assert!(text(&output.stdout).contains("rtb-0b"));
 
     let both = format!("{closed},{living}");
-    let by_environment = command(&[], &["routes"])
-        .env("VIPCTL_ENDPOINTS", both)
-        .output();
-    let output = tokio::time::timeout(BOUND, by_environment)
-        .await
-        .unwrap()
-        .unwrap();
+    let by_environment = command(&[], &["routes"]).env("VIPCTL_ENDPOINTS", both).output();
+    let output = tokio::time::timeout(BOUND, by_environment).await.unwrap().unwrap();
     assert_eq!(code(output.status), 0, "{}", text(&output.stderr));
 }
 
@@ -506,22 +417,10 @@ async fn wrong_usage_exits_2_and_says_why() {
         (&["--timeout", "5", "status"], "no unit: write 5s or 5ms"),
         (&["--timeout", "0s", "status"], "must be more than 0"),
         (&["transfer-leader", "--wait", "1h"], "not a time"),
-        (
-            &["--endpoint", "10.0.1.10:7401", "status"],
-            "write http://HOST:PORT",
-        ),
-        (
-            &["--endpoint", "https://10.0.1.10:7401", "status"],
-            "https needs a CA",
-        ),
-        (
-            &["--endpoint", "https://a:1", "--ca", missing, "status"],
-            "cannot read",
-        ),
-        (
-            &["--endpoint", "https://a:1", "--ca", file!(), "status"],
-            "no certificate in",
-        ),
+        (&["--endpoint", "10.0.1.10:7401", "status"], "write http://HOST:PORT"),
+        (&["--endpoint", "https://10.0.1.10:7401", "status"], "https needs a CA"),
+        (&["--endpoint", "https://a:1", "--ca", missing, "status"], "cannot read"),
+        (&["--endpoint", "https://a:1", "--ca", file!(), "status"], "no certificate in"),
         (&["--cert", missing, "status"], "--key"),
     ];
     for (arguments, expected) in cases {
@@ -539,24 +438,12 @@ async fn wrong_usage_exits_2_and_says_why() {
 
 #[tokio::test]
 async fn every_verb_has_an_example() {
-    for verb in [
-        "status",
-        "routes",
-        "transfer-leader",
-        "history",
-        "completion",
-    ] {
+    for verb in ["status", "routes", "transfer-leader", "history", "completion"] {
         let output = vipctl(&[], &[verb, "--help"]).await;
         assert_eq!(code(output.status), 0, "{verb}");
         let help = text(&output.stdout);
-        let examples = help
-            .split_once("\nExample")
-            .map(|(_, after)| after)
-            .unwrap_or_default();
-        assert!(
-            examples.contains(&format!("vipctl {verb}")),
-            "{verb}: {help}"
-        );
+        let examples = help.split_once("\nExample").map(|(_, after)| after).unwrap_or_default();
+        assert!(examples.contains(&format!("vipctl {verb}")), "{verb}: {help}");
     }
 }
 
@@ -596,9 +483,7 @@ impl Watch {
 
     async fn line(&mut self) -> String {
         let line = tokio::time::timeout(BOUND, self.lines.next_line()).await;
-        line.expect("a line in time")
-            .unwrap()
-            .expect("a line before the end")
+        line.expect("a line in time").unwrap().expect("a line before the end")
     }
 
     async fn interrupt(mut self) -> i32 {

@@ -30,8 +30,11 @@ use vipd::vpc::imds;
 
 /// Keeps an overlay IP on a healthy HAProxy across availability zones.
 #[derive(Parser)]
-#[command(version, after_help = "VIPD_LOG sets the log's filter (info, vipd=debug, ...); VIPD_MEMBER the member's name.\n\
-Exit codes: 0 stopped, 1 failed, 2 wrong configuration or data directory in use.")]
+#[command(
+    version,
+    after_help = "VIPD_LOG sets the log's filter (info, vipd=debug, ...); VIPD_MEMBER the member's name.\n\
+Exit codes: 0 stopped, 1 failed, 2 wrong configuration or data directory in use."
+)]
 struct Args {
     /// The configuration file.
     #[arg(long, default_value = "/etc/vipd/vipd.toml")]
@@ -84,7 +87,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
-            let wrong_use = error.downcast_ref::<StoreError>().is_some_and(|e| matches!(e, StoreError::Held { .. } | StoreError::Stranger { .. }));
+            let wrong_use = error
+                .downcast_ref::<StoreError>()
+                .is_some_and(|e| matches!(e, StoreError::Held { .. } | StoreError::Stranger { .. }));
             ExitCode::from(if wrong_use { USAGE } else { 1 })
         }
     }
@@ -231,10 +236,12 @@ async fn watch_eni(config: Arc<Config>, cloud: Arc<Ec2>, eni: Option<EniId>, eve
         let facts = cloud.eni_facts(&eni, Stamp::default()).await;
         let barred = match (facts, config.aws.source_dest_check) {
             (Ok(facts), _) if !facts.source_dest_check => Some(None),
-            (Ok(_), SourceDestCheck::Fix) => match cloud.fix_source_dest_check(&eni, Stamp::default()).await {
-                Ok(()) => Some(None),
-                Err(error) => Some(Some(format!("its source/dest check is on: {error}"))),
-            },
+            (Ok(_), SourceDestCheck::Fix) => {
+                match cloud.fix_source_dest_check(&eni, Stamp::default()).await {
+                    Ok(()) => Some(None),
+                    Err(error) => Some(Some(format!("its source/dest check is on: {error}"))),
+                }
+            }
             (Ok(_), SourceDestCheck::Verify | SourceDestCheck::Ignore) => Some(Some(format!(
                 "the source/dest check of {eni} is on; switch it off, or set aws.source_dest_check = \"fix\""
             ))),
@@ -275,6 +282,7 @@ fn settings(config: &Config, group: &Group, myself: &Myself) -> Settings {
         on_quorum_loss: config.policy.on_quorum_loss,
         min_hold: config.policy.min_hold,
         // A third of it: two refreshes may come late before the kernel takes the address away.
-        refresh_address: (lifetime > 0).then(|| std::time::Duration::from_millis(u64::from(lifetime) * 1000 / 3)),
+        refresh_address: (lifetime > 0)
+            .then(|| std::time::Duration::from_millis(u64::from(lifetime) * 1000 / 3)),
     }
 }

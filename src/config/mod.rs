@@ -80,11 +80,7 @@ impl Config {
     /// # Errors
     /// Not TOML, an unknown key or a wrong type: the first of them. Else everything that does not
     /// hold, in the order of the file, each with its line, column, cause and next step.
-    pub fn parse(
-        text: &[u8],
-        origin: &str,
-        env_member: Option<String>,
-    ) -> Result<Self, ConfigError> {
+    pub fn parse(text: &[u8], origin: &str, env_member: Option<String>) -> Result<Self, ConfigError> {
         let text = report::decode(text, origin)?;
         let raw = raw::parse(&text)?;
         check::check(&raw, text, env_member.filter(|name| !name.is_empty()))

@@ -17,9 +17,7 @@ pub enum Reason {
     #[diagnostic(help("save the file as UTF-8"))]
     NotUtf8 { offset: usize, byte: u8 },
     #[error("not TOML: {message}")]
-    #[diagnostic(help(
-        "correct this line; https://toml.io/en/v1.0.0 has the rules, texts stand in quotes"
-    ))]
+    #[diagnostic(help("correct this line; https://toml.io/en/v1.0.0 has the rules, texts stand in quotes"))]
     Syntax { message: String },
     #[error("unknown key {key}")]
     #[diagnostic(help("{hint}the keys of this table are {known}"))]
@@ -72,9 +70,7 @@ pub enum Reason {
     ))]
     Tag { value: String },
     #[error("aws.assume_role_arn = \"{value}\" is not a role's ARN")]
-    #[diagnostic(help(
-        "write it as IAM shows it, for instance \"arn:aws:iam::123456789012:role/routes\""
-    ))]
+    #[diagnostic(help("write it as IAM shows it, for instance \"arn:aws:iam::123456789012:role/routes\""))]
     RoleArn { value: String },
 
     // The group.

@@ -19,9 +19,7 @@ const MAX_SHOWN_LINE_BYTES: usize = 400;
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("{}: cannot be read: {source}", path.display())]
-    #[diagnostic(help(
-        "name the file with --config FILE, and let the user that runs vipd read it"
-    ))]
+    #[diagnostic(help("name the file with --config FILE, and let the user that runs vipd read it"))]
     Unreadable { path: PathBuf, source: std::io::Error },
     /// The file is longer than [`MAX_FILE_BYTES`].
     #[error("{origin}: is longer than {MAX_FILE_BYTES} bytes, which no vipd.toml is")]
@@ -108,14 +106,7 @@ impl Mistake {
                 LabeledSpan::new_with_span(Some(word.to_owned()), span)
             }
         });
-        Self {
-            line,
-            column,
-            text: text.clone(),
-            labels: labels.collect(),
-            help,
-            reason: Box::new(reason),
-        }
+        Self { line, column, text: text.clone(), labels: labels.collect(), help, reason: Box::new(reason) }
     }
 }
 
@@ -196,8 +187,7 @@ pub(super) fn decode(bytes: &[u8], origin: &str) -> Result<Text, ConfigError> {
             let offset = error.valid_up_to();
             // Up to the bad byte the lossy text has the same offsets, and a mark in its place.
             let text = named(String::from_utf8_lossy(bytes).into_owned());
-            let reason =
-                Reason::NotUtf8 { offset, byte: bytes.get(offset).copied().unwrap_or_default() };
+            let reason = Reason::NotUtf8 { offset, byte: bytes.get(offset).copied().unwrap_or_default() };
             let place = (offset..offset + char::REPLACEMENT_CHARACTER.len_utf8(), "not UTF-8");
             Err(ConfigError::new(vec![Mistake::new(&text, reason, vec![place])]))
         }

@@ -47,11 +47,7 @@ impl Config {
             row("election timeout, most", t.election_max, ""),
             row("lease", t.lease(), "granted by this member: its longest election timeout"),
             row("margin", t.margin(), "a twentieth of the lease, at least 5 ms"),
-            row(
-                "usable lease",
-                t.usable_lease(),
-                "lease - 1 % - margin: route calls start within it",
-            ),
+            row("usable lease", t.usable_lease(), "lease - 1 % - margin: route calls start within it"),
             row(
                 "quarantine after start",
                 t.quarantine(),

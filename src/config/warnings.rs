@@ -30,9 +30,7 @@ impl Config {
         let mut able = self.members.iter().filter(|m| !m.witness).map(|m| m.priority);
         let first = able.next();
         if self.policy.failback && able.all(|p| Some(p) == first) {
-            all.push(
-                "policy.failback has no effect: every member has the same priority".to_owned(),
-            );
+            all.push("policy.failback has no effect: every member has the same priority".to_owned());
         }
         all
     }
@@ -46,9 +44,7 @@ impl Config {
             _ => {}
         }
         if able == 1 && self.members.len() > 1 {
-            all.push(
-                "only one member is not a witness: there is nobody to fail over to".to_owned(),
-            );
+            all.push("only one member is not a witness: there is nobody to fail over to".to_owned());
         }
     }
 
@@ -69,8 +65,7 @@ impl Config {
     }
 
     fn warn_of_addresses(&self, all: &mut Vec<String>) {
-        let port =
-            |address: &str| address.rsplit_once(':').and_then(|(_, p)| p.parse::<u16>().ok());
+        let port = |address: &str| address.rsplit_once(':').and_then(|(_, p)| p.parse::<u16>().ok());
         let me = self.members.iter().find(|m| m.name == self.member);
         let listed = me.and_then(|m| port(&m.peer));
         if let Some(listed) = listed
@@ -83,15 +78,10 @@ impl Config {
             ));
         }
         if self.peer_listen.ip().is_loopback() && self.members.len() > 1 {
-            all.push(format!(
-                "peer.listen = {} is loopback: no other host reaches it",
-                self.peer_listen
-            ));
+            all.push(format!("peer.listen = {} is loopback: no other host reaches it", self.peer_listen));
         }
         if self.admin_listen.is_none() && self.admin_socket.is_none() {
-            all.push(
-                "neither admin.listen nor admin.socket: vipctl cannot reach this member".to_owned(),
-            );
+            all.push("neither admin.listen nor admin.socket: vipctl cannot reach this member".to_owned());
         }
     }
 }

@@ -46,12 +46,8 @@ impl Decide {
         match self.address_wanted(now) {
             Want::Leave => {}
             Want::Gone => {
-                let gone: Vec<Vip> = self
-                    .addresses
-                    .iter()
-                    .filter(|v| due(self.address_busy.get(v)))
-                    .copied()
-                    .collect();
+                let gone: Vec<Vip> =
+                    self.addresses.iter().filter(|v| due(self.address_busy.get(v))).copied().collect();
                 for vip in gone {
                     self.address_busy.insert(vip, now.time + TRY_AGAIN);
                     out.push(Effect::RemoveAddress(vip));
@@ -70,8 +66,7 @@ impl Decide {
                     self.address_refreshed = now.time;
                 }
                 for vip in self.settings.vips.clone() {
-                    let missing =
-                        !self.addresses.contains(&vip) && due(self.address_busy.get(&vip));
+                    let missing = !self.addresses.contains(&vip) && due(self.address_busy.get(&vip));
                     if missing || refresh {
                         self.address_busy.insert(vip, now.time + TRY_AGAIN);
                         out.push(Effect::AddAddress(vip, permit));
@@ -83,11 +78,7 @@ impl Decide {
 
     fn address_wanted(&self, now: Now) -> Want {
         if let Stage::Owning(_) = self.stage {
-            return if self.permit(now.time).is_some() {
-                Want::Have
-            } else {
-                self.without_lease(now)
-            };
+            return if self.permit(now.time).is_some() { Want::Have } else { self.without_lease(now) };
         }
         let Some(claim) = &self.ledger.claim else {
             return Want::Leave;
@@ -108,15 +99,8 @@ impl Decide {
         match self.settings.on_quorum_loss {
             OnQuorumLoss::Hold => Want::Leave,
             OnQuorumLoss::Release => {
-                let over = self
-                    .lease_end
-                    .is_some_and(|end| now.time > end + self.settings.election_max);
-                if over
-                    && self
-                        .raft
-                        .leader
-                        .is_none_or(|l| l == self.settings.my_incarnation)
-                {
+                let over = self.lease_end.is_some_and(|end| now.time > end + self.settings.election_max);
+                if over && self.raft.leader.is_none_or(|l| l == self.settings.my_incarnation) {
                     Want::Gone
                 } else {
                     Want::Leave

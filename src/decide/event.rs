@@ -8,8 +8,7 @@ use crate::decide::Permit;
 use crate::ledger::{Command, Kind, Ledger, Phases};
 use crate::model::route::{CloudError, Outcome, Sight, Swap};
 use crate::model::{
-    EniId, Epoch, Health, Incarnation, Name, OnQuorumLoss, RouteKey, RouteTableId, Term, Time, Vip,
-    WallMs,
+    EniId, Epoch, Health, Incarnation, Name, OnQuorumLoss, RouteKey, RouteTableId, Term, Time, Vip, WallMs,
 };
 
 /// What does not change while the daemon runs.
@@ -64,9 +63,7 @@ impl RaftView {
     }
 
     pub fn is_voter(&self, name: &Name) -> bool {
-        self.names
-            .iter()
-            .any(|(id, n)| n == name && self.configs.iter().any(|c| c.contains(id)))
+        self.names.iter().any(|(id, n)| n == name && self.configs.iter().any(|c| c.contains(id)))
     }
 
     pub fn incarnation_of(&self, name: &Name) -> Option<Incarnation> {
@@ -253,9 +250,7 @@ impl Refusal {
                 "wait for the election to end and ask again; vipctl status shows the leader"
             }
             Refusal::Unknown(_) => "vipctl status lists the members",
-            Refusal::Itself(_) => {
-                "name another member with --to, or leave --to away for the best one"
-            }
+            Refusal::Itself(_) => "name another member with --to, or leave --to away for the best one",
             Refusal::Witness(_) => "name a member that is no witness; vipctl status lists them",
             Refusal::NotVoter(_) => "wait until it has joined; vipctl status shows who votes",
             Refusal::Unreachable(_) => {

@@ -55,21 +55,14 @@ impl Decide {
             Err(refusal) => return out.push(Effect::Answer(id, Err(refusal))),
         };
         if ask.mode == AskMode::DryRun {
-            let would = Answer::Would {
-                from: self.ledger.owner().cloned(),
-                to: target,
-            };
+            let would = Answer::Would { from: self.ledger.owner().cloned(), to: target };
             return out.push(Effect::Answer(id, Ok(would)));
         }
         let Stage::Owning(owning) = std::mem::replace(&mut self.stage, Stage::Idle) else {
             return;
         };
         let reason = ask.reason.clone();
-        self.watching = Some(Watching {
-            ask,
-            to: target.clone(),
-            from_epoch: Some(owning.epoch),
-        });
+        self.watching = Some(Watching { ask, to: target.clone(), from_epoch: Some(owning.epoch) });
         self.stage = self.begin_handover(now, owning, target, reason, out);
     }
 
@@ -86,9 +79,7 @@ impl Decide {
         }
         match &ask.to {
             Some(name) => self.refusal(name).map_or_else(|| Ok(name.clone()), Err),
-            None => self
-                .best(Want::Healthy)
-                .ok_or_else(|| Refusal::Nobody(self.why_nobody())),
+            None => self.best(Want::Healthy).ok_or_else(|| Refusal::Nobody(self.why_nobody())),
         }
     }
 
@@ -132,12 +123,7 @@ impl Decide {
             let peer = self.peers.get(name);
             let unhealthy = peer.is_some_and(|p| p.health.is_unhealthy());
             let applied = peer.map_or(0, |p| p.applied);
-            (
-                unhealthy,
-                std::cmp::Reverse(priority),
-                std::cmp::Reverse(applied),
-                name.clone(),
-            )
+            (unhealthy, std::cmp::Reverse(priority), std::cmp::Reverse(applied), name.clone())
         };
         self.settings
             .members
@@ -148,20 +134,10 @@ impl Decide {
     }
 
     fn why_nobody(&self) -> String {
-        let others = self
-            .settings
-            .members
-            .iter()
-            .filter(|m| m.name != self.settings.me);
-        let reasons: Vec<String> = others
-            .filter_map(|m| self.refusal(&m.name))
-            .map(|r| r.to_string())
-            .collect();
-        if reasons.is_empty() {
-            "the group has one member".to_owned()
-        } else {
-            reasons.join("; ")
-        }
+        let others = self.settings.members.iter().filter(|m| m.name != self.settings.me);
+        let reasons: Vec<String> =
+            others.filter_map(|m| self.refusal(&m.name)).map(|r| r.to_string()).collect();
+        if reasons.is_empty() { "the group has one member".to_owned() } else { reasons.join("; ") }
     }
 
     pub(super) fn begin_handover(
@@ -176,24 +152,14 @@ impl Decide {
         // Whatever is polled from here on finds the gate closed.
         self.published = None;
         out.insert(0, Effect::Gate(None));
-        out.push(Effect::Tell(Story::HandingOver {
-            to: to.clone(),
-            reason: reason.clone(),
-        }));
-        let handing = Handing {
-            owning,
-            to,
-            reason,
-            since: now.time,
-            recorded: None,
-            failed: false,
-        };
+        out.push(Effect::Tell(Story::HandingOver { to: to.clone(), reason: reason.clone() }));
+        let handing = Handing { owning, to, reason, since: now.time, recorded: None, failed: false };
         self.hand(now, Box::new(handing), out)
     }
 
     pub(super) fn hand(&mut self, now: Now, mut h: Box<Handing>, out: &mut Vec<Effect>) -> Stage {
         if h.failed {
-            return self.call_off(now, h, "the log took no entry", out);
+            return self.call_off(now, *h, "the log took no entry", out);
         }
         // Calls in the air end within their attempt's time (F-b).
         let patience = self.settings.attempt_timeout + Duration::from_millis(100);
@@ -211,27 +177,17 @@ impl Decide {
             }));
             return Stage::Handing(h);
         };
-        let known = self
-            .ledger
-            .handover
-            .as_ref()
-            .is_some_and(|x| x.term == self.term() && x.to == h.to);
+        let known = self.ledger.handover.as_ref().is_some_and(|x| x.term == self.term() && x.to == h.to);
         if !known {
             return if now.time.since(recorded) >= PROPOSAL_WAIT {
-                self.call_off(now, h, "no quorum took the handover into the log", out)
+                self.call_off(now, *h, "no quorum took the handover into the log", out)
             } else {
                 Stage::Handing(h)
             };
         }
-        if let Some(refusal) = self
-            .refusal(&h.to)
-            .filter(|r| !matches!(r, Refusal::Lagging(..)))
-        {
-            out.push(Effect::Tell(Story::StandsBack {
-                reason: refusal.to_string(),
-                to: None,
-            }));
-            return self.call_off(now, h, "the target is no longer fit", out);
+        if let Some(refusal) = self.refusal(&h.to).filter(|r| !matches!(r, Refusal::Lagging(..))) {
+            out.push(Effect::Tell(Story::StandsBack { reason: refusal.to_string(), to: None }));
+            return self.call_off(now, *h, "the target is no longer fit", out);
         }
         match self.raft.incarnation_of(&h.to) {
             Some(id) => {
@@ -239,7 +195,7 @@ impl Decide {
                 out.push(Effect::Tell(Story::TransferTriggered { to: h.to }));
                 Stage::Spent { since: now.time }
             }
-            None => self.call_off(now, h, "the target is no longer a voter", out),
+            None => self.call_off(now, *h, "the target is no longer a voter", out),
         }
     }
 
@@ -250,13 +206,7 @@ impl Decide {
     }
 
     /// Before the trigger nothing has changed: the permit opens again.
-    fn call_off(
-        &mut self,
-        now: Now,
-        h: Box<Handing>,
-        why: &'static str,
-        out: &mut Vec<Effect>,
-    ) -> Stage {
+    fn call_off(&mut self, now: Now, h: Handing, why: &'static str, out: &mut Vec<Effect>) -> Stage {
         if let Some(w) = self.watching.take() {
             let refusal = Refusal::CalledOff(why, self.settings.me.clone());
             out.push(Effect::Answer(w.ask.id, Err(refusal)));
@@ -283,24 +233,15 @@ impl Decide {
     /// Answers whoever waits for a switchover, once it is known how it ended.
     pub(super) fn watch(&mut self, now: Now, out: &mut Vec<Effect>) {
         let Some(w) = &self.watching else { return };
-        let newer = self
-            .ledger
-            .claim
-            .as_ref()
-            .filter(|c| Some(c.epoch) > w.from_epoch);
+        let newer = self.ledger.claim.as_ref().filter(|c| Some(c.epoch) > w.from_epoch);
         let answer = match newer {
             Some(c) if c.member != w.to => Err(Refusal::Elsewhere(c.member.clone(), w.to.clone())),
             Some(c) if c.done => match self.ledger.last_move() {
-                Some(m) if m.epoch == c.epoch && !m.in_sync => {
-                    Err(Refusal::NotInSync(c.member.clone()))
-                }
+                Some(m) if m.epoch == c.epoch && !m.in_sync => Err(Refusal::NotInSync(c.member.clone())),
                 Some(_) | None => Ok(Answer::Moved(c.epoch)),
             },
             Some(_) | None if now.time >= w.ask.deadline => {
-                let owner = self
-                    .ledger
-                    .owner()
-                    .map_or_else(|| "not known".to_owned(), ToString::to_string);
+                let owner = self.ledger.owner().map_or_else(|| "not known".to_owned(), ToString::to_string);
                 Err(Refusal::NotInTime(w.to.clone(), owner))
             }
             Some(_) | None => return,

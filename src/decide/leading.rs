@@ -17,28 +17,16 @@ pub(super) struct Leading {
 
 impl Leading {
     pub(super) fn begin(now: Now, view: &RaftView) -> Self {
-        Self {
-            marks: Marks::begin(view.heard, view.campaigned, now.time),
-            claim_at: now.time,
-            told: false,
-        }
+        Self { marks: Marks::begin(view.heard, view.campaigned, now.time), claim_at: now.time, told: false }
     }
 }
 
 impl Decide {
     pub(super) fn lead(&mut self, now: Now, mut leading: Leading, out: &mut Vec<Effect>) -> Stage {
         let me = &self.settings.me;
-        if let Some(claim) = self
-            .ledger
-            .claim
-            .as_ref()
-            .filter(|c| c.member == *me && c.term == self.term())
-        {
+        if let Some(claim) = self.ledger.claim.as_ref().filter(|c| c.member == *me && c.term == self.term()) {
             let claim = claim.clone();
-            out.push(Effect::Tell(Story::Owning {
-                term: claim.term,
-                epoch: claim.epoch,
-            }));
+            out.push(Effect::Tell(Story::Owning { term: claim.term, epoch: claim.epoch }));
             let owning = Owning::begin(now, &claim, leading.marks, self);
             self.look.next = now.time;
             return self.own(now, Box::new(owning), out);
@@ -71,16 +59,10 @@ impl Decide {
             return Some((why.clone(), Want::Healthy));
         }
         // After a restart of the whole group the VIP stays where it is, if its owner lives.
-        let owner = self
-            .ledger
-            .owner()
-            .filter(|o| !self.followed && **o != self.settings.me)?;
-        self.refusal(owner).is_none().then(|| {
-            (
-                "the owner before the restart lives".to_owned(),
-                Want::This(owner.clone()),
-            )
-        })
+        let owner = self.ledger.owner().filter(|o| !self.followed && **o != self.settings.me)?;
+        self.refusal(owner)
+            .is_none()
+            .then(|| ("the owner before the restart lives".to_owned(), Want::This(owner.clone())))
     }
 
     fn stand_back(

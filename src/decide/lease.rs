@@ -17,10 +17,7 @@ pub struct Lease {
 impl Lease {
     /// No promise yet, for `term`.
     pub fn begin(term: Term) -> Self {
-        Self {
-            term,
-            until: BTreeMap::new(),
-        }
+        Self { term, until: BTreeMap::new() }
     }
 
     /// `from` acknowledged an append of `term` that left here at `sent`, and grants `granted`. The
@@ -39,23 +36,13 @@ impl Lease {
     /// a promise without end, since a leader with an open permit votes for nobody. `None`: no quorum
     /// has acknowledged.
     pub fn deadline(&self, me: Incarnation, configs: &[BTreeSet<Incarnation>]) -> Option<Time> {
-        configs
-            .iter()
-            .map(|voters| self.deadline_in(me, voters))
-            .min()
-            .flatten()
+        configs.iter().map(|voters| self.deadline_in(me, voters)).min().flatten()
     }
 
     fn deadline_in(&self, me: Incarnation, voters: &BTreeSet<Incarnation>) -> Option<Time> {
         let mut ends: Vec<Time> = voters
             .iter()
-            .filter_map(|v| {
-                if *v == me {
-                    Some(Time::MAX)
-                } else {
-                    self.until.get(v).copied()
-                }
-            })
+            .filter_map(|v| if *v == me { Some(Time::MAX) } else { self.until.get(v).copied() })
             .collect();
         ends.sort_unstable_by(|a, b| b.cmp(a));
         let quorum = voters.len() / 2 + 1;
@@ -95,49 +82,28 @@ mod tests {
 
     #[test]
     fn one_follower_of_two_is_enough_and_the_better_one_counts() {
-        assert_eq!(
-            lease(&[(B, 1000, 200)]).deadline(ME, &three()),
-            Some(ms(1198))
-        );
-        assert_eq!(
-            lease(&[(B, 1000, 200), (C, 1050, 200)]).deadline(ME, &three()),
-            Some(ms(1248))
-        );
+        assert_eq!(lease(&[(B, 1000, 200)]).deadline(ME, &three()), Some(ms(1198)));
+        assert_eq!(lease(&[(B, 1000, 200), (C, 1050, 200)]).deadline(ME, &three()), Some(ms(1248)));
     }
 
     #[test]
     fn hole_3_each_promise_has_its_own_length() {
-        assert_eq!(
-            lease(&[(B, 1000, 100), (C, 1000, 300)]).deadline(ME, &three()),
-            Some(ms(1297))
-        );
+        assert_eq!(lease(&[(B, 1000, 100), (C, 1000, 300)]).deadline(ME, &three()), Some(ms(1297)));
         let five = vec![[ME, B, C, Incarnation(4), Incarnation(5)].into()];
         let l = lease(&[(B, 1000, 100), (C, 1000, 300)]);
-        assert_eq!(
-            l.deadline(ME, &five),
-            Some(ms(1099)),
-            "the smallest of the quorum"
-        );
+        assert_eq!(l.deadline(ME, &five), Some(ms(1099)), "the smallest of the quorum");
     }
 
     #[test]
     fn a_late_answer_to_an_old_append_takes_nothing_away() {
-        assert_eq!(
-            lease(&[(B, 1000, 200), (B, 900, 200)]).deadline(ME, &three()),
-            Some(ms(1198))
-        );
+        assert_eq!(lease(&[(B, 1000, 200), (B, 900, 200)]).deadline(ME, &three()), Some(ms(1198)));
     }
 
     #[test]
     fn another_terms_answer_and_a_strangers_count_nothing() {
         let mut l = lease(&[]);
         l.acknowledge(Term(2), B, ms(1000), Duration::from_millis(200));
-        l.acknowledge(
-            Term(1),
-            Incarnation(9),
-            ms(1000),
-            Duration::from_millis(200),
-        );
+        l.acknowledge(Term(1), Incarnation(9), ms(1000), Duration::from_millis(200));
         assert_eq!(l.deadline(ME, &three()), None);
     }
 
@@ -145,20 +111,14 @@ mod tests {
     fn while_members_change_both_configs_must_hold() {
         let joint = vec![[ME, B, C].into(), [ME, C, Incarnation(4)].into()];
         assert_eq!(lease(&[(B, 1000, 200)]).deadline(ME, &joint), None);
-        assert_eq!(
-            lease(&[(C, 1000, 200)]).deadline(ME, &joint),
-            Some(ms(1198))
-        );
+        assert_eq!(lease(&[(C, 1000, 200)]).deadline(ME, &joint), Some(ms(1198)));
     }
 
     #[test]
     fn a_leader_that_is_no_voter_needs_the_others() {
         let without: Vec<BTreeSet<_>> = vec![[B, C].into()];
         assert_eq!(lease(&[(B, 1000, 200)]).deadline(ME, &without), None);
-        assert_eq!(
-            lease(&[(B, 1000, 200), (C, 1010, 200)]).deadline(ME, &without),
-            Some(ms(1198))
-        );
+        assert_eq!(lease(&[(B, 1000, 200), (C, 1010, 200)]).deadline(ME, &without), Some(ms(1198)));
     }
 
     #[test]

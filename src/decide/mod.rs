@@ -31,8 +31,8 @@ use std::time::Duration;
 
 pub use crate::model::route::Fenced;
 pub use event::{
-    Answer, Ask, AskId, AskMode, Effect, Event, MemberSettings, Now, Peer, RaftView, Refusal, Role,
-    Settings, Story,
+    Answer, Ask, AskId, AskMode, Effect, Event, MemberSettings, Now, Peer, RaftView, Refusal, Role, Settings,
+    Story,
 };
 pub use permit::{Gate, Permit};
 pub use plan::{Fix, plan};
@@ -126,10 +126,7 @@ impl Decide {
             address_busy: BTreeMap::new(),
             address_refreshed: now.time,
             sight: None,
-            look: Look {
-                asked: None,
-                next: now.time,
-            },
+            look: Look { asked: None, next: now.time },
             lease: Lease::default(),
             lease_end: Some(now.time),
             stage: Stage::Idle,
@@ -175,23 +172,16 @@ impl Decide {
             Stage::Leading(_) | Stage::Handing(_) | Stage::Spent { .. } => true,
             Stage::Owning(owning) => owning.is_busy() || !self.claim_done(),
         };
-        now + if busy {
-            Duration::from_millis(10)
-        } else {
-            Duration::from_millis(100)
-        }
+        now + if busy { Duration::from_millis(10) } else { Duration::from_millis(100) }
     }
 
     fn take_in(&mut self, now: Now, event: Event, out: &mut Vec<Effect>) {
         match event {
             Event::Tick => {}
             Event::Raft(view) => self.take_raft(now, view),
-            Event::Acknowledged {
-                from,
-                term,
-                sent,
-                granted,
-            } => self.lease.acknowledge(term, from, sent, granted),
+            Event::Acknowledged { from, term, sent, granted } => {
+                self.lease.acknowledge(term, from, sent, granted)
+            }
             Event::Applied { ledger, index } => {
                 let epoch = ledger.claim.as_ref().map(|c| c.epoch);
                 if epoch != self.claim_seen.map(|(e, _)| e) {
@@ -209,21 +199,14 @@ impl Decide {
             }
             Event::Barred(why) => self.barred = why,
             Event::Looked { asked, result } => self.take_look(now, asked, result, out),
-            Event::Swapped {
-                swap,
-                epoch,
-                outcome,
-            } => self.take_swapped(now, swap, epoch, outcome),
+            Event::Swapped { swap, epoch, outcome } => self.take_swapped(now, swap, epoch, outcome),
             Event::Asked(ask) => self.take_ask(now, ask, out),
         }
     }
 
     fn take_raft(&mut self, now: Now, view: RaftView) {
         let before = std::mem::replace(&mut self.raft, view);
-        self.followed |= self
-            .raft
-            .leader
-            .is_some_and(|l| l != self.settings.my_incarnation);
+        self.followed |= self.raft.leader.is_some_and(|l| l != self.settings.my_incarnation);
         if self.raft.role != Role::Leader {
             self.stage = Stage::Idle;
             self.lease = Lease::default();
@@ -247,9 +230,10 @@ impl Decide {
 
     fn permit_for(&self, epoch: Epoch, now: Time) -> Option<Permit> {
         let deadline = self.lease_deadline()?;
-        let newest = self.ledger.claim.as_ref().is_some_and(|c| {
-            c.epoch == epoch && c.member == self.settings.me && c.term == self.raft.term
-        });
+        let newest =
+            self.ledger.claim.as_ref().is_some_and(|c| {
+                c.epoch == epoch && c.member == self.settings.me && c.term == self.raft.term
+            });
         (newest && now + self.settings.margin < deadline)
             .then(|| Permit::mint(self.raft.term, epoch, deadline))
     }
@@ -257,10 +241,7 @@ impl Decide {
     /// `None` for one that does not lead, and where no quorum has acknowledged.
     fn lease_deadline(&self) -> Option<Time> {
         let leads = self.raft.role == Role::Leader;
-        leads.then(|| {
-            self.lease
-                .deadline(self.settings.my_incarnation, &self.raft.configs)
-        })?
+        leads.then(|| self.lease.deadline(self.settings.my_incarnation, &self.raft.configs))?
     }
 
     fn claim_done(&self) -> bool {
@@ -278,15 +259,7 @@ impl Decide {
             }
         }
         let vips = &self.settings.vips;
-        tables
-            .iter()
-            .flat_map(|t| {
-                vips.iter().map(|v| RouteKey {
-                    table: t.clone(),
-                    vip: *v,
-                })
-            })
-            .collect()
+        tables.iter().flat_map(|t| vips.iter().map(|v| RouteKey { table: t.clone(), vip: *v })).collect()
     }
 }
 
@@ -372,10 +345,7 @@ impl Decide {
     }
 
     fn is_witness(&self, name: &Name) -> bool {
-        self.settings
-            .members
-            .iter()
-            .any(|m| m.name == *name && m.witness)
+        self.settings.members.iter().any(|m| m.name == *name && m.witness)
     }
 
     fn term(&self) -> Term {

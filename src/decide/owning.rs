@@ -74,25 +74,15 @@ pub(super) struct Marks {
 impl Marks {
     pub(super) fn begin(lost: Option<Time>, campaign: Option<Time>, led: Time) -> Self {
         let campaign = campaign.filter(|c| lost.is_none_or(|l| *c >= l) && *c <= led);
-        Self {
-            lost,
-            campaign,
-            led,
-            ..Self::default()
-        }
+        Self { lost, campaign, led, ..Self::default() }
     }
 
     /// Each phase from the end of the one before it. A switchover detects nothing.
     fn phases(&self, kind: Kind) -> (Phases, u64) {
-        let us =
-            |from: Time, to: Time| u64::try_from(to.since(from).as_micros()).unwrap_or(u64::MAX);
+        let us = |from: Time, to: Time| u64::try_from(to.since(from).as_micros()).unwrap_or(u64::MAX);
         let lost = self.lost.unwrap_or(self.led);
         let planned = kind == Kind::Switchover;
-        let campaign = if planned {
-            lost
-        } else {
-            self.campaign.unwrap_or(self.led)
-        };
+        let campaign = if planned { lost } else { self.campaign.unwrap_or(self.led) };
         let address = self.address.unwrap_or(self.claimed).max(self.claimed);
         let routed = self.routed.map(|r| r.max(address));
         let phases = Phases {
@@ -103,21 +93,8 @@ impl Marks {
             route: routed.map(|r| us(address, r)),
             verify: self.verified.map(|v| us(routed.unwrap_or(address), v)),
         };
-        let Phases {
-            detect,
-            elect,
-            claim,
-            address,
-            route,
-            verify,
-        } = phases;
-        (
-            phases,
-            [detect, elect, claim, address, route, verify]
-                .into_iter()
-                .flatten()
-                .sum(),
-        )
+        let Phases { detect, elect, claim, address, route, verify } = phases;
+        (phases, [detect, elect, claim, address, route, verify].into_iter().flatten().sum())
     }
 }
 
@@ -126,10 +103,7 @@ impl Owning {
         let mut owning = Self {
             epoch: claim.epoch,
             since: now.time,
-            marks: Marks {
-                claimed: now.time,
-                ..marks
-            },
+            marks: Marks { claimed: now.time, ..marks },
             to_swap: Vec::new(),
             in_the_air: BTreeSet::new(),
             ended: BTreeMap::new(),
@@ -184,28 +158,16 @@ impl Owning {
 
 impl Decide {
     fn first_swap(&self, route: &RouteKey) -> Option<Swap> {
-        let missing = self
-            .sight()
-            .is_some_and(|s| s.routes.get(route) == Some(&Observed::Missing));
+        let missing = self.sight().is_some_and(|s| s.routes.get(route) == Some(&Observed::Missing));
         let verb = match (missing, self.settings.create_missing) {
             (true, true) => Verb::Create,
             (true, false) | (false, _) => Verb::Replace,
         };
-        Some(Swap {
-            route: route.clone(),
-            eni: self.settings.eni.clone()?,
-            verb,
-        })
+        Some(Swap { route: route.clone(), eni: self.settings.eni.clone()?, verb })
     }
 
     pub(super) fn own(&mut self, now: Now, mut o: Box<Owning>, out: &mut Vec<Effect>) -> Stage {
-        if o.marks.address.is_none()
-            && self
-                .settings
-                .vips
-                .iter()
-                .all(|v| self.addresses.contains(v))
-        {
+        if o.marks.address.is_none() && self.settings.vips.iter().all(|v| self.addresses.contains(v)) {
             o.marks.address = Some(now.time);
         }
         self.intent_applied(&mut o);
@@ -235,11 +197,7 @@ impl Decide {
 
     /// A health move onto the member that lost ownership a moment ago waits (`min_hold_s`).
     fn may_move_for_health(&self, now: Now, o: &Owning, to: &crate::model::Name) -> bool {
-        let just_left = self
-            .ledger
-            .claim
-            .as_ref()
-            .is_some_and(|c| c.previous.as_ref() == Some(to));
+        let just_left = self.ledger.claim.as_ref().is_some_and(|c| c.previous.as_ref() == Some(to));
         !just_left || now.time.since(o.since) >= self.settings.min_hold
     }
 
@@ -292,16 +250,9 @@ impl Decide {
         }
         if quiet && claim.done && !o.settled.is_empty() {
             let settled = std::mem::take(&mut o.settled).into_iter().collect();
-            out.push(Effect::Propose(Command::Outcome {
-                epoch: o.epoch,
-                serial: claim.serial,
-                settled,
-            }));
+            out.push(Effect::Propose(Command::Outcome { epoch: o.epoch, serial: claim.serial, settled }));
         }
-        if now.time >= o.calm_at
-            && quiet
-            && (self.ledger.stray || !self.ledger.unsettled.is_empty())
-        {
+        if now.time >= o.calm_at && quiet && (self.ledger.stray || !self.ledger.unsettled.is_empty()) {
             o.calm_at = now.time + SIGNATURE_LIVES;
             o.unknown.clear();
             out.push(Effect::Propose(Command::Calm { epoch: o.epoch }));
@@ -375,14 +326,7 @@ impl Decide {
             .settings
             .eni
             .as_ref()
-            .map(|eni| {
-                plan(
-                    &sight,
-                    &self.settings.vips,
-                    eni,
-                    self.settings.create_missing,
-                )
-            })
+            .map(|eni| plan(&sight, &self.settings.vips, eni, self.settings.create_missing))
             .unwrap_or_default();
         let all_right = in_sync(&fixes, &sight);
         self.sight = Some((asked, sight));
@@ -391,9 +335,7 @@ impl Decide {
                 self.mend(now, asked, &mut o, fixes, all_right, out);
                 Stage::Owning(o)
             }
-            other @ (Stage::Idle | Stage::Leading(_) | Stage::Handing(_) | Stage::Spent { .. }) => {
-                other
-            }
+            other @ (Stage::Idle | Stage::Leading(_) | Stage::Handing(_) | Stage::Spent { .. }) => other,
         };
     }
 
@@ -423,11 +365,7 @@ impl Decide {
                 }
                 Fix::Missing => {
                     let words = "the route is missing; create it with aws ec2 create-route, or set aws.create_missing = true";
-                    if self
-                        .errors
-                        .insert(route.clone(), words.to_owned())
-                        .is_none()
-                    {
+                    if self.errors.insert(route.clone(), words.to_owned()).is_none() {
                         out.push(Effect::Tell(Story::RouteMissing { route }));
                     }
                 }
@@ -447,16 +385,8 @@ impl Decide {
         }
         let serial = self.ledger.claim.as_ref().map_or(0, |c| c.serial) + 1;
         let routes = swaps.iter().map(|s| s.route.clone()).collect();
-        out.push(Effect::Propose(Command::Intent {
-            epoch: o.epoch,
-            serial,
-            routes,
-        }));
-        o.proposed = Some(Proposed {
-            serial,
-            swaps,
-            at: now.time,
-        });
+        out.push(Effect::Propose(Command::Intent { epoch: o.epoch, serial, routes }));
+        o.proposed = Some(Proposed { serial, swaps, at: now.time });
     }
 
     /// How long after a look the next one is due (FENCING.md, F-c).
@@ -479,18 +409,14 @@ impl Decide {
     pub(super) fn look_again(&mut self, now: Now, out: &mut Vec<Effect>) {
         if let Stage::Owning(o) = &mut self.stage {
             // An intent that neither failed nor was applied is proposed anew by the next look.
-            o.proposed
-                .take_if(|p| now.time.since(p.at) >= PROPOSAL_WAIT);
+            o.proposed.take_if(|p| now.time.since(p.at) >= PROPOSAL_WAIT);
         }
         // The adapter ends every look within two attempts' time (one for each way to name tables);
         // one that never came back is not waited for.
         let lost = self.settings.attempt_timeout * 3;
         let free = self.look.asked.is_none_or(|at| now.time.since(at) >= lost);
         if free && now.time >= self.look.next {
-            self.look = Look {
-                asked: Some(now.time),
-                next: now.time,
-            };
+            self.look = Look { asked: Some(now.time), next: now.time };
             out.push(Effect::Look);
         }
     }

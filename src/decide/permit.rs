@@ -20,11 +20,7 @@ pub struct Permit {
 impl Permit {
     /// Only `decide` mints, and only from its lease arithmetic.
     pub(super) fn mint(term: Term, epoch: Epoch, deadline: Time) -> Self {
-        Self {
-            term,
-            epoch,
-            deadline,
-        }
+        Self { term, epoch, deadline }
     }
 
     /// For tests of the adapters, which need a permit and have no group. A test checks that nothing
@@ -59,10 +55,7 @@ pub struct Gate {
 impl Gate {
     /// Closed. `margin` is kept free before each deadline.
     pub fn new(margin: Duration) -> Self {
-        Self {
-            open: Mutex::new(None),
-            margin,
-        }
+        Self { open: Mutex::new(None), margin }
     }
 
     /// Replaces what is open; `None` closes.

@@ -23,17 +23,8 @@ pub fn plan(sight: &Sight, vips: &[Vip], eni: &EniId, create: bool) -> Vec<(Rout
     let mut fixes = Vec::new();
     for table in &sight.tables {
         for vip in vips {
-            let key = RouteKey {
-                table: table.clone(),
-                vip: *vip,
-            };
-            let swap = |verb| {
-                Fix::Swap(Swap {
-                    route: key.clone(),
-                    eni: eni.clone(),
-                    verb,
-                })
-            };
+            let key = RouteKey { table: table.clone(), vip: *vip };
+            let swap = |verb| Fix::Swap(Swap { route: key.clone(), eni: eni.clone(), verb });
             let fix = match sight.routes.get(&key) {
                 Some(Observed::Active(Some(target))) if target == eni => Fix::None,
                 Some(Observed::Active(_) | Observed::Blackhole(_)) => swap(Verb::Replace),
@@ -80,14 +71,7 @@ impl Pace {
             Some(s) if now.since(s.last) < Self::FORGET => (s.wait * 2).min(Self::LONGEST),
             Some(_) | None => Self::FIRST,
         };
-        self.0.insert(
-            route.clone(),
-            Step {
-                not_before: now + wait,
-                wait,
-                last: now,
-            },
-        );
+        self.0.insert(route.clone(), Step { not_before: now + wait, wait, last: now });
     }
 }
 
@@ -105,10 +89,7 @@ impl Budget {
 
     /// The whole burst.
     pub fn full(now: Time) -> Self {
-        Self {
-            tokens: Self::BURST,
-            refilled: now,
-        }
+        Self { tokens: Self::BURST, refilled: now }
     }
 
     /// Takes one call; false where none is left.

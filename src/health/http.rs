@@ -34,9 +34,7 @@ pub struct Target {
 pub enum UrlError {
     #[error("\"{0}\" is not a URL: it looks like http://127.0.0.1:8404/healthz")]
     Malformed(String),
-    #[error(
-        "\"{0}\" does not begin with http://: the check runs on this host and speaks plain HTTP"
-    )]
+    #[error("\"{0}\" does not begin with http://: the check runs on this host and speaks plain HTTP")]
     NotHttp(String),
     #[error("\"{0}\" has a user or password: the check sends none")]
     UserInfo(String),
@@ -61,10 +59,7 @@ impl FromStr for Target {
             return Err(malformed());
         }
         // Resolving takes an IPv6 address without its brackets.
-        let bare = host
-            .strip_prefix('[')
-            .and_then(|h| h.strip_suffix(']'))
-            .unwrap_or(host);
+        let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
         let path = url.path_and_query().map_or("/", |path| path.as_str());
         Ok(Self {
             host: bare.to_owned(),
@@ -94,18 +89,12 @@ enum GetError {
 
 /// hyper's errors say what failed; why, only their sources.
 fn with_sources(error: &hyper::Error) -> String {
-    error
-        .source()
-        .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 impl HttpCheck {
     pub(super) fn new(url: &str, timeout: Duration) -> Self {
-        Self {
-            url: url.to_owned(),
-            timeout,
-            target: url.parse(),
-        }
+        Self { url: url.to_owned(), timeout, target: url.parse() }
     }
 
     /// One GET, within the timeout from the first packet to the head of the answer. 200 to 399
@@ -119,9 +108,9 @@ impl HttpCheck {
             Ok(Ok(status)) if (200..400).contains(&status.as_u16()) => Probe::Passed,
             Ok(Ok(status)) => Probe::Failed(self.says(&format!("answers {}", status.as_u16()))),
             Ok(Err(error)) => Probe::Failed(self.says(&error.to_string())),
-            Err(_elapsed) => Probe::Failed(
-                self.says(&format!("no answer within {} ms", self.timeout.as_millis())),
-            ),
+            Err(_elapsed) => {
+                Probe::Failed(self.says(&format!("no answer within {} ms", self.timeout.as_millis())))
+            }
         }
     }
 
@@ -132,9 +121,7 @@ impl HttpCheck {
 
 /// The status of the answer. Its body is not read: the connection is dropped with it.
 async fn get(target: &Target) -> Result<StatusCode, GetError> {
-    let stream = TcpStream::connect((target.host.as_str(), target.port))
-        .await
-        .map_err(GetError::Connect)?;
+    let stream = TcpStream::connect((target.host.as_str(), target.port)).await.map_err(GetError::Connect)?;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
         .handshake(TokioIo::new(stream))
@@ -161,29 +148,14 @@ mod tests {
     #[test]
     fn a_target_is_a_plain_http_url() {
         for (url, host, port, authority, path) in [
-            (
-                "http://127.0.0.1:8404/healthz",
-                "127.0.0.1",
-                8404,
-                "127.0.0.1:8404",
-                "/healthz",
-            ),
+            ("http://127.0.0.1:8404/healthz", "127.0.0.1", 8404, "127.0.0.1:8404", "/healthz"),
             ("http://localhost", "localhost", 80, "localhost", "/"),
-            (
-                "http://[::1]:8404/a?b=c",
-                "::1",
-                8404,
-                "[::1]:8404",
-                "/a?b=c",
-            ),
+            ("http://[::1]:8404/a?b=c", "::1", 8404, "[::1]:8404", "/a?b=c"),
         ] {
             let target: Target = url.parse().unwrap();
             assert_eq!((target.host.as_str(), target.port), (host, port), "{url}");
             assert_eq!(
-                (
-                    target.authority.to_str().unwrap(),
-                    target.path.to_string().as_str()
-                ),
+                (target.authority.to_str().unwrap(), target.path.to_string().as_str()),
                 (authority, path)
             );
         }

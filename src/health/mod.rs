@@ -33,10 +33,7 @@ use crate::model::Health;
 pub fn spawn(config: &HealthConfig) -> watch::Receiver<Health> {
     let mut checks = Vec::new();
     if let Some(path) = &config.haproxy_socket {
-        checks.push(Check::Socket(RuntimeSocket::new(
-            path.clone(),
-            config.timeout,
-        )));
+        checks.push(Check::Socket(RuntimeSocket::new(path.clone(), config.timeout)));
     }
     if let Some(url) = &config.http {
         checks.push(Check::Http(HttpCheck::new(url, config.timeout)));
@@ -104,11 +101,7 @@ async fn run(
         board.show(place, judge.verdict());
         // While failures are being counted the next probe starts one timeout after the last, so
         // that the verdict falls within interval + timeout x fall (FAULTS 80).
-        let pause = if judge.is_falling() {
-            interval.min(timeout)
-        } else {
-            interval
-        };
+        let pause = if judge.is_falling() { interval.min(timeout) } else { interval };
         tokio::select! {
             () = sleep_until(started + pause) => {}
             () = check.stirred() => {
@@ -129,10 +122,7 @@ struct Board {
 impl Board {
     fn new(tx: Arc<watch::Sender<Health>>, verdicts: Vec<Health>) -> Self {
         tx.send_replace(combine(&verdicts));
-        Self {
-            tx,
-            verdicts: Arc::new(Mutex::new(verdicts)),
-        }
+        Self { tx, verdicts: Arc::new(Mutex::new(verdicts)) }
     }
 
     fn show(&self, place: usize, verdict: Health) {

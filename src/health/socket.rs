@@ -68,11 +68,7 @@ enum Answer {
 
 impl RuntimeSocket {
     pub(super) fn new(path: PathBuf, timeout: Duration) -> Self {
-        Self {
-            path,
-            timeout,
-            held: None,
-        }
+        Self { path, timeout, held: None }
     }
 
     /// Returns when the held connection closes; never where none is held. Cancel-safe.
@@ -135,11 +131,7 @@ impl RuntimeSocket {
         if stream.write_all(GREETING).await.is_err() {
             return Probe::Failed(self.says("closes each connection at once"));
         }
-        let held = self.held.insert(Held {
-            stream,
-            heard: Vec::new(),
-            asked: false,
-        });
+        let held = self.held.insert(Held { stream, heard: Vec::new(), asked: false });
         match held.exchange().await {
             Exchange::Serves => Probe::Passed,
             // It took this connection just before it stopped listening. Someone answers; who, the
@@ -157,11 +149,7 @@ impl RuntimeSocket {
     }
 
     fn unreachable(&self, error: &io::Error, was_held: bool) -> Probe {
-        let what = if was_held {
-            "closed, and connecting again failed"
-        } else {
-            "connecting failed"
-        };
+        let what = if was_held { "closed, and connecting again failed" } else { "connecting failed" };
         let why = self.says(&format!("{what}: {error}"));
         match error.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => Probe::Absent(why),
@@ -233,11 +221,7 @@ fn understand(heard: &[u8]) -> Answer {
     let text = String::from_utf8_lossy(heard);
     let text = text.trim_start_matches(PROMPT);
     if !text.starts_with(NAME) {
-        return if NAME.starts_with(text) {
-            Answer::Partial
-        } else {
-            Answer::NotHaproxy
-        };
+        return if NAME.starts_with(text) { Answer::Partial } else { Answer::NotHaproxy };
     }
     match text.split_once("\n\n") {
         None => Answer::Partial,
@@ -255,11 +239,7 @@ mod tests {
         let serves = "\n> \n> Name: HAProxy\nPid: 7\nStopping: 0\nnode: a\n\n> ";
         let whole = serves.find("\n\n> ").unwrap() + 2;
         for cut in 0..=serves.len() {
-            let expected = if cut < whole {
-                Answer::Partial
-            } else {
-                Answer::Serves
-            };
+            let expected = if cut < whole { Answer::Partial } else { Answer::Serves };
             assert_eq!(understand(&serves.as_bytes()[..cut]), expected, "{cut}");
         }
         for (heard, expected) in [

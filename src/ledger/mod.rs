@@ -32,41 +32,16 @@ const REQUEST_IDS_KEPT: usize = 64;
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Command {
     /// `member`, leader of `term`, becomes owner and is about to change `routes`.
-    Claim {
-        member: Name,
-        term: Term,
-        at: WallMs,
-        routes: Vec<RouteKey>,
-    },
+    Claim { member: Name, term: Term, at: WallMs, routes: Vec<RouteKey> },
     /// The owner under `epoch` is about to change `routes`. Serials of one epoch rise from 1; the
     /// claim's own intent is 0.
-    Intent {
-        epoch: Epoch,
-        serial: u64,
-        routes: Vec<RouteKey>,
-    },
+    Intent { epoch: Epoch, serial: u64, routes: Vec<RouteKey> },
     /// Every call of the intents up to `serial` has ended, and on `settled` it is known how.
-    Outcome {
-        epoch: Epoch,
-        serial: u64,
-        settled: Vec<RouteKey>,
-    },
+    Outcome { epoch: Epoch, serial: u64, settled: Vec<RouteKey> },
     /// The move that `epoch` began is over.
-    Moved {
-        epoch: Epoch,
-        phases: Phases,
-        total_us: u64,
-        in_sync: bool,
-        request_ids: Vec<String>,
-    },
+    Moved { epoch: Epoch, phases: Phases, total_us: u64, in_sync: bool, request_ids: Vec<String> },
     /// The leader of `term` is about to transfer its leadership.
-    Handover {
-        from: Name,
-        to: Name,
-        term: Term,
-        reason: String,
-        at: WallMs,
-    },
+    Handover { from: Name, to: Name, term: Term, reason: String, at: WallMs },
     /// So much time has passed that EC2 takes no call signed under an earlier claim.
     Calm { epoch: Epoch },
 }
@@ -74,25 +49,14 @@ pub enum Command {
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Command::Claim {
-                member,
-                term,
-                routes,
-                ..
-            } => {
+            Command::Claim { member, term, routes, .. } => {
                 write!(f, "claim({member}, term {term}, {} routes)", routes.len())
             }
-            Command::Intent {
-                epoch,
-                serial,
-                routes,
-            } => {
+            Command::Intent { epoch, serial, routes } => {
                 write!(f, "intent({epoch}.{serial}, {} routes)", routes.len())
             }
             Command::Outcome { epoch, serial, .. } => write!(f, "outcome({epoch}.{serial})"),
-            Command::Moved {
-                epoch, total_us, ..
-            } => write!(f, "moved({epoch}, {total_us} us)"),
+            Command::Moved { epoch, total_us, .. } => write!(f, "moved({epoch}, {total_us} us)"),
             Command::Handover { from, to, term, .. } => {
                 write!(f, "handover({from} to {to}, term {term})")
             }
@@ -208,52 +172,28 @@ impl Ledger {
     /// not the newest one, say) changes nothing; which ones do depends on the ledger alone.
     pub fn apply(&mut self, index: u64, term: u64, command: &Command) {
         match command {
-            Command::Claim {
-                member,
-                term: claimed,
-                at,
-                routes,
-            } => {
+            Command::Claim { member, term: claimed, at, routes } => {
                 // A proposal that outlived its term is no claim (Raft paper, section 5.4.2: an
                 // entry's term is that of the leader that made it). One that was proposed twice, since
                 // the log was slow, is one claim: its epoch is the first entry's.
-                let again = self
-                    .claim
-                    .as_ref()
-                    .is_some_and(|c| c.member == *member && c.term == *claimed);
+                let again = self.claim.as_ref().is_some_and(|c| c.member == *member && c.term == *claimed);
                 if claimed.0 == term && !again {
                     self.claim(Epoch(index), member, *claimed, *at, routes);
                 }
             }
-            Command::Intent {
-                epoch,
-                serial,
-                routes,
-            } => {
+            Command::Intent { epoch, serial, routes } => {
                 let Some(claim) = self.newest(*epoch) else {
                     return;
                 };
                 claim.serial = claim.serial.max(*serial);
-                self.unsettled
-                    .extend(routes.iter().map(|r| (r.clone(), *serial)));
+                self.unsettled.extend(routes.iter().map(|r| (r.clone(), *serial)));
             }
-            Command::Outcome {
-                epoch,
-                serial,
-                settled,
-            } => {
+            Command::Outcome { epoch, serial, settled } => {
                 if self.newest(*epoch).is_some() {
-                    self.unsettled
-                        .retain(|route, s| *s > *serial || !settled.contains(route));
+                    self.unsettled.retain(|route, s| *s > *serial || !settled.contains(route));
                 }
             }
-            Command::Moved {
-                epoch,
-                phases,
-                total_us,
-                in_sync,
-                request_ids,
-            } => {
+            Command::Moved { epoch, phases, total_us, in_sync, request_ids } => {
                 let Some(claim) = self.newest(*epoch) else {
                     return;
                 };
@@ -265,13 +205,7 @@ impl Ledger {
                     last.request_ids = request_ids.iter().take(REQUEST_IDS_KEPT).cloned().collect();
                 }
             }
-            Command::Handover {
-                from,
-                to,
-                term: of,
-                reason,
-                at,
-            } => {
+            Command::Handover { from, to, term: of, reason, at } => {
                 if of.0 == term {
                     self.handover = Some(Handover {
                         from: from.clone(),
@@ -298,9 +232,7 @@ impl Ledger {
     fn claim(&mut self, epoch: Epoch, member: &Name, term: Term, at: WallMs, routes: &[RouteKey]) {
         let previous = self.claim.as_ref().map(|c| c.member.clone());
         let planned = self.handover.take().filter(|h| {
-            h.to == *member
-                && Some(&h.from) == previous.as_ref()
-                && Some(term.0) == h.term.0.checked_add(1)
+            h.to == *member && Some(&h.from) == previous.as_ref() && Some(term.0) == h.term.0.checked_add(1)
         });
         let kind = match (&previous, &planned) {
             (None, _) => Kind::First,
@@ -333,16 +265,8 @@ impl Ledger {
         }
         self.stray |= !self.unsettled.is_empty();
         self.unsettled = routes.iter().map(|r| (r.clone(), 0)).collect();
-        self.claim = Some(Claim {
-            member: member.clone(),
-            term,
-            epoch,
-            at,
-            previous,
-            kind,
-            serial: 0,
-            done: false,
-        });
+        self.claim =
+            Some(Claim { member: member.clone(), term, epoch, at, previous, kind, serial: 0, done: false });
     }
 }
 
@@ -354,18 +278,11 @@ mod pairs {
 
     use crate::model::RouteKey;
 
-    pub(super) fn serialize<S: Serializer>(
-        map: &BTreeMap<RouteKey, u64>,
-        s: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(map: &BTreeMap<RouteKey, u64>, s: S) -> Result<S::Ok, S::Error> {
         map.iter().collect::<Vec<_>>().serialize(s)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        d: D,
-    ) -> Result<BTreeMap<RouteKey, u64>, D::Error> {
-        Ok(Vec::<(RouteKey, u64)>::deserialize(d)?
-            .into_iter()
-            .collect())
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<RouteKey, u64>, D::Error> {
+        Ok(Vec::<(RouteKey, u64)>::deserialize(d)?.into_iter().collect())
     }
 }

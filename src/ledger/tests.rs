@@ -5,19 +5,11 @@ fn name(text: &str) -> Name {
 }
 
 fn route(table: &str) -> RouteKey {
-    RouteKey {
-        table: table.parse().expect("a table"),
-        vip: "192.168.77.10/32".parse().expect("a vip"),
-    }
+    RouteKey { table: table.parse().expect("a table"), vip: "192.168.77.10/32".parse().expect("a vip") }
 }
 
 fn claim(member: &str, term: u64) -> Command {
-    Command::Claim {
-        member: name(member),
-        term: Term(term),
-        at: WallMs(1),
-        routes: vec![route("rtb-0a")],
-    }
+    Command::Claim { member: name(member), term: Term(term), at: WallMs(1), routes: vec![route("rtb-0a")] }
 }
 
 fn handover(from: &str, to: &str, term: u64) -> Command {
@@ -72,11 +64,7 @@ fn a_handover_makes_the_next_terms_claim_a_switchover_only_for_its_target() {
     let moved = l((2, claim("b", 2)));
     assert_eq!(kind(&moved), Kind::Switchover);
     assert_eq!(moved.last_move().expect("move").reason, "asked");
-    assert_eq!(
-        kind(&l((2, claim("c", 2)))),
-        Kind::Failover,
-        "another took it"
-    );
+    assert_eq!(kind(&l((2, claim("c", 2)))), Kind::Failover, "another took it");
     assert_eq!(kind(&l((3, claim("b", 3)))), Kind::Failover, "a later term");
     assert_eq!(l((2, claim("c", 2))).handover, None, "it is used up");
 }
@@ -91,30 +79,14 @@ fn the_owner_claiming_anew_moves_nothing() {
 #[test]
 fn intents_are_unsettled_until_their_outcome_and_stray_after_the_next_claim() {
     let mut l = after(&[(1, claim("a", 1))]);
-    l.apply(
-        2,
-        1,
-        &Command::Intent {
-            epoch: Epoch(1),
-            serial: 1,
-            routes: vec![route("rtb-0b")],
-        },
-    );
+    l.apply(2, 1, &Command::Intent { epoch: Epoch(1), serial: 1, routes: vec![route("rtb-0b")] });
     assert_eq!(l.unsettled.len(), 2);
     l.apply(
         3,
         1,
-        &Command::Outcome {
-            epoch: Epoch(1),
-            serial: 0,
-            settled: vec![route("rtb-0a"), route("rtb-0b")],
-        },
+        &Command::Outcome { epoch: Epoch(1), serial: 0, settled: vec![route("rtb-0a"), route("rtb-0b")] },
     );
-    assert_eq!(
-        l.unsettled.keys().collect::<Vec<_>>(),
-        [&route("rtb-0b")],
-        "serial 1 is not settled by 0"
-    );
+    assert_eq!(l.unsettled.keys().collect::<Vec<_>>(), [&route("rtb-0b")], "serial 1 is not settled by 0");
     l.apply(4, 2, &claim("b", 2));
     assert!(l.stray, "a's call may still land");
     l.apply(5, 2, &Command::Calm { epoch: Epoch(1) });
@@ -127,15 +99,7 @@ fn intents_are_unsettled_until_their_outcome_and_stray_after_the_next_claim() {
 fn what_an_old_owner_says_changes_nothing() {
     let mut l = after(&[(1, claim("a", 1)), (2, claim("b", 2))]);
     let before = l.clone();
-    l.apply(
-        3,
-        2,
-        &Command::Intent {
-            epoch: Epoch(1),
-            serial: 9,
-            routes: vec![route("rtb-0b")],
-        },
-    );
+    l.apply(3, 2, &Command::Intent { epoch: Epoch(1), serial: 9, routes: vec![route("rtb-0b")] });
     l.apply(
         4,
         2,
@@ -147,15 +111,7 @@ fn what_an_old_owner_says_changes_nothing() {
             request_ids: vec![],
         },
     );
-    l.apply(
-        5,
-        2,
-        &Command::Outcome {
-            epoch: Epoch(1),
-            serial: 0,
-            settled: vec![route("rtb-0a")],
-        },
-    );
+    l.apply(5, 2, &Command::Outcome { epoch: Epoch(1), serial: 0, settled: vec![route("rtb-0a")] });
     assert_eq!(l, before);
 }
 

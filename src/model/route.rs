@@ -61,16 +61,9 @@ pub enum CloudError {
     #[error(
         "not allowed to call ec2:{action}: {message}; add the action to the instance's role (vipctl iam-policy prints the policy)"
     )]
-    Unauthorized {
-        action: &'static str,
-        message: String,
-    },
+    Unauthorized { action: &'static str, message: String },
     #[error("{action}: EC2 does not know it ({code}): {message}")]
-    NotFound {
-        action: &'static str,
-        code: String,
-        message: String,
-    },
+    NotFound { action: &'static str, code: String, message: String },
     #[error(
         "{action}: EC2 says that this machine's clock is wrong ({code}); set it by chrony or the Amazon Time Sync Service"
     )]
@@ -82,24 +75,13 @@ pub enum CloudError {
     #[error(
         "{action}: cannot reach {endpoint}: {message}; check the route, DNS and security group to the EC2 endpoint"
     )]
-    Unreachable {
-        action: &'static str,
-        endpoint: String,
-        message: String,
-    },
+    Unreachable { action: &'static str, endpoint: String, message: String },
     #[error("{action}: no answer within {ms} ms")]
     Timeout { action: &'static str, ms: u64 },
     #[error("{action}: the answer cannot be read: {message}")]
-    Garbled {
-        action: &'static str,
-        message: String,
-    },
+    Garbled { action: &'static str, message: String },
     #[error("{action}: {code}: {message}")]
-    Other {
-        action: &'static str,
-        code: String,
-        message: String,
-    },
+    Other { action: &'static str, code: String, message: String },
 }
 
 impl CloudError {

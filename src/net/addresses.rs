@@ -110,18 +110,14 @@ impl Addresses {
                 Some(index) => lifetimes(&list(&handle, index, &self.0.vips).await?),
                 None => Default::default(),
             };
-            let forever = |(vip, lifetime): (&Vip, &Lifetime)| {
-                (*lifetime == Lifetime::Forever).then_some(*vip)
-            };
+            let forever =
+                |(vip, lifetime): (&Vip, &Lifetime)| (*lifetime == Lifetime::Forever).then_some(*vip);
             let without_lifetime = if self.0.lifetime_s == 0 {
                 BTreeSet::new()
             } else {
                 found.iter().filter_map(forever).collect()
             };
-            Ok(Seen {
-                vips: found.into_keys().collect(),
-                without_lifetime,
-            })
+            Ok(Seen { vips: found.into_keys().collect(), without_lifetime })
         })
         .await
     }

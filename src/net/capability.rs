@@ -10,11 +10,7 @@ const CAP_NET_ADMIN: u32 = 12;
 /// capability shows then and not in the first failover.
 pub fn may_configure() -> Result<(), NetError> {
     let status = std::fs::read_to_string("/proc/self/status").map_err(NetError::Capabilities)?;
-    if has_net_admin(&status) {
-        Ok(())
-    } else {
-        Err(NetError::NotPermitted)
-    }
+    if has_net_admin(&status) { Ok(()) } else { Err(NetError::NotPermitted) }
 }
 
 fn has_net_admin(status: &str) -> bool {
@@ -32,15 +28,9 @@ mod tests {
     #[test]
     fn only_the_effective_mask_counts() {
         for (status, may) in [
-            (
-                "Name:\tvipd\nCapPrm:\t0000000000000000\nCapEff:\t0000000000001000\n",
-                true,
-            ),
+            ("Name:\tvipd\nCapPrm:\t0000000000000000\nCapEff:\t0000000000001000\n", true),
             ("CapEff:\t000001ffffffffff\n", true),
-            (
-                "CapPrm:\t000001ffffffffff\nCapEff:\t0000000000000000\n",
-                false,
-            ),
+            ("CapPrm:\t000001ffffffffff\nCapEff:\t0000000000000000\n", false),
             ("CapEff:\t000001ffffffefff\n", false),
             ("CapEff:\tnot a mask\n", false),
             ("", false),

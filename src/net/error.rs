@@ -41,17 +41,13 @@ pub enum NetError {
         "the netlink socket was closed, whether the kernel acted is unknown: the addresses are read again"
     )]
     Closed,
-    #[error(
-        "the kernel's answer to {what} is not understood ({source}): see the kernel's log (dmesg)"
-    )]
+    #[error("the kernel's answer to {what} is not understood ({source}): see the kernel's log (dmesg)")]
     Garbled {
         what: &'static str,
         #[source]
         source: rtnetlink::Error,
     },
-    #[error(
-        "/proc/self/status could not be read ({0}), so CAP_NET_ADMIN could not be checked: mount /proc"
-    )]
+    #[error("/proc/self/status could not be read ({0}), so CAP_NET_ADMIN could not be checked: mount /proc")]
     Capabilities(#[source] io::Error),
 }
 
@@ -79,10 +75,7 @@ impl Asked<'_> {
         let rtnetlink::Error::NetlinkError(refusal) = error else {
             return match error {
                 rtnetlink::Error::RequestFailed => NetError::Closed,
-                source => NetError::Garbled {
-                    what: self.what(),
-                    source,
-                },
+                source => NetError::Garbled { what: self.what(), source },
             };
         };
         // The kernel sends errno negated (netlink(7), NLMSG_ERROR).
@@ -97,14 +90,10 @@ impl Asked<'_> {
                 NetError::NoInterface(name.to_owned())
             }
             // addrconf_add_dev in net/ipv6/addrconf.c, where disable_ipv6 is set.
-            (EACCES, Asked::Add(vip, name)) if vip.ip().is_ipv6() => NetError::Ipv6Off {
-                vip,
-                interface: name.to_owned(),
-            },
-            _ => NetError::Refused {
-                what: self.what(),
-                source: io::Error::from_raw_os_error(errno),
-            },
+            (EACCES, Asked::Add(vip, name)) if vip.ip().is_ipv6() => {
+                NetError::Ipv6Off { vip, interface: name.to_owned() }
+            }
+            _ => NetError::Refused { what: self.what(), source: io::Error::from_raw_os_error(errno) },
         }
     }
 }
@@ -127,26 +116,10 @@ mod tests {
         for (errno, asked, words) in [
             (EPERM, Asked::Add(v4, "lo"), "CAP_NET_ADMIN"),
             (EPERM, Asked::Remove, "CAP_NET_ADMIN"),
-            (
-                ENODEV,
-                Asked::FindInterface("eth7"),
-                "interface eth7 does not exist",
-            ),
-            (
-                ENODEV,
-                Asked::Add(v4, "eth7"),
-                "interface eth7 does not exist",
-            ),
-            (
-                EACCES,
-                Asked::Add(v6, "lo"),
-                "net.ipv6.conf.lo.disable_ipv6=0",
-            ),
-            (
-                EACCES,
-                Asked::Add(v4, "lo"),
-                "setting an address was refused",
-            ),
+            (ENODEV, Asked::FindInterface("eth7"), "interface eth7 does not exist"),
+            (ENODEV, Asked::Add(v4, "eth7"), "interface eth7 does not exist"),
+            (EACCES, Asked::Add(v6, "lo"), "net.ipv6.conf.lo.disable_ipv6=0"),
+            (EACCES, Asked::Add(v4, "lo"), "setting an address was refused"),
             (105, Asked::List, "listing the addresses was refused"),
         ] {
             let said = asked.refused(errno).to_string();

@@ -7,9 +7,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use rtnetlink::Handle;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::address::{
-    AddressAttribute, AddressHeaderFlags, AddressMessage, CacheInfo,
-};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, CacheInfo};
 use rtnetlink::packet_route::link::LinkExtentMask;
 
 use super::NetError;
@@ -40,9 +38,7 @@ where
             () = connection => Err(NetError::Closed),
         }
     };
-    tokio::time::timeout(DEADLINE, asked)
-        .await
-        .unwrap_or(Err(NetError::Timeout(DEADLINE)))
+    tokio::time::timeout(DEADLINE, asked).await.unwrap_or(Err(NetError::Timeout(DEADLINE)))
 }
 
 /// The interface's index now. Names are looked up for each request, since an interface can be
@@ -55,13 +51,8 @@ pub(super) async fn find_interface(handle: &Handle, name: &str) -> Result<u32, N
         .match_name(name)
         .set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats])
         .execute();
-    let found = std::pin::pin!(request)
-        .try_next()
-        .await
-        .map_err(|e| asked.failed(e))?;
-    found
-        .map(|link| link.header.index)
-        .ok_or_else(|| NetError::NoInterface(name.to_owned()))
+    let found = std::pin::pin!(request).try_next().await.map_err(|e| asked.failed(e))?;
+    found.map(|link| link.header.index).ok_or_else(|| NetError::NoInterface(name.to_owned()))
 }
 
 /// How long the kernel keeps an address without a refresh.
@@ -79,18 +70,8 @@ pub(super) async fn list(
     vips: &[Vip],
 ) -> Result<Vec<(Vip, AddressMessage)>, NetError> {
     let mut found = Vec::new();
-    let mut answers = std::pin::pin!(
-        handle
-            .address()
-            .get()
-            .set_link_index_filter(index)
-            .execute()
-    );
-    while let Some(message) = answers
-        .try_next()
-        .await
-        .map_err(|e| Asked::List.failed(e))?
-    {
+    let mut answers = std::pin::pin!(handle.address().get().set_link_index_filter(index).execute());
+    while let Some(message) = answers.try_next().await.map_err(|e| Asked::List.failed(e))? {
         let Some(ip) = local(&message) else { continue };
         if let Some(vip) = vips.iter().find(|vip| vip.ip() == ip) {
             found.push((*vip, message));
@@ -107,12 +88,7 @@ fn local(message: &AddressMessage) -> Option<IpAddr> {
         AddressAttribute::Address(ip) => Some((1, *ip)),
         _ => None,
     };
-    message
-        .attributes
-        .iter()
-        .filter_map(of)
-        .min_by_key(|(rank, _)| *rank)
-        .map(|(_, ip)| ip)
+    message.attributes.iter().filter_map(of).min_by_key(|(rank, _)| *rank).map(|(_, ip)| ip)
 }
 
 /// The lifetime of each VIP that was found; `Forever` where one of its entries is.
@@ -122,11 +98,7 @@ pub(super) fn lifetimes(found: &[(Vip, AddressMessage)]) -> BTreeMap<Vip, Lifeti
         let ends = message.attributes.iter().any(
             |attribute| matches!(attribute, AddressAttribute::CacheInfo(info) if info.ifa_valid != FOREVER),
         );
-        let lifetime = if ends {
-            Lifetime::Ends
-        } else {
-            Lifetime::Forever
-        };
+        let lifetime = if ends { Lifetime::Ends } else { Lifetime::Forever };
         seen.entry(*vip)
             .and_modify(|known| {
                 if lifetime == Lifetime::Forever {
@@ -147,10 +119,7 @@ pub(super) async fn add(
     interface: &str,
     lifetime_s: u32,
 ) -> Result<(), NetError> {
-    let mut request = handle
-        .address()
-        .add(index, vip.ip(), vip.prefix_len())
-        .replace();
+    let mut request = handle.address().add(index, vip.ip(), vip.prefix_len()).replace();
     let message = request.message_mut();
     if vip.ip().is_ipv6() {
         // Duplicate address detection would keep it unusable for a second (RFC 4862, section 5.4),
@@ -160,13 +129,8 @@ pub(super) async fn add(
     let mut lifetime = CacheInfo::default();
     lifetime.ifa_valid = if lifetime_s == 0 { FOREVER } else { lifetime_s };
     lifetime.ifa_preferred = lifetime.ifa_valid;
-    message
-        .attributes
-        .push(AddressAttribute::CacheInfo(lifetime));
-    request
-        .execute()
-        .await
-        .map_err(|e| Asked::Add(vip, interface).failed(e))
+    message.attributes.push(AddressAttribute::CacheInfo(lifetime));
+    request.execute().await.map_err(|e| Asked::Add(vip, interface).failed(e))
 }
 
 /// Removes what [`list`] found. Ok where it has gone meanwhile.

@@ -15,11 +15,8 @@ use super::{Addresses, NetError};
 use crate::model::Vip;
 
 /// What tells of an address, and of an interface that is gone or renamed.
-const GROUPS: [MulticastGroup; 3] = [
-    MulticastGroup::Link,
-    MulticastGroup::Ipv4Ifaddr,
-    MulticastGroup::Ipv6Ifaddr,
-];
+const GROUPS: [MulticastGroup; 3] =
+    [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
 
 /// Between two listings, so that a storm of changes costs 50 of them a second at most. The first
 /// one after a quiet time is not delayed.
@@ -112,15 +109,9 @@ async fn follow(
         if had_interface != addresses.has_interface() {
             had_interface = !had_interface;
             if had_interface {
-                info!(
-                    interface = addresses.interface(),
-                    "the interface is there again"
-                );
+                info!(interface = addresses.interface(), "the interface is there again");
             } else {
-                warn!(
-                    interface = addresses.interface(),
-                    "the interface is gone or renamed"
-                );
+                warn!(interface = addresses.interface(), "the interface is gone or renamed");
             }
         }
         tokio::time::sleep(GAP).await;

@@ -11,9 +11,7 @@ use openraft::raft::{
 
 use crate::ledger::{Command, Ledger};
 use crate::proto;
-use crate::raft::types::{
-    Entry, LogId, Membership, Node, SnapshotMeta, StoredMembership, TypeConfig, Vote,
-};
+use crate::raft::types::{Entry, LogId, Membership, Node, SnapshotMeta, StoredMembership, TypeConfig, Vote};
 
 /// More than ten times what openraft packs into one append by default (`max_payload_entries`, 300).
 pub const MAX_ENTRIES: usize = 4096;

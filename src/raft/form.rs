@@ -29,7 +29,9 @@ const DEADLINE: Duration = Duration::from_millis(500);
 pub enum FormError {
     #[error("the request is for another cluster, member or data directory")]
     NotMe,
-    #[error("the member lists differ: here [{mine}], there [{theirs}]; make [[members]] the same in every file")]
+    #[error(
+        "the member lists differ: here [{mine}], there [{theirs}]; make [[members]] the same in every file"
+    )]
     ListsDiffer { mine: String, theirs: String },
     #[error("{0} is not the first of the list: only that one founds the group")]
     NotFirst(String),
@@ -105,7 +107,9 @@ pub(super) async fn find_group(shared: &Shared, log_is_empty: bool) -> Result<Fo
                 shared.store.set_forming(&serde_json::to_vec(&founding).unwrap_or_default()).await?;
                 return found(shared, founding).await;
             }
-            Search::AllEmpty(_) => tell(&mut told, "every member answers: waiting for the first of the list to found the group"),
+            Search::AllEmpty(_) => {
+                tell(&mut told, "every member answers: waiting for the first of the list to found the group")
+            }
             Search::Wait(why) => tell(&mut told, &why),
         }
         tokio::time::sleep(ASK_EVERY).await;
@@ -190,7 +194,8 @@ async fn found(shared: &Shared, founding: Founding) -> Result<Found, StoreError>
                 to_incarnation: incarnation.0,
                 members: list(&shared.members),
             };
-            let call = shared.links.call(&member.peer, DEADLINE, |mut c| async move { c.form(request).await });
+            let call =
+                shared.links.call(&member.peer, DEADLINE, |mut c| async move { c.form(request).await });
             if let Err(error) = call.await {
                 missing.push(format!("{name}: {error}"));
             }
@@ -204,7 +209,8 @@ async fn found(shared: &Shared, founding: Founding) -> Result<Found, StoreError>
     shared.store.set_group(founding.group).await?;
     tracing::info!(group = %founding.group, members = founding.members.len(), "the group is founded");
     let node = |name: &Name| {
-        let peer = shared.members.iter().find(|m| m.name == *name).map(|m| m.peer.clone()).unwrap_or_default();
+        let peer =
+            shared.members.iter().find(|m| m.name == *name).map(|m| m.peer.clone()).unwrap_or_default();
         Node { name: name.to_string(), peer }
     };
     Ok(Found::Founder(founding.members.iter().map(|(id, name)| (id.0, node(name))).collect()))

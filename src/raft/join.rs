@@ -31,7 +31,9 @@ pub(super) enum JoinError {
     NotListed(String),
     #[error("the address listed for {0} does not answer with that data directory")]
     NotAtItsAddress(Name),
-    #[error("the old data directory of {0} was heard {1} ms ago: it is replaced once it has been silent for 10 s")]
+    #[error(
+        "the old data directory of {0} was heard {1} ms ago: it is replaced once it has been silent for 10 s"
+    )]
     OldLives(Name, u128),
     #[error("another membership change is under way")]
     Busy,
@@ -42,16 +44,17 @@ pub(super) enum JoinError {
 /// Takes the newcomer in, if this member leads and the newcomer is who it says.
 pub(super) async fn admit(shared: &Arc<Shared>, request: proto::JoinRequest) -> Result<(), JoinError> {
     let raft = shared.raft.get().filter(|r| r.is_leader()).ok_or(JoinError::NotLeader)?;
-    let same = request.cluster == shared.cluster.as_str() && GroupId::from_bytes(&request.group) == shared.store.group();
+    let same = request.cluster == shared.cluster.as_str()
+        && GroupId::from_bytes(&request.group) == shared.store.group();
     if !same {
         return Err(JoinError::Stranger);
     }
     let listed = shared.members.iter().find(|m| m.name.as_str() == request.member);
     let member = listed.ok_or_else(|| JoinError::NotListed(request.member.clone()))?;
     let newcomer = Incarnation(request.incarnation);
-    let at_address = hello(shared, &member.peer).await.is_ok_and(|h| {
-        Incarnation(h.incarnation) == newcomer && h.member == request.member
-    });
+    let at_address = hello(shared, &member.peer)
+        .await
+        .is_ok_and(|h| Incarnation(h.incarnation) == newcomer && h.member == request.member);
     if !at_address {
         return Err(JoinError::NotAtItsAddress(member.name.clone()));
     }
@@ -103,7 +106,8 @@ pub(super) async fn until_taken_in(shared: Arc<Shared>) {
                 incarnation: shared.me.0,
             };
             let deadline = CATCH_UP * 3;
-            let answer = shared.links.call(&member.peer, deadline, |mut c| async move { c.join(request).await }).await;
+            let answer =
+                shared.links.call(&member.peer, deadline, |mut c| async move { c.join(request).await }).await;
             if let Ok(answer) = answer
                 && !answer.taken_in
                 && answer.reason != JoinError::NotLeader.to_string()

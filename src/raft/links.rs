@@ -87,7 +87,8 @@ impl Links {
         };
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = slots.get_mut(address) {
-            slot.silent_since = if answered { None } else { slot.silent_since.or_else(|| Some(clock::now())) };
+            slot.silent_since =
+                if answered { None } else { slot.silent_since.or_else(|| Some(clock::now())) };
         }
     }
 }

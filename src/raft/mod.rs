@@ -24,10 +24,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::storage::RaftLogStorage as _;
 use openraft::{ServerState, SnapshotPolicy, StepDownPolicy};
-use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
 pub use reports::{Heard, Reports, SILENT_AFTER};
@@ -177,7 +177,12 @@ pub struct Starting {
 
 impl Starting {
     /// Prepares this member; nothing is sent yet. Acknowledgements go to `events`.
-    pub fn new(config: &Config, store: Store, gate: Arc<Gate>, events: mpsc::Sender<Event>) -> Result<Self, StartError> {
+    pub fn new(
+        config: &Config,
+        store: Store,
+        gate: Arc<Gate>,
+        events: mpsc::Sender<Event>,
+    ) -> Result<Self, StartError> {
         let machine = Machine::new(&store)?;
         let applied = machine.applied();
         let shared = Shared {
@@ -218,7 +223,8 @@ impl Starting {
         // counts it (FENCING.md, hole 3).
         let longest = shared.store.longest_lease_ms().max(shared.lease_ms);
         shared.store.raise_longest_lease_ms(shared.lease_ms).await?;
-        let quarantine = if fresh { Duration::ZERO } else { Duration::from_millis(longest) + self.timing.margin() };
+        let quarantine =
+            if fresh { Duration::ZERO } else { Duration::from_millis(longest) + self.timing.margin() };
         let until = clock::now() + quarantine;
         shared.quarantine_until.store(until.as_nanos(), Ordering::Relaxed);
 
@@ -307,9 +313,17 @@ impl Group {
     pub async fn forward(&self, verb: Verb, deadline: Duration) -> Option<Answer> {
         let leader = self.view().leader.filter(|l| *l != self.shared.me)?;
         let node = self.shared.nodes().remove(&leader)?;
-        let request = proto::ForwardRequest { envelope: Some(self.shared.envelope(leader)), verb: Some(verb) };
-        let answer = self.shared.links.call(&node.peer, deadline, |mut c| async move { c.forward(request).await }).await;
-        answer.inspect_err(|e| tracing::debug!(leader = %node.name, error = %e, "the leader did not answer")).ok()?.answer
+        let request =
+            proto::ForwardRequest { envelope: Some(self.shared.envelope(leader)), verb: Some(verb) };
+        let answer = self
+            .shared
+            .links
+            .call(&node.peer, deadline, |mut c| async move { c.forward(request).await })
+            .await;
+        answer
+            .inspect_err(|e| tracing::debug!(leader = %node.name, error = %e, "the leader did not answer"))
+            .ok()?
+            .answer
     }
 
     /// Pulls the trigger: `to` is told to campaign, the voters drop their leases for this leader.
@@ -322,9 +336,11 @@ impl Group {
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
         let membership = &metrics.membership_config;
-        let names = membership.nodes().filter_map(|(id, n)| Some((Incarnation(*id), n.name.parse().ok()?))).collect();
+        let names =
+            membership.nodes().filter_map(|(id, n)| Some((Incarnation(*id), n.name.parse().ok()?))).collect();
         let configs = membership.get_joint_config().iter();
-        let at = |nanos: &AtomicU64| Some(nanos.load(Ordering::Relaxed)).filter(|n| *n > 0).map(Time::from_nanos);
+        let at =
+            |nanos: &AtomicU64| Some(nanos.load(Ordering::Relaxed)).filter(|n| *n > 0).map(Time::from_nanos);
         RaftView {
             role: match metrics.state {
                 // Until its own vote is on disk, a new leader takes no proposal.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
-    VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
 use super::Shared;
@@ -81,7 +81,11 @@ impl RaftNetworkV2<TypeConfig> for Network {
         Ok(response)
     }
 
-    async fn vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
         self.shared.campaigned();
         let mut request = rpc.to_proto().map_err(unreachable)?;
         request.envelope = self.envelope();
@@ -89,7 +93,11 @@ impl RaftNetworkV2<TypeConfig> for Network {
         VoteResponse::from_proto(response).map_err(unreachable)
     }
 
-    async fn pre_vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
         self.shared.campaigned();
         let mut request = rpc.to_proto().map_err(unreachable)?;
         request.envelope = self.envelope();

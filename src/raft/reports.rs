@@ -39,7 +39,8 @@ impl Reports {
     /// Replaces what is told of this member; what matters to others is told at once.
     pub fn set(&self, mine: proto::Member) {
         let mut old = self.mine.lock().unwrap_or_else(PoisonError::into_inner);
-        let urgent = (&old.health, &old.not_eligible, old.vip_local) != (&mine.health, &mine.not_eligible, mine.vip_local);
+        let urgent = (&old.health, &old.not_eligible, old.vip_local)
+            != (&mine.health, &mine.not_eligible, mine.vip_local);
         *old = mine;
         if urgent {
             self.changed.notify_one();
@@ -72,8 +73,12 @@ pub(super) async fn run(shared: Arc<Shared>) {
             let shared = Arc::clone(&shared);
             async move {
                 let member = shared.reports.mine.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                let request = proto::ReportRequest { envelope: Some(shared.envelope(id)), member: Some(member) };
-                let answer = shared.links.call(&node.peer, DEADLINE, |mut c| async move { c.report(request).await }).await;
+                let request =
+                    proto::ReportRequest { envelope: Some(shared.envelope(id)), member: Some(member) };
+                let answer = shared
+                    .links
+                    .call(&node.peer, DEADLINE, |mut c| async move { c.report(request).await })
+                    .await;
                 match answer.map(|r| r.member) {
                     Ok(Some(theirs)) => shared.reports.keep(theirs),
                     Ok(None) => {}

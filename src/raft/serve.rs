@@ -39,7 +39,10 @@ impl PeerService {
         let envelope = envelope.ok_or_else(|| refused("the message has no envelope"))?;
         let s = &self.0;
         if envelope.cluster != s.cluster.as_str() {
-            return Err(refused(format!("this member is of cluster {}, not {}", s.cluster, envelope.cluster)));
+            return Err(refused(format!(
+                "this member is of cluster {}, not {}",
+                s.cluster, envelope.cluster
+            )));
         }
         let group = GroupId::from_bytes(&envelope.group);
         if group.is_none() || group != s.store.group() {
@@ -71,7 +74,10 @@ impl Peer for PeerService {
     async fn hello(&self, request: Request<proto::HelloRequest>) -> Answer<proto::HelloResponse> {
         let hello = request.into_inner();
         if hello.cluster != self.0.cluster.as_str() {
-            return Err(refused(format!("this member is of cluster {}, not {}", self.0.cluster, hello.cluster)));
+            return Err(refused(format!(
+                "this member is of cluster {}, not {}",
+                self.0.cluster, hello.cluster
+            )));
         }
         Ok(Response::new(self.0.hello()))
     }
@@ -95,7 +101,8 @@ impl Peer for PeerService {
         let raft = self.admit(request.envelope.as_ref())?;
         let rpc = AppendEntriesRequest::from_proto(request).map_err(garbled)?;
         let response = raft.append_entries(rpc).await.map_err(internal)?;
-        let accepted = matches!(response, AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_));
+        let accepted =
+            matches!(response, AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_));
         if accepted {
             self.0.heard();
         }

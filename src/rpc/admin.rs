@@ -19,7 +19,10 @@ pub fn service(desk: Desk) -> AdminServer<AdminService> {
 
 #[tonic::async_trait]
 impl Admin for AdminService {
-    async fn get_status(&self, request: Request<proto::StatusRequest>) -> Result<Response<proto::Status>, Status> {
+    async fn get_status(
+        &self,
+        request: Request<proto::StatusRequest>,
+    ) -> Result<Response<proto::Status>, Status> {
         Ok(Response::new(self.0.status(request.into_inner().local).await?))
     }
 
@@ -30,7 +33,10 @@ impl Admin for AdminService {
         Ok(Response::new(self.0.transfer(request.into_inner()).await?))
     }
 
-    async fn get_history(&self, request: Request<proto::HistoryRequest>) -> Result<Response<proto::History>, Status> {
+    async fn get_history(
+        &self,
+        request: Request<proto::HistoryRequest>,
+    ) -> Result<Response<proto::History>, Status> {
         Ok(Response::new(self.0.history(request.into_inner().limit).await?))
     }
 }

@@ -124,7 +124,10 @@ impl Desk {
     }
 
     /// A switchover, by the leader.
-    pub async fn transfer(&self, request: proto::TransferLeaderRequest) -> Result<proto::TransferLeaderResponse, Failure> {
+    pub async fn transfer(
+        &self,
+        request: proto::TransferLeaderRequest,
+    ) -> Result<proto::TransferLeaderResponse, Failure> {
         match self.transfer_here(&request).await {
             Err(Transferring::NotLeader) => {}
             Err(Transferring::Failed(failure)) => return Err(failure),
@@ -138,9 +141,16 @@ impl Desk {
         }
     }
 
-    async fn transfer_here(&self, request: &proto::TransferLeaderRequest) -> Result<proto::TransferLeaderResponse, Transferring> {
+    async fn transfer_here(
+        &self,
+        request: &proto::TransferLeaderRequest,
+    ) -> Result<proto::TransferLeaderResponse, Transferring> {
         let to = request.to.as_ref().map(|name| name.parse::<Name>()).transpose().map_err(|e| {
-            Failure::new("refused", format!("no member is named that: {e}"), "vipctl status lists the members")
+            Failure::new(
+                "refused",
+                format!("no member is named that: {e}"),
+                "vipctl status lists the members",
+            )
         })?;
         let transfer = Transfer {
             to,

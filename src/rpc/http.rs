@@ -23,7 +23,8 @@ const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// leader, `/leader` on the owner only (200, else 503).
 pub fn router(metrics: Metrics, standing: watch::Receiver<Standing>) -> Router {
     let ready = standing.clone();
-    let check = |ok: bool| if ok { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "no\n") };
+    let check =
+        |ok: bool| if ok { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "no\n") };
     Router::new()
         .route("/metrics", get(move || async move { ([(CONTENT_TYPE, TEXT)], metrics.text()) }))
         .route("/livez", get(|| async { "ok\n" }))

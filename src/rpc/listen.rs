@@ -28,11 +28,15 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Why a port or socket is not served.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    #[error("cannot listen on {address} ({key}): {source}; is another process there, or is the address not this host's?")]
+    #[error(
+        "cannot listen on {address} ({key}): {source}; is another process there, or is the address not this host's?"
+    )]
     Tcp { key: &'static str, address: SocketAddr, source: io::Error },
     #[error("cannot listen on {} ({key}): {source}; the directory must exist and be writable", .path.display())]
     Unix { key: &'static str, path: PathBuf, source: io::Error },
-    #[error("TLS is not in this version yet: set [tls] insecure = true and leave ca, cert and key away, on a network that only members and operators reach")]
+    #[error(
+        "TLS is not in this version yet: set [tls] insecure = true and leave ca, cert and key away, on a network that only members and operators reach"
+    )]
     Tls,
     #[error("gRPC reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -83,7 +87,8 @@ pub async fn operators(config: &Config, desk: Desk) -> Result<(), ListenError> {
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let routes = tonic::service::Routes::new(admin::service(desk)).add_service(health).add_service(reflection);
+    let routes =
+        tonic::service::Routes::new(admin::service(desk)).add_service(health).add_service(reflection);
     if let Some(address) = config.admin_listen {
         let listener = bind("admin.listen", address).await?;
         let routes = routes.clone();
@@ -122,7 +127,11 @@ fn socket(path: &std::path::Path) -> Result<UnixListener, ListenError> {
 }
 
 /// Serves the HTTP port, if the file has one.
-pub async fn monitors(config: &Config, metrics: Metrics, standing: watch::Receiver<Standing>) -> Result<(), ListenError> {
+pub async fn monitors(
+    config: &Config,
+    metrics: Metrics,
+    standing: watch::Receiver<Standing>,
+) -> Result<(), ListenError> {
     let Some(address) = config.metrics_listen else { return Ok(()) };
     let listener = bind("metrics.listen", address).await?;
     let routes = router(metrics, standing);

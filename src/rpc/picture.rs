@@ -85,7 +85,10 @@ impl View<'_> {
         let mut problems = self.problems(&members, &vips);
         let quorum = self.has_quorum();
         if !quorum {
-            problems.insert(0, "no quorum acknowledges a leader: nothing is called and nothing is removed".to_owned());
+            problems.insert(
+                0,
+                "no quorum acknowledges a leader: nothing is called and nothing is removed".to_owned(),
+            );
         }
         let claim = d.ledger().claim.as_ref();
         let moving = d.is_handing_over()
@@ -167,7 +170,11 @@ impl View<'_> {
         let of_vip = |vip: &crate::model::Vip| proto::VipRoutes {
             address: vip.to_string(),
             owner: owner.map(ToString::to_string),
-            routes: self.tables().into_iter().map(|table| self.route(RouteKey { table, vip: *vip }, target.as_deref())).collect(),
+            routes: self
+                .tables()
+                .into_iter()
+                .map(|table| self.route(RouteKey { table, vip: *vip }, target.as_deref()))
+                .collect(),
         };
         self.config.vip.addresses.iter().map(of_vip).collect()
     }
@@ -224,7 +231,8 @@ impl View<'_> {
                 problems.push(format!("{} may not own: {}", m.name, m.not_eligible));
             }
         }
-        let leases: std::collections::BTreeSet<u64> = members.iter().map(|m| m.lease_ms).filter(|ms| *ms > 0).collect();
+        let leases: std::collections::BTreeSet<u64> =
+            members.iter().map(|m| m.lease_ms).filter(|ms| *ms > 0).collect();
         if leases.len() > 1 {
             problems.push(format!("the members' timings differ: leases of {leases:?} ms"));
         }
@@ -232,7 +240,10 @@ impl View<'_> {
             for route in vip.routes.iter().filter(|r| !r.in_sync) {
                 let why = if route.error.is_empty() { String::new() } else { format!(": {}", route.error) };
                 let target = route.target.as_deref().unwrap_or("nothing");
-                problems.push(format!("{} in {} points at {target} ({}){why}", vip.address, route.route_table, route.state));
+                problems.push(format!(
+                    "{} in {} points at {target} ({}){why}",
+                    vip.address, route.route_table, route.state
+                ));
             }
         }
         problems

@@ -40,12 +40,7 @@ enum Stop {
 
 impl Call {
     pub(super) fn new(action: &'static str, tail: String, door: Option<Arc<Door>>) -> Self {
-        Self {
-            action,
-            tail,
-            door,
-            signed: Arc::default(),
-        }
+        Self { action, tail, door, signed: Arc::default() }
     }
 
     /// Whether the request came as far as its signature, that is, had credentials.
@@ -59,11 +54,7 @@ impl Call {
     }
 
     fn append_tail(&self, request: &mut HttpRequest, header: &'static str) -> Result<(), BoxError> {
-        let agent = format!(
-            "{}{}",
-            request.headers().get(header).unwrap_or_default(),
-            self.tail
-        );
+        let agent = format!("{}{}", request.headers().get(header).unwrap_or_default(), self.tail);
         request.headers_mut().try_insert(header, agent)?;
         Ok(())
     }
@@ -101,10 +92,7 @@ impl Intercept for Call {
                 return Err(Stop::NoBody.into());
             }
             let inner = mem::replace(request.body_mut(), SdkBody::taken());
-            *request.body_mut() = SdkBody::from_body_1_x(FencedBody {
-                inner,
-                door: Arc::clone(door),
-            });
+            *request.body_mut() = SdkBody::from_body_1_x(FencedBody { inner, door: Arc::clone(door) });
         }
         Ok(())
     }
@@ -120,25 +108,13 @@ impl Intercept for Call {
         if context.output_or_error().is_err() {
             return Ok(());
         }
-        let bytes = context
-            .response()
-            .body()
-            .bytes()
-            .unwrap_or_default()
-            .trim_ascii();
+        let bytes = context.response().body().bytes().unwrap_or_default().trim_ascii();
         let begin = String::from_utf8_lossy(bytes.get(..ROOT_WITHIN).unwrap_or(bytes));
-        let (root, end) = (
-            format!("<{}Response", self.action),
-            format!("</{}Response>", self.action),
-        );
+        let (root, end) = (format!("<{}Response", self.action), format!("</{}Response>", self.action));
         if begin.contains(&root) && bytes.ends_with(end.as_bytes()) {
             return Ok(());
         }
         let begin = begin.chars().take(60).collect();
-        Err(Stop::NotTheAnswer {
-            action: self.action,
-            begin,
-        }
-        .into())
+        Err(Stop::NotTheAnswer { action: self.action, begin }.into())
     }
 }

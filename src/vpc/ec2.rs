@@ -138,10 +138,7 @@ impl Ec2 {
             vips: vips.to_vec(),
             listed: config.route_tables.clone(),
             tag: config.route_table_tag.clone(),
-            endpoint: config
-                .endpoint_url
-                .clone()
-                .unwrap_or_else(|| format!("the EC2 endpoint of {region}")),
+            endpoint: config.endpoint_url.clone().unwrap_or_else(|| format!("the EC2 endpoint of {region}")),
             timeout: config.attempt_timeout,
             on_request: Arc::new(|_| {}),
         }
@@ -160,19 +157,12 @@ impl Ec2 {
             return Ok(());
         };
         let reads = (0..n.min(IDLE_MAX)).map(|_| self.page(filter.clone(), None, stamp));
-        join_all(reads)
-            .await
-            .into_iter()
-            .map(|read| read.map(drop))
-            .collect()
+        join_all(reads).await.into_iter().try_for_each(|read| read.map(drop))
     }
 
     /// Asks EC2 whether the swap would be allowed (`DryRun`), without making it. Needs no permit.
     pub async fn rehearse(&self, swap: &Swap, stamp: Stamp) -> Result<(), CloudError> {
-        match self
-            .send(swap, DryRun::Yes, self.call(action(swap.verb), stamp))
-            .await
-        {
+        match self.send(swap, DryRun::Yes, self.call(action(swap.verb), stamp)).await {
             Ok(_) => Ok(()),
             Err(failure) if failure.is_dry_run_yes() => Ok(()),
             Err(failure) => Err(failure.error),
@@ -182,32 +172,20 @@ impl Ec2 {
     /// Reads the interface `eni`. `NotFound` where this region and account have no such one.
     pub async fn eni_facts(&self, eni: &EniId, stamp: Stamp) -> Result<EniFacts, CloudError> {
         let call = self.call("DescribeNetworkInterfaces", stamp);
-        let request = self
-            .client
-            .describe_network_interfaces()
-            .network_interface_ids(eni.as_str());
+        let request = self.client.describe_network_interfaces().network_interface_ids(eni.as_str());
         let send = request.customize().interceptor(call.clone()).send();
-        let output = self
-            .run(&call, send)
-            .await
-            .map_err(|failure| failure.error)?;
+        let output = self.run(&call, send).await.map_err(|failure| failure.error)?;
         let found = output
             .network_interfaces()
             .iter()
             .find(|found| found.network_interface_id() == Some(eni.as_str()));
         let Some(found) = found else {
             let message = format!("the answer does not tell of {eni}");
-            return Err(CloudError::Garbled {
-                action: call.action,
-                message,
-            });
+            return Err(CloudError::Garbled { action: call.action, message });
         };
         let Some(source_dest_check) = found.source_dest_check() else {
             let message = format!("no sourceDestCheck for {eni}");
-            return Err(CloudError::Garbled {
-                action: call.action,
-                message,
-            });
+            return Err(CloudError::Garbled { action: call.action, message });
         };
         Ok(EniFacts {
             source_dest_check,
@@ -222,22 +200,13 @@ impl Ec2 {
         let call = self.call("ModifyNetworkInterfaceAttribute", stamp);
         let off = AttributeBooleanValue::builder().value(false).build();
         let request = self.client.modify_network_interface_attribute();
-        let request = request
-            .network_interface_id(eni.as_str())
-            .source_dest_check(off);
+        let request = request.network_interface_id(eni.as_str()).source_dest_check(off);
         let send = request.customize().interceptor(call.clone()).send();
-        self.run(&call, send)
-            .await
-            .map(drop)
-            .map_err(|failure| failure.error)
+        self.run(&call, send).await.map(drop).map_err(|failure| failure.error)
     }
 
     fn call(&self, action: &'static str, stamp: Stamp) -> Call {
-        Call::new(
-            action,
-            user_agent::tail(&self.cluster, &self.member, stamp),
-            None,
-        )
+        Call::new(action, user_agent::tail(&self.cluster, &self.member, stamp), None)
     }
 
     /// The reads that find all tables. A listed one that is gone fails a read by id, but not one by
@@ -246,17 +215,12 @@ impl Ec2 {
         let page = usize::try_from(PAGE).unwrap_or(1);
         let by_id = self.listed.chunks(page).map(|ids| {
             let ids = ids.iter().map(ToString::to_string).collect();
-            Filter::builder()
-                .name("route-table-id")
-                .set_values(Some(ids))
-                .build()
+            Filter::builder().name("route-table-id").set_values(Some(ids)).build()
         });
-        let by_tag = self.tag.iter().map(|(key, value)| {
-            Filter::builder()
-                .name(format!("tag:{key}"))
-                .values(literal(value))
-                .build()
-        });
+        let by_tag = self
+            .tag
+            .iter()
+            .map(|(key, value)| Filter::builder().name(format!("tag:{key}")).values(literal(value)).build());
         by_id.chain(by_tag).collect()
     }
 
@@ -267,18 +231,9 @@ impl Ec2 {
         stamp: Stamp,
     ) -> Result<DescribeRouteTablesOutput, CloudError> {
         let call = self.call("DescribeRouteTables", stamp);
-        let request = self
-            .client
-            .describe_route_tables()
-            .filters(filter)
-            .max_results(PAGE);
-        let request = request
-            .set_next_token(token)
-            .customize()
-            .interceptor(call.clone());
-        self.run(&call, request.send())
-            .await
-            .map_err(|failure| failure.error)
+        let request = self.client.describe_route_tables().filters(filter).max_results(PAGE);
+        let request = request.set_next_token(token).customize().interceptor(call.clone());
+        self.run(&call, request.send()).await.map_err(|failure| failure.error)
     }
 
     async fn tables(&self, filter: Filter, stamp: Stamp) -> Result<Vec<RouteTable>, CloudError> {
@@ -293,10 +248,7 @@ impl Ec2 {
             }
         }
         let message = format!("more than {PAGES_MAX} pages of route tables");
-        Err(CloudError::Garbled {
-            action: "DescribeRouteTables",
-            message,
-        })
+        Err(CloudError::Garbled { action: "DescribeRouteTables", message })
     }
 
     /// Sends one swap, once. The id is EC2's of the request.
@@ -313,9 +265,7 @@ impl Ec2 {
                 let request = request.set_destination_cidr_block(v4);
                 let request = request.set_destination_ipv6_cidr_block(v6).set_dry_run(dry);
                 let request = request.network_interface_id(swap.eni.as_str()).customize();
-                let output = self
-                    .run(&call, request.interceptor(call.clone()).send())
-                    .await?;
+                let output = self.run(&call, request.interceptor(call.clone()).send()).await?;
                 Ok(output.request_id().map(str::to_owned))
             }
             Verb::Create => {
@@ -323,9 +273,7 @@ impl Ec2 {
                 let request = request.set_destination_cidr_block(v4);
                 let request = request.set_destination_ipv6_cidr_block(v6).set_dry_run(dry);
                 let request = request.network_interface_id(swap.eni.as_str()).customize();
-                let output = self
-                    .run(&call, request.interceptor(call.clone()).send())
-                    .await?;
+                let output = self.run(&call, request.interceptor(call.clone()).send()).await?;
                 Ok(output.request_id().map(str::to_owned))
             }
         }
@@ -355,27 +303,16 @@ impl Ec2 {
             attempt.failure(&error)
         });
         let outcome = result.as_ref().err().map_or("ok", Failure::label);
-        (self.on_request)(Request {
-            operation: call.action,
-            outcome,
-            took,
-        });
+        (self.on_request)(Request { operation: call.action, outcome, took });
         result
     }
 }
 
 impl Cloud for Ec2 {
     async fn look(&self, stamp: Stamp) -> Result<Sight, CloudError> {
-        let reads = self
-            .filters()
-            .into_iter()
-            .map(|filter| self.tables(filter, stamp));
+        let reads = self.filters().into_iter().map(|filter| self.tables(filter, stamp));
         let found = try_join_all(reads).await?;
-        routes::sight(
-            &self.listed,
-            &self.vips,
-            found.into_iter().flatten().collect(),
-        )
+        routes::sight(&self.listed, &self.vips, found.into_iter().flatten().collect())
     }
 
     async fn swap(&self, swap: Swap, permit: Permit, gate: Arc<Gate>) -> Outcome {
@@ -383,10 +320,7 @@ impl Cloud for Ec2 {
         if let Err(fenced) = gate.check(&permit, clock::now()) {
             return Outcome::Fenced(fenced);
         }
-        let stamp = Stamp {
-            term: permit.term(),
-            epoch: permit.epoch(),
-        };
+        let stamp = Stamp { term: permit.term(), epoch: permit.epoch() };
         let tail = user_agent::tail(&self.cluster, &self.member, stamp);
         let door = Arc::new(Door::new(permit, gate));
         let call = Call::new(action(swap.verb), tail, Some(door));
@@ -439,16 +373,7 @@ fn literal(value: &str) -> String {
 /// The credentials of `role`, taken with those of `own`.
 async fn assume(own: SdkConfig, role: &str, cluster: &Name, member: &Name) -> SdkConfig {
     // STS takes 2 to 64 characters.
-    let session: String = format!("vipd-{cluster}-{member}")
-        .chars()
-        .take(64)
-        .collect();
-    let provider = AssumeRoleProvider::builder(role)
-        .session_name(session)
-        .configure(&own)
-        .build()
-        .await;
-    own.into_builder()
-        .credentials_provider(SharedCredentialsProvider::new(provider))
-        .build()
+    let session: String = format!("vipd-{cluster}-{member}").chars().take(64).collect();
+    let provider = AssumeRoleProvider::builder(role).session_name(session).configure(&own).build().await;
+    own.into_builder().credentials_provider(SharedCredentialsProvider::new(provider)).build()
 }

@@ -75,10 +75,7 @@ impl Attempt<'_> {
             None if self.nothing_left => Effect::Nothing,
             Some(_) | None => said_no(error),
         };
-        Failure {
-            error: self.meaning(error),
-            effect,
-        }
+        Failure { error: self.meaning(error), effect }
     }
 
     fn meaning<E>(&self, error: &SdkError<E>) -> CloudError
@@ -90,33 +87,16 @@ impl Attempt<'_> {
         match error {
             SdkError::ServiceError(answer) => {
                 let meta = answer.err().meta();
-                self.answered(
-                    answer.raw(),
-                    meta.code(),
-                    meta.message().unwrap_or_default(),
-                )
+                self.answered(answer.raw(), meta.code(), meta.message().unwrap_or_default())
             }
-            SdkError::ResponseError(_) => CloudError::Garbled {
-                action,
-                message: chain(error),
-            },
-            _ if !self.signed => CloudError::Credentials {
-                message: chain(error),
-            },
+            SdkError::ResponseError(_) => CloudError::Garbled { action, message: chain(error) },
+            _ if !self.signed => CloudError::Credentials { message: chain(error) },
             SdkError::TimeoutError(_) => CloudError::Timeout { action, ms },
-            SdkError::DispatchFailure(failure) if failure.is_timeout() => {
-                CloudError::Timeout { action, ms }
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => CloudError::Timeout { action, ms },
+            SdkError::DispatchFailure(_) => {
+                CloudError::Unreachable { action, endpoint: self.endpoint.to_owned(), message: chain(error) }
             }
-            SdkError::DispatchFailure(_) => CloudError::Unreachable {
-                action,
-                endpoint: self.endpoint.to_owned(),
-                message: chain(error),
-            },
-            _ => CloudError::Other {
-                action,
-                code: "request".to_owned(),
-                message: chain(error),
-            },
+            _ => CloudError::Other { action, code: "request".to_owned(), message: chain(error) },
         }
     }
 
@@ -124,17 +104,11 @@ impl Attempt<'_> {
     fn answered(&self, raw: &HttpResponse, code: Option<&str>, message: &str) -> CloudError {
         let action = self.action;
         let Some(code) = code else {
-            let message = format!(
-                "HTTP status {} without an error code",
-                raw.status().as_u16()
-            );
+            let message = format!("HTTP status {} without an error code", raw.status().as_u16());
             return CloudError::Garbled { action, message };
         };
         // EC2 appends a long blob that only `aws sts decode-authorization-message` can read.
-        let message = message
-            .split("Encoded authorization failure")
-            .next()
-            .unwrap_or_default();
+        let message = message.split("Encoded authorization failure").next().unwrap_or_default();
         let (code, message) = (short(code), short(message.trim_end()));
         match code.as_str() {
             _ if is_throttle(&code) => CloudError::Throttled { action },
@@ -144,9 +118,7 @@ impl Attempt<'_> {
             "RequestExpired" | "RequestTimeTooSkewed" | "RequestInTheFuture" => {
                 CloudError::Clock { action, code }
             }
-            "AuthFailure" | "SignatureDoesNotMatch" | "InvalidSignatureException"
-                if clock_is_off(raw) =>
-            {
+            "AuthFailure" | "SignatureDoesNotMatch" | "InvalidSignatureException" if clock_is_off(raw) => {
                 CloudError::Clock { action, code }
             }
             "AuthFailure"
@@ -156,40 +128,22 @@ impl Attempt<'_> {
             | "UnrecognizedClientException"
             | "ExpiredToken"
             | "ExpiredTokenException"
-            | "MissingAuthenticationToken" => CloudError::Credentials {
-                message: format!("{action}: {code}: {message}"),
-            },
+            | "MissingAuthenticationToken" => {
+                CloudError::Credentials { message: format!("{action}: {code}: {message}") }
+            }
             // So says ReplaceRoute where the table has no such entry.
             "InvalidParameterValue" if message.contains("no route defined") => {
-                CloudError::NotFound {
-                    action,
-                    code,
-                    message,
-                }
+                CloudError::NotFound { action, code, message }
             }
-            _ if code.ends_with(".NotFound") => CloudError::NotFound {
-                action,
-                code,
-                message,
-            },
-            _ => CloudError::Other {
-                action,
-                code,
-                message,
-            },
+            _ if code.ends_with(".NotFound") => CloudError::NotFound { action, code, message },
+            _ => CloudError::Other { action, code, message },
         }
     }
 }
 
 fn is_throttle(code: &str) -> bool {
-    [
-        "RequestLimitExceeded",
-        "Throttling",
-        "ThrottlingException",
-        "RequestThrottled",
-        "SlowDown",
-    ]
-    .contains(&code)
+    ["RequestLimitExceeded", "Throttling", "ThrottlingException", "RequestThrottled", "SlowDown"]
+        .contains(&code)
 }
 
 /// EC2 said no: an error code of EC2's with a 4xx status, or throttling (status 503). Any other
@@ -199,9 +153,7 @@ fn said_no<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Effect {
         return Effect::Unknown;
     };
     match answer.err().meta().code() {
-        Some(code) if answer.raw().status().is_client_error() || is_throttle(code) => {
-            Effect::Nothing
-        }
+        Some(code) if answer.raw().status().is_client_error() || is_throttle(code) => Effect::Nothing,
         Some(_) | None => Effect::Unknown,
     }
 }
@@ -216,9 +168,7 @@ fn clock_is_off(raw: &HttpResponse) -> bool {
     (clock::wall().0 / 1000).abs_diff(theirs) > SKEW_MAX.as_secs()
 }
 
-fn sources<'a>(
-    error: &'a (dyn Error + 'static),
-) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     // A chain is finite; the bound is against one that is not.
     successors(Some(error), |&error| error.source()).take(32)
 }
@@ -243,8 +193,5 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
 
 /// One line of bounded length.
 fn short(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(TEXT_MAX)
-        .collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_MAX).collect()
 }

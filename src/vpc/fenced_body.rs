@@ -42,11 +42,7 @@ struct Over;
 
 impl Door {
     pub(super) fn new(permit: Permit, gate: Arc<Gate>) -> Self {
-        Self {
-            permit,
-            gate,
-            stage: Mutex::default(),
-        }
+        Self { permit, gate, stage: Mutex::default() }
     }
 
     /// Asked as bytes are about to be handed over.
@@ -134,11 +130,7 @@ mod tests {
             mut self: Pin<&mut Self>,
             _: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-            Poll::Ready(
-                self.0
-                    .pop()
-                    .map(|part| Ok(Frame::data(Bytes::from_static(part.as_bytes())))),
-            )
+            Poll::Ready(self.0.pop().map(|part| Ok(Frame::data(Bytes::from_static(part.as_bytes())))))
         }
     }
 

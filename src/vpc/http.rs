@@ -48,9 +48,7 @@ impl HttpClient for Bounded {
         settings: &HttpConnectorSettings,
         components: &RuntimeComponents,
     ) -> SharedHttpConnector {
-        SharedHttpConnector::new(BoundedConnector(
-            self.0.http_connector(settings, components),
-        ))
+        SharedHttpConnector::new(BoundedConnector(self.0.http_connector(settings, components)))
     }
 
     fn validate_base_client_config(
@@ -61,11 +59,7 @@ impl HttpClient for Bounded {
         self.0.validate_base_client_config(components, cfg)
     }
 
-    fn validate_final_config(
-        &self,
-        components: &RuntimeComponents,
-        cfg: &ConfigBag,
-    ) -> Result<(), BoxError> {
+    fn validate_final_config(&self, components: &RuntimeComponents, cfg: &ConfigBag) -> Result<(), BoxError> {
         self.0.validate_final_config(components, cfg)
     }
 

@@ -73,16 +73,9 @@ impl FromStr for Cidr {
     fn from_str(text: &str) -> Result<Self, NotACidr> {
         let bad = || NotACidr(text.to_owned());
         let (ip, len) = text.split_once('/').ok_or_else(bad)?;
-        let (ip, len): (IpAddr, u8) = (
-            ip.parse().map_err(|_| bad())?,
-            len.parse().map_err(|_| bad())?,
-        );
+        let (ip, len): (IpAddr, u8) = (ip.parse().map_err(|_| bad())?, len.parse().map_err(|_| bad())?);
         let whole = if ip.is_ipv4() { 32 } else { 128 };
-        if len <= whole {
-            Ok(Self { ip, len })
-        } else {
-            Err(bad())
-        }
+        if len <= whole { Ok(Self { ip, len }) } else { Err(bad()) }
     }
 }
 
@@ -93,23 +86,11 @@ pub enum ImdsError {
         "cannot read {what} from the instance metadata service: {message}; set {key}, or switch \
          IMDSv2 on (in a container with a hop limit of 2)"
     )]
-    Read {
-        what: &'static str,
-        key: &'static str,
-        message: String,
-    },
+    Read { what: &'static str, key: &'static str, message: String },
     #[error("the instance metadata service's {what} is unusable: {source}; set {key}")]
-    Eni {
-        what: &'static str,
-        key: &'static str,
-        source: ParseError,
-    },
+    Eni { what: &'static str, key: &'static str, source: ParseError },
     #[error("the instance metadata service's {what} is unusable: {source}; see {key}")]
-    Cidr {
-        what: &'static str,
-        key: &'static str,
-        source: NotACidr,
-    },
+    Cidr { what: &'static str, key: &'static str, source: NotACidr },
 }
 
 /// One question, and the key of `vipd.toml` that answers it.
@@ -119,76 +100,38 @@ struct Question {
     key: &'static str,
 }
 
-const REGION: Question = Question {
-    what: "the region",
-    key: "aws.region",
-};
-const ZONE: Question = Question {
-    what: "the zone",
-    key: "this member's zone in [[members]]",
-};
-const ENI: Question = Question {
-    what: "the network interface",
-    key: "aws.eni",
-};
-const CIDRS: Question = Question {
-    what: "the VPC's ranges",
-    key: "vip.addresses",
-};
+const REGION: Question = Question { what: "the region", key: "aws.region" };
+const ZONE: Question = Question { what: "the zone", key: "this member's zone in [[members]]" };
+const ENI: Question = Question { what: "the network interface", key: "aws.eni" };
+const CIDRS: Question = Question { what: "the VPC's ranges", key: "vip.addresses" };
 
 /// Where this instance runs and by which interface. `endpoint`: another address of IMDS than its
 /// own (or `AWS_EC2_METADATA_SERVICE_ENDPOINT`'s). Bounded: six questions of at most 5 s each.
 pub async fn identity(endpoint: Option<&str>) -> Result<Identity, ImdsError> {
     let client = client(endpoint, REGION)?;
-    let region = ask(
-        &client,
-        "/latest/meta-data/placement/region".to_owned(),
-        REGION,
-    )
-    .await?;
+    let region = ask(&client, "/latest/meta-data/placement/region".to_owned(), REGION).await?;
     let zone = "/latest/meta-data/placement/availability-zone".to_owned();
     let zone = ask(&client, zone, ZONE).await?;
     let mac = ask(&client, "/latest/meta-data/mac".to_owned(), ENI).await?;
     let of_mac = |leaf: &str| format!("/latest/meta-data/network/interfaces/macs/{mac}/{leaf}");
     let eni = ask(&client, of_mac("interface-id"), ENI).await?;
-    let eni = eni.parse().map_err(|source| ImdsError::Eni {
-        what: ENI.what,
-        key: ENI.key,
-        source,
-    })?;
+    let eni = eni.parse().map_err(|source| ImdsError::Eni { what: ENI.what, key: ENI.key, source })?;
     let v4 = ask(&client, of_mac("vpc-ipv4-cidr-blocks"), CIDRS).await?;
     // 404 where the VPC has none.
-    let v6 = if_any(&client, of_mac("vpc-ipv6-cidr-blocks"), CIDRS)
-        .await?
-        .unwrap_or_default();
-    let vpc_cidrs = v4
-        .split_whitespace()
-        .chain(v6.split_whitespace())
-        .map(str::parse);
-    let vpc_cidrs = vpc_cidrs
-        .collect::<Result<_, _>>()
-        .map_err(|source| ImdsError::Cidr {
-            what: CIDRS.what,
-            key: CIDRS.key,
-            source,
-        })?;
-    Ok(Identity {
-        region,
-        zone,
-        eni,
-        vpc_cidrs,
-    })
+    let v6 = if_any(&client, of_mac("vpc-ipv6-cidr-blocks"), CIDRS).await?.unwrap_or_default();
+    let vpc_cidrs = v4.split_whitespace().chain(v6.split_whitespace()).map(str::parse);
+    let vpc_cidrs = vpc_cidrs.collect::<Result<_, _>>().map_err(|source| ImdsError::Cidr {
+        what: CIDRS.what,
+        key: CIDRS.key,
+        source,
+    })?;
+    Ok(Identity { region, zone, eni, vpc_cidrs })
 }
 
 /// Only the region.
 pub async fn region(endpoint: Option<&str>) -> Result<String, ImdsError> {
     let client = client(endpoint, REGION)?;
-    ask(
-        &client,
-        "/latest/meta-data/placement/region".to_owned(),
-        REGION,
-    )
-    .await
+    ask(&client, "/latest/meta-data/placement/region".to_owned(), REGION).await
 }
 
 fn client(endpoint: Option<&str>, question: Question) -> Result<Client, ImdsError> {
@@ -213,26 +156,18 @@ fn client(endpoint: Option<&str>, question: Question) -> Result<Client, ImdsErro
 
 async fn ask(client: &Client, path: String, question: Question) -> Result<String, ImdsError> {
     let answer = if_any(client, path, question).await?;
-    answer
-        .filter(|text| !text.is_empty())
-        .ok_or_else(|| ImdsError::Read {
-            what: question.what,
-            key: question.key,
-            message: "it knows none".to_owned(),
-        })
+    answer.filter(|text| !text.is_empty()).ok_or_else(|| ImdsError::Read {
+        what: question.what,
+        key: question.key,
+        message: "it knows none".to_owned(),
+    })
 }
 
 /// `None` where IMDS answers 404.
-async fn if_any(
-    client: &Client,
-    path: String,
-    question: Question,
-) -> Result<Option<String>, ImdsError> {
+async fn if_any(client: &Client, path: String, question: Question) -> Result<Option<String>, ImdsError> {
     match client.get(path).await {
         Ok(text) => Ok(Some(text.as_ref().trim().to_owned())),
-        Err(SdkImdsError::ErrorResponse(answer)) if answer.response().status().as_u16() == 404 => {
-            Ok(None)
-        }
+        Err(SdkImdsError::ErrorResponse(answer)) if answer.response().status().as_u16() == 404 => Ok(None),
         Err(error) => {
             let message = match &error {
                 // Its own text shows the whole response.
@@ -241,11 +176,7 @@ async fn if_any(
                 }
                 _ => chain(&error),
             };
-            Err(ImdsError::Read {
-                what: question.what,
-                key: question.key,
-                message,
-            })
+            Err(ImdsError::Read { what: question.what, key: question.key, message })
         }
     }
 }

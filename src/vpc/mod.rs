@@ -39,10 +39,5 @@ pub trait Cloud: Send + Sync + 'static {
 
     /// Tries to change one route, once. Asks `gate` about `permit` each time bytes are about to
     /// leave.
-    fn swap(
-        &self,
-        swap: Swap,
-        permit: Permit,
-        gate: Arc<Gate>,
-    ) -> impl Future<Output = Outcome> + Send;
+    fn swap(&self, swap: Swap, permit: Permit, gate: Arc<Gate>) -> impl Future<Output = Outcome> + Send;
 }

@@ -19,10 +19,9 @@ pub(super) fn sight(
     let mut tables = BTreeMap::new();
     for table in found {
         let id = table.route_table_id().unwrap_or_default();
-        let id: RouteTableId = id.parse().map_err(|error| CloudError::Garbled {
-            action: ACTION,
-            message: format!("{error}"),
-        })?;
+        let id: RouteTableId = id
+            .parse()
+            .map_err(|error| CloudError::Garbled { action: ACTION, message: format!("{error}") })?;
         tables.insert(id, table);
     }
     let mut sight = Sight::default();
@@ -35,19 +34,12 @@ pub(super) fn sight(
             }
         }
     }
-    sight
-        .tables
-        .extend(tables.keys().filter(|id| !listed.contains(id)).cloned());
+    sight.tables.extend(tables.keys().filter(|id| !listed.contains(id)).cloned());
     for (table, found) in &tables {
         for &vip in vips {
             let route = found.routes().iter().find(|route| leads_to(route, vip));
-            let key = RouteKey {
-                table: table.clone(),
-                vip,
-            };
-            sight
-                .routes
-                .insert(key, route.map_or(Observed::Missing, observed));
+            let key = RouteKey { table: table.clone(), vip };
+            sight.routes.insert(key, route.map_or(Observed::Missing, observed));
         }
     }
     Ok(sight)
@@ -66,9 +58,7 @@ fn leads_to(route: &Route, vip: Vip) -> bool {
 }
 
 fn observed(route: &Route) -> Observed {
-    let eni: Option<EniId> = route
-        .network_interface_id()
-        .and_then(|eni| eni.parse().ok());
+    let eni: Option<EniId> = route.network_interface_id().and_then(|eni| eni.parse().ok());
     match route.state() {
         None | Some(RouteState::Active) => Observed::Active(eni),
         // "blackhole", or a state in which EC2 does not forward either ("filtered").

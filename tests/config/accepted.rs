@@ -94,19 +94,10 @@ fn vipd_member_goes_before_the_files_member() {
     };
     let without = least_with("member = \"az-a\"\n", "");
     assert_eq!(env("az-a", &without).as_deref(), Ok("az-a"));
-    assert_eq!(
-        env("az-a", &least_with("member = \"az-a\"", "member = \"az-b\"")).as_deref(),
-        Ok("az-a")
-    );
+    assert_eq!(env("az-a", &least_with("member = \"az-a\"", "member = \"az-b\"")).as_deref(), Ok("az-a"));
     assert_eq!(env("", LEAST).as_deref(), Ok("az-a"), "an empty one counts as none");
-    assert!(
-        env("az-c", LEAST)
-            .expect_err("not listed")
-            .contains("\"az-c\", is not among [[members]]: az-a")
-    );
-    assert!(
-        env("AZ C", LEAST).expect_err("no name").contains("VIPD_MEMBER: \"AZ C\" is not a name")
-    );
+    assert!(env("az-c", LEAST).expect_err("not listed").contains("\"az-c\", is not among [[members]]: az-a"));
+    assert!(env("AZ C", LEAST).expect_err("no name").contains("VIPD_MEMBER: \"AZ C\" is not a name"));
     refused(&without, (1, 1), &["member is missing", "VIPD_MEMBER"]);
 }
 
@@ -167,12 +158,9 @@ fn warnings_name_what_the_group_does_not_survive() {
         assert!(all.iter().any(|w| w.contains(word)), "no \"{word}\" in {all:#?}");
     };
     let member = |name: &str, zone: &str, more: &str| {
-        format!(
-            "[[members]]\nname = \"{name}\"\npeer = \"{name}:7400\"\nzone = \"{zone}\"\n{more}\n"
-        )
+        format!("[[members]]\nname = \"{name}\"\npeer = \"{name}:7400\"\nzone = \"{zone}\"\n{more}\n")
     };
-    let group =
-        |others: &[String]| least_with("[vip]", &format!("zone = \"a\"\n{}[vip]", others.concat()));
+    let group = |others: &[String]| least_with("[vip]", &format!("zone = \"a\"\n{}[vip]", others.concat()));
     warned(LEAST.to_owned(), "a single member");
     warned(LEAST.to_owned(), "no health check");
     warned(LEAST.to_owned(), "tls.insecure");
@@ -188,10 +176,7 @@ fn warnings_name_what_the_group_does_not_survive() {
         "only one member is not a witness",
     );
     warned(least_and("[policy]\nfailback = true"), "failback has no effect");
-    warned(
-        least_with("peer = \"10.0.1.10:7400\"", "peer = \"10.0.1.10:7500\""),
-        "the others dial port 7500",
-    );
+    warned(least_with("peer = \"10.0.1.10:7400\"", "peer = \"10.0.1.10:7500\""), "the others dial port 7500");
     let tables: Vec<String> = (0..51).map(|i| format!("\"rtb-{i}\"")).collect();
     warned(least_with("\"rtb-0a\"", &tables.join(", ")), "burst of 50");
 
@@ -202,7 +187,6 @@ fn warnings_name_what_the_group_does_not_survive() {
         "ca = \"{0}/ca.pem\"\ncert = \"{0}/az-a.pem\"\nkey = \"{0}/az-a.key\"\n[health]\nhaproxy_socket = \"/x\"",
         dir.path().display()
     );
-    let config =
-        parse(sound.replace("insecure = true", &tls)).unwrap_or_else(|e| panic!("{}", shown(&e)));
+    let config = parse(sound.replace("insecure = true", &tls)).unwrap_or_else(|e| panic!("{}", shown(&e)));
     assert_eq!(config.warnings(), Vec::<String>::new());
 }

@@ -7,16 +7,8 @@ use super::*;
 #[test]
 fn fault_58_a_key_that_is_unknown_or_of_a_wrong_type() {
     for (text, marked, words) in [
-        (
-            least_with("listen =", "listn ="),
-            "listn",
-            &["unknown key listn", "did you mean listen?"][..],
-        ),
-        (
-            least_with("cluster", "clutser"),
-            "clutser",
-            &["unknown key clutser", "did you mean cluster?"],
-        ),
+        (least_with("listen =", "listn ="), "listn", &["unknown key listn", "did you mean listen?"][..]),
+        (least_with("cluster", "clutser"), "clutser", &["unknown key clutser", "did you mean cluster?"]),
         (least_and("[metrix]"), "metrix", &["unknown key metrix", "did you mean metrics?"]),
         (
             least_and("[raft]\nspeed = 1"),
@@ -24,11 +16,7 @@ fn fault_58_a_key_that_is_unknown_or_of_a_wrong_type() {
             &["unknown key speed", "are profile, heartbeat_ms, election_ms"],
         ),
         (least_with("peer = ", "port = 1\npeer = "), "port = 1", &["unknown key port"]),
-        (
-            least_with("\"edge\"", "5"),
-            "5",
-            &["integer `5`, expected a string", "docs/CONFIGURATION.md"],
-        ),
+        (least_with("\"edge\"", "5"), "5", &["integer `5`, expected a string", "docs/CONFIGURATION.md"]),
         (least_and("[raft]\nheartbeat_ms = \"30\""), "\"30\"", &["expected a whole number"]),
         (least_and("[raft]\nelection_ms = 100"), "100", &["expected an array"]),
         (least_and("[raft]\nheartbeat_ms = 1.5"), "1.5", &["expected a whole number"]),
@@ -78,11 +66,7 @@ fn fault_58_an_empty_file_names_every_missing_key() {
         assert!(error.to_string().ends_with("cluster is missing (1 of 7 mistakes)"), "{error}");
     }
     // The table that lacks it is named, where there is one.
-    refused_at(
-        &least_with("listen = \"10.0.1.10:7400\"\n", ""),
-        "[peer]",
-        &["peer.listen is missing"],
-    );
+    refused_at(&least_with("listen = \"10.0.1.10:7400\"\n", ""), "[peer]", &["peer.listen is missing"]);
     refused_at(
         &least_with("name = \"az-a\"\n", "").replace("member = \"az-a\"", "member = \"az-a\""),
         "[[members]]",
@@ -119,18 +103,11 @@ fn fault_58_not_utf8_and_a_byte_order_mark() {
     let mut text = LEAST.as_bytes().to_vec();
     let at = LEAST.find("edge").expect("edge") + 2;
     text[at] = 0xe9;
-    let error = refused(
-        &text,
-        (1, 14),
-        &["byte 13 of the file (0xe9) is not UTF-8", "save the file as UTF-8"],
-    );
+    let error =
+        refused(&text, (1, 14), &["byte 13 of the file (0xe9) is not UTF-8", "save the file as UTF-8"]);
     assert!(shown(&error).contains("cluster ="), "{}", shown(&error));
     let after = |mark: &[u8]| [mark, LEAST.as_bytes()].concat();
-    refused(
-        after(b"\xef\xbb\xbf"),
-        (1, 1),
-        &["UTF-8 byte order mark", "without a byte order mark"],
-    );
+    refused(after(b"\xef\xbb\xbf"), (1, 1), &["UTF-8 byte order mark", "without a byte order mark"]);
     refused(after(b"\xff\xfe"), (1, 1), &["UTF-16 byte order mark"]);
     refused(after(b"\xfe\xff"), (1, 1), &["UTF-16 byte order mark"]);
 }
@@ -168,11 +145,7 @@ fn fault_59_a_vip_that_cannot_be_one() {
     refused(&twice, (9, 34), &["the VIP \"192.168.77.10/32\" stands here twice", "first here"]);
     let peer = least_with("192.168.77.10/32", "10.0.1.10/32")
         .replace("listen = \"10.0.1.10", "listen = \"10.0.1.11");
-    refused(
-        &peer,
-        (7, 8),
-        &["members.peer = \"10.0.1.10:7400\" is the VIP 10.0.1.10/32", "own address"],
-    );
+    refused(&peer, (7, 8), &["members.peer = \"10.0.1.10:7400\" is the VIP 10.0.1.10/32", "own address"]);
     let check = least_and("[health]\nhttp = \"http://192.168.77.10:8404/\"");
     refused_at(&check, "\"http://192", &["health.http", "is the VIP"]);
 }
@@ -183,10 +156,8 @@ fn fault_60_timings_that_break_the_lease_show_the_inequality() {
         (
             "heartbeat_ms = 60",
             "60",
-            &[
-                "2 x heartbeat < election min does not hold: 2 x 60 ms = 120 ms < 100 ms",
-                "heartbeat_ms < 50",
-            ][..],
+            &["2 x heartbeat < election min does not hold: 2 x 60 ms = 120 ms < 100 ms", "heartbeat_ms < 50"]
+                [..],
         ),
         ("heartbeat_ms = 50", "50", &["2 x 50 ms = 100 ms < 100 ms"]),
         ("election_ms = [60, 120]", "[60", &["2 x 30 ms = 60 ms < 60 ms", "above 60"]),
@@ -195,11 +166,7 @@ fn fault_60_timings_that_break_the_lease_show_the_inequality() {
             "30",
             &["2 x 30 ms = 60 ms < 60 ms", "the profile for what is not given"],
         ),
-        (
-            "election_ms = [200, 200]",
-            "[200",
-            &["election min < election max does not hold: 200 ms < 200 ms"],
-        ),
+        ("election_ms = [200, 200]", "[200", &["election min < election max does not hold: 200 ms < 200 ms"]),
         ("election_ms = [300, 200]", "[300", &["300 ms < 200 ms"]),
         (
             "heartbeat_ms = 5\nelection_ms = [11, 14]",
@@ -208,11 +175,7 @@ fn fault_60_timings_that_break_the_lease_show_the_inequality() {
         ),
         ("election_ms = [100]", "[100", &["has 1 numbers, not two", "[100, 200]"]),
         ("election_ms = [100, 200, 300]", "[100", &["has 3 numbers"]),
-        (
-            "election_ms = [100, 90000]",
-            "90000",
-            &["raft.election_ms = 90000 is outside 1 to 60000"],
-        ),
+        ("election_ms = [100, 90000]", "90000", &["raft.election_ms = 90000 is outside 1 to 60000"]),
         ("election_ms = [100, -1]", "-1", &["raft.election_ms = -1 is outside"]),
         ("heartbeat_ms = 4", "4\n", &["raft.heartbeat_ms = 4 is outside 5 to"]),
         ("profile = \"slow\"", "\"slow\"", &["not one of steady, balanced, fast"]),
@@ -272,11 +235,7 @@ fn fault_63_tls_files_that_are_not_there() {
     );
     refused(least_with("[tls]\ninsecure = true\n", ""), (1, 1), &["there is no [tls]"]);
     let half = least_with("insecure = true", "ca = \"/dev/null\"");
-    refused(
-        half,
-        (12, 1),
-        &["tls.cert is missing", "tls.key is missing", "/dev/null is not a file"],
-    );
+    refused(half, (12, 1), &["tls.cert is missing", "tls.key is missing", "/dev/null is not a file"]);
     // In so many words, none: the paths are not even looked at.
     let config = parse(least_and("ca = \"/none\"")).expect("accepted");
     assert_eq!(config.tls.ca, None);

@@ -19,16 +19,8 @@ fn members_that_do_not_fit_together() {
         (9, 8),
         &["the member name \"az-a\" stands here twice", "first here"],
     );
-    refused(
-        with(&second.replace("10.0.2.10", "10.0.1.10")),
-        (10, 8),
-        &["the peer address", "twice"],
-    );
-    refused_at(
-        &with("witness = true\n[vip]"),
-        "true",
-        &["every member is a witness", "witness = false"],
-    );
+    refused(with(&second.replace("10.0.2.10", "10.0.1.10")), (10, 8), &["the peer address", "twice"]);
+    refused_at(&with("witness = true\n[vip]"), "true", &["every member is a witness", "witness = false"]);
     assert!(parse(with(&second.replace("\n[vip]", "\nwitness = true\n[vip]"))).is_ok());
     for bad in [
         "10.0.2.10",
@@ -48,11 +40,7 @@ fn members_that_do_not_fit_together() {
     for good in ["az-b.internal:7400", "[fd00::10]:7400", "az_b:1"] {
         assert!(parse(with(&second.replace("10.0.2.10:7400", good))).is_ok(), "{good}");
     }
-    refused_at(
-        &with("priority = 1001\n[vip]"),
-        "1001",
-        &["members.priority = 1001 is outside 0 to 1000"],
-    );
+    refused_at(&with("priority = 1001\n[vip]"), "1001", &["members.priority = 1001 is outside 0 to 1000"]);
     refused_at(&with("zone = \"\"\n[vip]"), "\"\"", &["members.zone", "is not a name"]);
 }
 
@@ -60,11 +48,7 @@ fn members_that_do_not_fit_together() {
 fn single_values_out_of_bounds() {
     let aws = |line: &str| least_with("[tls]", &format!("{line}\n[tls]"));
     for (text, marked, word) in [
-        (
-            aws("eni = \"rtb-0a\""),
-            "\"rtb-0a\"\n",
-            "aws.eni: \"rtb-0a\" is not a network interface's id",
-        ),
+        (aws("eni = \"rtb-0a\""), "\"rtb-0a\"\n", "aws.eni: \"rtb-0a\" is not a network interface's id"),
         (least_with("\"rtb-0a\"", "\"eni-0a\""), "\"eni-0a\"", "is not a route table's id"),
         (least_with("[\"rtb-0a\"]", "[]"), "[]", "no route tables"),
         (least_with("route_tables = [\"rtb-0a\"]\n", ""), "[aws]", "no route tables"),
@@ -80,21 +64,9 @@ fn single_values_out_of_bounds() {
         (aws("attempt_timeout_ms = 49"), "49", "is outside 50 to 60000"),
         (aws("reconcile_s = 0"), "0\n[tls]", "is outside 1 to 3600"),
         (aws("warm_connections = 51"), "51", "is outside 0 to 50"),
-        (
-            least_with("[aws]", "lifetime_s = 1\n[aws]"),
-            "1\n[aws]",
-            "vip.lifetime_s = 1 is outside 2 to 3600",
-        ),
-        (
-            least_with("[aws]", "interface = \"averylonginterface\"\n[aws]"),
-            "\"avery",
-            "no interface's name",
-        ),
-        (
-            least_and("[health]\nhttp = \"https://127.0.0.1/\""),
-            "\"https",
-            "is not a plain http URL",
-        ),
+        (least_with("[aws]", "lifetime_s = 1\n[aws]"), "1\n[aws]", "vip.lifetime_s = 1 is outside 2 to 3600"),
+        (least_with("[aws]", "interface = \"averylonginterface\"\n[aws]"), "\"avery", "no interface's name"),
+        (least_and("[health]\nhttp = \"https://127.0.0.1/\""), "\"https", "is not a plain http URL"),
         (least_and("[health]\nfall = 0"), "0\n\n", "health.fall = 0 is outside 1 to 100"),
         (least_and("[health]\ninterval_ms = 0"), "0\n\n", "health.interval_ms = 0"),
         (least_and("[policy]\non_quorum_loss = \"drop\""), "\"drop\"", "not one of hold, release"),
@@ -109,11 +81,7 @@ fn single_values_out_of_bounds() {
             "metrics.listen = \"0.0.0.0:7400\" is taken by peer.listen",
         ),
         (least_with("member =", "data_dir = \"\"\nmember ="), "\"\"", "data_dir is empty"),
-        (
-            least_and(&format!("[admin]\nsocket = \"/{}\"", "x".repeat(107))),
-            "\"/x",
-            "108 bytes long",
-        ),
+        (least_and(&format!("[admin]\nsocket = \"/{}\"", "x".repeat(107))), "\"/x", "108 bytes long"),
     ] {
         // The numbers stand at the end of the text, where an earlier digit is not meant.
         let text = if marked == "0\n\n" { format!("{text}\n") } else { text };
@@ -124,11 +92,8 @@ fn single_values_out_of_bounds() {
         "endpoint_url = \"http://localhost\"",
         "lifetime_s = 2",
     ] {
-        let text = if good.starts_with("life") {
-            least_with("[aws]", &format!("{good}\n[aws]"))
-        } else {
-            aws(good)
-        };
+        let text =
+            if good.starts_with("life") { least_with("[aws]", &format!("{good}\n[aws]")) } else { aws(good) };
         assert!(parse(text).is_ok(), "{good}");
     }
 }
@@ -139,17 +104,11 @@ fn all_that_is_wrong_is_said_at_once_in_the_files_order() {
         .replace("\"edge\"", "\"Edge\"")
         .replace("rtb-0a", "rtb_0a");
     let text = format!("{text}[raft]\nheartbeat_ms = 60\n");
-    let error = refused(
-        &text,
-        (1, 11),
-        &["\"Edge\" is not a name", "host bits", "route table's id", "2 x 60 ms"],
-    );
+    let error =
+        refused(&text, (1, 11), &["\"Edge\" is not a name", "host bits", "route table's id", "2 x 60 ms"]);
     let lines: Vec<usize> = error.mistakes().iter().map(|m| m.position().0).collect();
     assert_eq!(lines, [1, 9, 11, 15]);
-    assert!(matches!(
-        error.mistakes()[3].reason(),
-        Reason::HeartbeatElection { heartbeat: 60, min: 100 }
-    ));
+    assert!(matches!(error.mistakes()[3].reason(), Reason::HeartbeatElection { heartbeat: 60, min: 100 }));
 }
 
 /// 68, for this decoder: bytes at random, and the example with some of its bytes changed, cut out or

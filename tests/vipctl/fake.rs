@@ -53,11 +53,7 @@ impl Fake {
             term: 8,
             reason: "asked for".into(),
             total_ms: Some(63.0),
-            phases_ms: Some(Phases {
-                claim: Some(3.0),
-                route: Some(60.0),
-                ..Phases::default()
-            }),
+            phases_ms: Some(Phases { claim: Some(3.0), route: Some(60.0), ..Phases::default() }),
             ..failover()
         };
         Self(Arc::new(Mutex::new(Script {
@@ -67,9 +63,7 @@ impl Fake {
                 last_move: Some(switchover.clone()),
                 dry_run: false,
             }),
-            history: Answer::Is(History {
-                moves: vec![switchover, failover()],
-            }),
+            history: Answer::Is(History { moves: vec![switchover, failover()] }),
             transfers: vec![],
             history_limit: None,
         })))
@@ -97,10 +91,7 @@ impl Fake {
 
 #[tonic::async_trait]
 impl Admin for Fake {
-    async fn get_status(
-        &self,
-        request: Request<StatusRequest>,
-    ) -> Result<Response<Status>, tonic::Status> {
+    async fn get_status(&self, request: Request<StatusRequest>) -> Result<Response<Status>, tonic::Status> {
         if request.into_inner().local {
             return Ok(Response::new(self.script(|s| s.local.clone())));
         }
@@ -189,11 +180,7 @@ pub fn steady() -> Status {
         owner: Some("az-b".into()),
         state: "steady".into(),
         problems: vec![],
-        members: vec![
-            member('a', "follower"),
-            member('b', "leader"),
-            member('c', "follower"),
-        ],
+        members: vec![member('a', "follower"), member('b', "leader"), member('c', "follower")],
         vips: vec![VipRoutes {
             address: "192.168.77.10/32".into(),
             owner: Some("az-b".into()),
@@ -225,9 +212,5 @@ pub fn failure(kind: &str) -> tonic::Status {
         cause: format!("the {kind} cause"),
         next: format!("the {kind} next step"),
     };
-    tonic::Status::with_details(
-        Code::Internal,
-        "as in the details",
-        failure.encode_to_vec().into(),
-    )
+    tonic::Status::with_details(Code::Internal, "as in the details", failure.encode_to_vec().into())
 }

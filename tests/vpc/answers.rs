@@ -13,9 +13,7 @@ async fn a_swap_is_done_and_says_what_ec2_needs() {
     let fake = Fake::start(|_| xml(REPLACED)).await;
     let ec2 = ec2(&fake);
     let (permit, gate) = open();
-    let done = Outcome::Done {
-        request_id: Some("req-1".to_owned()),
-    };
+    let done = Outcome::Done { request_id: Some("req-1".to_owned()) };
     assert_eq!(ec2.swap(swap(), permit, gate.clone()).await, done);
     let asked = fake.asked();
     assert_eq!(asked.len(), 1);
@@ -32,10 +30,7 @@ async fn a_swap_is_done_and_says_what_ec2_needs() {
     assert_eq!(ec2.swap(create, permit, gate).await, done);
     let asked = fake.asked();
     assert_eq!(asked[1].field("Action"), "CreateRoute");
-    assert_eq!(
-        asked[1].field("DestinationIpv6CidrBlock"),
-        "fd00:77::10/128"
-    );
+    assert_eq!(asked[1].field("DestinationIpv6CidrBlock"), "fd00:77::10/128");
     assert_eq!(asked[1].field("DestinationCidrBlock"), "");
 }
 
@@ -46,30 +41,18 @@ async fn what_ec2_refuses_changed_nothing() {
     let action = "ReplaceRoute";
     let text = "some text".to_owned();
     for (http, code, said, expected) in [
-        (
-            503,
-            "RequestLimitExceeded",
-            "some text",
-            CloudError::Throttled { action },
-        ),
+        (503, "RequestLimitExceeded", "some text", CloudError::Throttled { action }),
         (
             403,
             "UnauthorizedOperation",
             "some text Encoded authorization failure message: abc",
-            CloudError::Unauthorized {
-                action,
-                message: text.clone(),
-            },
+            CloudError::Unauthorized { action, message: text.clone() },
         ),
         (
             400,
             "InvalidRoute.NotFound",
             "some text",
-            CloudError::NotFound {
-                action,
-                code: "InvalidRoute.NotFound".to_owned(),
-                message: text.clone(),
-            },
+            CloudError::NotFound { action, code: "InvalidRoute.NotFound".to_owned(), message: text.clone() },
         ),
         (
             400,
@@ -78,36 +61,21 @@ async fn what_ec2_refuses_changed_nothing() {
             CloudError::NotFound {
                 action,
                 code: "InvalidParameterValue".to_owned(),
-                message: "There is no route defined for '192.168.77.10/32' in the route table."
-                    .to_owned(),
+                message: "There is no route defined for '192.168.77.10/32' in the route table.".to_owned(),
             },
         ),
-        (
-            400,
-            "RequestExpired",
-            "some text",
-            CloudError::Clock {
-                action,
-                code: "RequestExpired".to_owned(),
-            },
-        ),
+        (400, "RequestExpired", "some text", CloudError::Clock { action, code: "RequestExpired".to_owned() }),
         (
             401,
             "AuthFailure",
             "some text",
-            CloudError::Credentials {
-                message: format!("{action}: AuthFailure: {text}"),
-            },
+            CloudError::Credentials { message: format!("{action}: AuthFailure: {text}") },
         ),
         (
             400,
             "RouteAlreadyExists",
             "some text",
-            CloudError::Other {
-                action,
-                code: "RouteAlreadyExists".to_owned(),
-                message: text,
-            },
+            CloudError::Other { action, code: "RouteAlreadyExists".to_owned(), message: text },
         ),
     ] {
         let body = error(code, said);
@@ -121,21 +89,11 @@ async fn what_ec2_refuses_changed_nothing() {
 #[tokio::test]
 async fn fault_22_a_refused_signature_with_another_time_is_a_clock_fault() {
     let fake = Fake::start(|_| {
-        let date = (
-            "date".to_owned(),
-            "Sun, 06 Nov 1994 08:49:37 GMT".to_owned(),
-        );
-        Reply::Full(
-            401,
-            vec![date],
-            error("AuthFailure", "not able to validate"),
-        )
+        let date = ("date".to_owned(), "Sun, 06 Nov 1994 08:49:37 GMT".to_owned());
+        Reply::Full(401, vec![date], error("AuthFailure", "not able to validate"))
     })
     .await;
-    let clock = CloudError::Clock {
-        action: "ReplaceRoute",
-        code: "AuthFailure".to_owned(),
-    };
+    let clock = CloudError::Clock { action: "ReplaceRoute", code: "AuthFailure".to_owned() };
     assert_eq!(try_swap(&ec2(&fake)).await, Outcome::Refused(clock));
 }
 
@@ -155,11 +113,7 @@ async fn fault_36_a_server_error_leaves_the_outcome_open() {
 async fn fault_37_a_lost_answer_leaves_the_outcome_open() {
     let fake = Fake::start(|_| Reply::Close).await;
     let outcome = try_swap(&ec2(&fake)).await;
-    let Outcome::Unknown(CloudError::Unreachable {
-        action: "ReplaceRoute",
-        ..
-    }) = outcome
-    else {
+    let Outcome::Unknown(CloudError::Unreachable { action: "ReplaceRoute", .. }) = outcome else {
         panic!("{outcome:?}");
     };
     assert_eq!(fake.asked().len(), 1);
@@ -176,20 +130,14 @@ async fn nobody_there_is_refused_and_named() {
         panic!("{outcome:?}");
     };
     let text = error.to_string();
-    assert!(
-        text.contains(&addr.to_string()) && text.contains("refused"),
-        "{text}"
-    );
+    assert!(text.contains(&addr.to_string()) && text.contains("refused"), "{text}");
 }
 
 #[tokio::test]
 async fn connecting_asks_nobody() {
     let fake = Fake::start(|_| Reply::Hang).await;
     let mut config = config(format!("http://{}", fake.addr));
-    for role in [
-        None,
-        Some("arn:aws:iam::123456789012:role/routes".to_owned()),
-    ] {
+    for role in [None, Some("arn:aws:iam::123456789012:role/routes".to_owned())] {
         config.assume_role_arn = role;
         let (cluster, member) = ("edge".parse().unwrap(), "az-a".parse().unwrap());
         Ec2::connect(&config, &cluster, &member, &[]).await.unwrap();
@@ -204,20 +152,14 @@ async fn fault_44_no_credentials_are_named() {
         .configure(&ProviderConfig::without_region().with_http_client(http_client()))
         .profile_name("no-such-profile")
         .build();
-    let sdk = sdk()
-        .into_builder()
-        .credentials_provider(SharedCredentialsProvider::new(none))
-        .build();
+    let sdk = sdk().into_builder().credentials_provider(SharedCredentialsProvider::new(none)).build();
     let ec2 = ec2_with(&sdk, &config(format!("http://{}", fake.addr)));
     let outcome = try_swap(&ec2).await;
     let Outcome::Refused(CloudError::Credentials { message }) = &outcome else {
         panic!("{outcome:?}");
     };
     assert!(message.contains("credential provider"), "{message}");
-    assert!(matches!(
-        ec2.look(STAMP).await,
-        Err(CloudError::Credentials { .. })
-    ));
+    assert!(matches!(ec2.look(STAMP).await, Err(CloudError::Credentials { .. })));
     assert_eq!(fake.connections(), 0);
 }
 
@@ -232,33 +174,19 @@ async fn fault_46_html_is_no_answer() {
             panic!("{http}: {outcome:?}");
         };
         let look = ec2.look(STAMP).await;
-        assert!(
-            matches!(look, Err(CloudError::Garbled { .. })),
-            "{http}: {look:?}"
-        );
+        assert!(matches!(look, Err(CloudError::Garbled { .. })), "{http}: {look:?}");
     }
 }
 
 #[tokio::test]
 async fn fault_46_garbage_is_no_answer() {
-    for body in [
-        "",
-        "\u{0}\u{1}\u{2}",
-        "<ReplaceRoute",
-        "<DescribeRouteTablesResponse><a></b>",
-    ] {
+    for body in ["", "\u{0}\u{1}\u{2}", "<ReplaceRoute", "<DescribeRouteTablesResponse><a></b>"] {
         let fake = Fake::start(move |_| xml(body)).await;
         let ec2 = ec2(&fake);
         let outcome = try_swap(&ec2).await;
-        assert!(
-            matches!(outcome, Outcome::Unknown(CloudError::Garbled { .. })),
-            "{outcome:?}"
-        );
+        assert!(matches!(outcome, Outcome::Unknown(CloudError::Garbled { .. })), "{outcome:?}");
         let look = ec2.look(STAMP).await;
-        assert!(
-            matches!(look, Err(CloudError::Garbled { .. })),
-            "{body:?}: {look:?}"
-        );
+        assert!(matches!(look, Err(CloudError::Garbled { .. })), "{body:?}: {look:?}");
     }
 }
 

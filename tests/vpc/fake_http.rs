@@ -118,9 +118,7 @@ impl Fake {
                 changed.await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), wait)
-            .await
-            .expect("condition within 10 s");
+        tokio::time::timeout(Duration::from_secs(10), wait).await.expect("condition within 10 s");
     }
 }
 
@@ -159,16 +157,10 @@ async fn send(stream: &mut TcpStream, reply: Reply) -> Option<()> {
             for (name, value) in headers {
                 head.push_str(&format!("{name}: {value}\r\n"));
             }
-            stream
-                .write_all(format!("{head}\r\n{body}").as_bytes())
-                .await
-                .ok()
+            stream.write_all(format!("{head}\r\n{body}").as_bytes()).await.ok()
         }
         Reply::Endless => {
-            stream
-                .write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n")
-                .await
-                .ok()?;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").await.ok()?;
             // 64 MiB stand for "without end".
             let filler = vec![b' '; 1024 * 1024];
             for _ in 0..64 {
@@ -188,16 +180,11 @@ fn parse(buffer: &[u8]) -> Option<(Asked, usize)> {
     let head = String::from_utf8_lossy(&buffer[..head_end]).into_owned();
     let mut lines = head.lines();
     let mut first = lines.next()?.split(' ');
-    let mut asked = Asked {
-        method: first.next()?.to_owned(),
-        path: first.next()?.to_owned(),
-        ..Asked::default()
-    };
+    let mut asked =
+        Asked { method: first.next()?.to_owned(), path: first.next()?.to_owned(), ..Asked::default() };
     for line in lines {
         let (name, value) = line.split_once(':')?;
-        asked
-            .headers
-            .insert(name.to_lowercase(), value.trim().to_owned());
+        asked.headers.insert(name.to_lowercase(), value.trim().to_owned());
     }
     let length = asked.header("content-length").parse().unwrap_or(0);
     let body = buffer.get(head_end + 4..head_end + 4 + length)?;

@@ -28,19 +28,13 @@ impl ResolveDns for SlowDns {
 
 /// An `Ec2` whose first connection waits for the resolver.
 fn slow(fake: &Fake, timeout: Duration) -> (Ec2, SlowDns) {
-    let dns = SlowDns {
-        asked: Arc::new(Semaphore::new(0)),
-        go: Arc::new(Semaphore::new(0)),
-    };
+    let dns = SlowDns { asked: Arc::new(Semaphore::new(0)), go: Arc::new(Semaphore::new(0)) };
     let client = aws_smithy_http_client::Builder::new()
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
         .build_with_resolver(dns.clone());
     let mut config = config(format!("http://ec2.test:{}", fake.addr.port()));
     config.attempt_timeout = timeout;
-    (
-        ec2_with(&sdk().into_builder().http_client(client).build(), &config),
-        dns,
-    )
+    (ec2_with(&sdk().into_builder().http_client(client).build(), &config), dns)
 }
 
 #[tokio::test]
@@ -49,10 +43,7 @@ async fn f_a_a_closed_gate_opens_not_even_a_connection() {
     let ec2 = ec2(&fake);
     let (permit, gate) = open();
     gate.set(None);
-    assert_eq!(
-        ec2.swap(swap(), permit, gate).await,
-        Outcome::Fenced(Fenced::Closed)
-    );
+    assert_eq!(ec2.swap(swap(), permit, gate).await, Outcome::Fenced(Fenced::Closed));
     assert_eq!(fake.connections(), 0);
     // The same server does see what is not fenced.
     assert!(matches!(try_swap(&ec2).await, Outcome::Done { .. }));
@@ -64,11 +55,9 @@ async fn f_a_a_closed_gate_opens_not_even_a_connection() {
 async fn f_a_no_byte_leaves_once_the_gate_has_closed_behind_a_slow_connect() {
     let newer = Permit::for_tests(Term(8), Epoch(99), far());
     let ended = Permit::for_tests(Term(7), Epoch(93), clock::now());
-    for (now_open, why) in [
-        (None, Fenced::Closed),
-        (Some(newer), Fenced::Superseded),
-        (Some(ended), Fenced::LeaseOver),
-    ] {
+    for (now_open, why) in
+        [(None, Fenced::Closed), (Some(newer), Fenced::Superseded), (Some(ended), Fenced::LeaseOver)]
+    {
         let fake = Fake::start(|_| xml(REPLACED)).await;
         let (ec2, dns) = slow(&fake, Duration::from_secs(10));
         let ec2 = Arc::new(ec2);
@@ -85,10 +74,7 @@ async fn f_a_no_byte_leaves_once_the_gate_has_closed_behind_a_slow_connect() {
         fake.wait(|fake| fake.connections() == 1).await;
 
         dns.go.add_permits(1);
-        assert!(
-            matches!(try_swap(&ec2).await, Outcome::Done { .. }),
-            "{why:?}"
-        );
+        assert!(matches!(try_swap(&ec2).await, Outcome::Done { .. }), "{why:?}");
         let asked = fake.asked();
         assert_eq!(asked.len(), 1, "{why:?}");
         assert_eq!(fake.bytes(), request_bytes(&asked[0]), "{why:?}");
@@ -97,11 +83,7 @@ async fn f_a_no_byte_leaves_once_the_gate_has_closed_behind_a_slow_connect() {
 
 /// What one request takes on the wire.
 fn request_bytes(asked: &Asked) -> u64 {
-    let head: usize = asked
-        .headers
-        .iter()
-        .map(|(name, value)| name.len() + value.len() + 4)
-        .sum();
+    let head: usize = asked.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
     let length: usize = asked.header("content-length").parse().unwrap();
     let first = asked.method.len() + asked.path.len() + " HTTP/1.1\r\n ".len();
     (first + head + "\r\n".len() + length) as u64
@@ -111,10 +93,7 @@ fn request_bytes(asked: &Asked) -> u64 {
 async fn f_b_an_attempt_that_timed_out_while_connecting_sends_nothing_later() {
     let fake = Fake::start(|_| xml(REPLACED)).await;
     let (ec2, dns) = slow(&fake, Duration::from_secs(1));
-    let refused = CloudError::Timeout {
-        action: "ReplaceRoute",
-        ms: 1000,
-    };
+    let refused = CloudError::Timeout { action: "ReplaceRoute", ms: 1000 };
     assert_eq!(try_swap(&ec2).await, Outcome::Refused(refused));
     // Connections that were begun may now come about; only the second swap's bytes may follow.
     dns.go.add_permits(16);
@@ -145,10 +124,7 @@ async fn f_b_an_attempt_ends_at_its_timeout() {
     let mut config = config(format!("http://{}", fake.addr));
     config.attempt_timeout = Duration::from_millis(200);
     let ec2 = ec2_with(&sdk(), &config);
-    let timeout = CloudError::Timeout {
-        action: "ReplaceRoute",
-        ms: 200,
-    };
+    let timeout = CloudError::Timeout { action: "ReplaceRoute", ms: 200 };
     let started = clock::now();
     assert_eq!(try_swap(&ec2).await, Outcome::Unknown(timeout));
     let took = clock::now().since(started);

@@ -6,10 +6,7 @@ use super::fake_http::{Asked, Fake, Reply, status};
 
 fn instance(asked: &Asked) -> Reply {
     if asked.method == "PUT" {
-        let ttl = (
-            "x-aws-ec2-metadata-token-ttl-seconds".to_owned(),
-            "21600".to_owned(),
-        );
+        let ttl = ("x-aws-ec2-metadata-token-ttl-seconds".to_owned(), "21600".to_owned());
         return Reply::Full(200, vec![ttl], "token".to_owned());
     }
     if asked.header("x-aws-ec2-metadata-token") != "token" {

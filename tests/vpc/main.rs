@@ -24,10 +24,7 @@ use vipd::vpc::{Cloud, Outcome, Stamp, Swap, Verb};
 
 const REPLACED: &str = "<ReplaceRouteResponse xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\">\
     <requestId>req-1</requestId><return>true</return></ReplaceRouteResponse>";
-const STAMP: Stamp = Stamp {
-    term: Term(7),
-    epoch: Epoch(93),
-};
+const STAMP: Stamp = Stamp { term: Term(7), epoch: Epoch(93) };
 
 fn config(url: String) -> AwsConfig {
     AwsConfig {
@@ -56,17 +53,8 @@ fn sdk() -> SdkConfig {
 }
 
 fn ec2_with(sdk: &SdkConfig, config: &AwsConfig) -> Ec2 {
-    let vips = [
-        "192.168.77.10/32".parse().unwrap(),
-        "fd00:77::10/128".parse().unwrap(),
-    ];
-    Ec2::with_config(
-        sdk,
-        config,
-        &"edge".parse().unwrap(),
-        &"az-a".parse().unwrap(),
-        &vips,
-    )
+    let vips = ["192.168.77.10/32".parse().unwrap(), "fd00:77::10/128".parse().unwrap()];
+    Ec2::with_config(sdk, config, &"edge".parse().unwrap(), &"az-a".parse().unwrap(), &vips)
 }
 
 fn ec2(fake: &Fake) -> Ec2 {
@@ -74,15 +62,8 @@ fn ec2(fake: &Fake) -> Ec2 {
 }
 
 fn swap() -> Swap {
-    let route = RouteKey {
-        table: "rtb-0a".parse().unwrap(),
-        vip: "192.168.77.10/32".parse().unwrap(),
-    };
-    Swap {
-        route,
-        eni: "eni-0a".parse().unwrap(),
-        verb: Verb::Replace,
-    }
+    let route = RouteKey { table: "rtb-0a".parse().unwrap(), vip: "192.168.77.10/32".parse().unwrap() };
+    Swap { route, eni: "eni-0a".parse().unwrap(), verb: Verb::Replace }
 }
 
 fn far() -> Time {

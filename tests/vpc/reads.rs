@@ -14,9 +14,7 @@ use super::*;
 async fn every_request_carries_its_term_and_claim() {
     let fake = Fake::start(|asked: &Asked| {
         let action = asked.field("Action");
-        xml(format!(
-            "<{action}Response><return>true</return></{action}Response>"
-        ))
+        xml(format!("<{action}Response><return>true</return></{action}Response>"))
     })
     .await;
     let ec2 = ec2(&fake);
@@ -24,16 +22,11 @@ async fn every_request_carries_its_term_and_claim() {
     ec2.look(STAMP).await.unwrap();
     ec2.warm(1, STAMP).await.unwrap();
     ec2.rehearse(&swap(), STAMP).await.unwrap();
-    ec2.fix_source_dest_check(&"eni-0a".parse().unwrap(), STAMP)
-        .await
-        .unwrap();
+    ec2.fix_source_dest_check(&"eni-0a".parse().unwrap(), STAMP).await.unwrap();
     let _ = ec2.eni_facts(&"eni-0a".parse().unwrap(), STAMP).await;
     let asked = fake.asked();
     assert_eq!(asked.len(), 6);
-    let tail = format!(
-        " vipd/{} (cluster=edge; member=az-a; term=7; epoch=93)",
-        env!("CARGO_PKG_VERSION")
-    );
+    let tail = format!(" vipd/{} (cluster=edge; member=az-a; term=7; epoch=93)", env!("CARGO_PKG_VERSION"));
     for asked in asked {
         for header in ["user-agent", "x-amz-user-agent"] {
             let agent = asked.header(header);
@@ -118,13 +111,7 @@ async fn a_look_finds_tables_by_id_and_by_tag() {
         ("rtb-0b", "fd00:77::10/128", Observed::Missing),
     ];
     let expected = expected.into_iter().map(|(table, vip, observed)| {
-        (
-            RouteKey {
-                table: table.parse().unwrap(),
-                vip: vip.parse().unwrap(),
-            },
-            observed,
-        )
+        (RouteKey { table: table.parse().unwrap(), vip: vip.parse().unwrap() }, observed)
     });
     assert_eq!(sight.routes, expected.collect());
 }
@@ -148,12 +135,7 @@ async fn warm_connections_carry_the_swaps() {
     assert_eq!(fake.connections(), 4);
     fake.answer(move |_| Reply::Together(Arc::clone(&together), Box::new(xml(REPLACED))));
     let swaps = futures_util::future::join_all((0..4).map(|_| try_swap(&ec2))).await;
-    assert!(
-        swaps
-            .iter()
-            .all(|outcome| matches!(outcome, Outcome::Done { .. })),
-        "{swaps:?}"
-    );
+    assert!(swaps.iter().all(|outcome| matches!(outcome, Outcome::Done { .. })), "{swaps:?}");
     assert_eq!(fake.connections(), 4);
 }
 
@@ -171,12 +153,8 @@ async fn each_request_is_reported_once() {
     assert_eq!(fake.asked()[2].field("DryRun"), "true");
     fake.answer(|_| tables(&[], ""));
     ec2.warm(1, STAMP).await.unwrap();
-    let seen: Vec<_> = seen
-        .lock()
-        .unwrap()
-        .iter()
-        .map(|request| (request.operation, request.outcome))
-        .collect();
+    let seen: Vec<_> =
+        seen.lock().unwrap().iter().map(|request| (request.operation, request.outcome)).collect();
     assert_eq!(
         seen,
         [
@@ -191,26 +169,18 @@ async fn each_request_is_reported_once() {
 #[tokio::test]
 async fn fault_48_the_source_dest_check_is_read_and_switched_off() {
     let fake = Fake::start(|asked: &Asked| match asked.field("Action") {
-        "DescribeNetworkInterfaces" => xml(
-            "<DescribeNetworkInterfacesResponse><networkInterfaceSet><item>\
+        "DescribeNetworkInterfaces" => xml("<DescribeNetworkInterfacesResponse><networkInterfaceSet><item>\
              <networkInterfaceId>eni-0a</networkInterfaceId><vpcId>vpc-1</vpcId>\
              <availabilityZone>eu-west-1a</availabilityZone>\
              <sourceDestCheck>true</sourceDestCheck></item></networkInterfaceSet>\
-             </DescribeNetworkInterfacesResponse>",
-        ),
-        _ => xml(
-            "<ModifyNetworkInterfaceAttributeResponse><return>true</return>\
-             </ModifyNetworkInterfaceAttributeResponse>",
-        ),
+             </DescribeNetworkInterfacesResponse>"),
+        _ => xml("<ModifyNetworkInterfaceAttributeResponse><return>true</return>\
+             </ModifyNetworkInterfaceAttributeResponse>"),
     })
     .await;
     let ec2 = ec2(&fake);
     let eni = "eni-0a".parse().unwrap();
-    let facts = EniFacts {
-        source_dest_check: true,
-        zone: "eu-west-1a".to_owned(),
-        vpc: "vpc-1".to_owned(),
-    };
+    let facts = EniFacts { source_dest_check: true, zone: "eu-west-1a".to_owned(), vpc: "vpc-1".to_owned() };
     assert_eq!(ec2.eni_facts(&eni, STAMP).await, Ok(facts));
     ec2.fix_source_dest_check(&eni, STAMP).await.unwrap();
     let asked = fake.asked();
@@ -218,15 +188,7 @@ async fn fault_48_the_source_dest_check_is_read_and_switched_off() {
     assert_eq!(asked[1].field("NetworkInterfaceId"), "eni-0a");
     assert_eq!(asked[1].field("SourceDestCheck.Value"), "false");
 
-    fake.answer(|_| {
-        status(
-            400,
-            error("InvalidNetworkInterfaceID.NotFound", "no such one"),
-        )
-    });
+    fake.answer(|_| status(400, error("InvalidNetworkInterfaceID.NotFound", "no such one")));
     let facts = ec2.eni_facts(&eni, STAMP).await;
-    assert!(
-        matches!(facts, Err(CloudError::NotFound { .. })),
-        "{facts:?}"
-    );
+    assert!(matches!(facts, Err(CloudError::NotFound { .. })), "{facts:?}");
 }

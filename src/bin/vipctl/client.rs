@@ -50,30 +50,18 @@ pub struct Session {
 impl Client {
     /// Checks the endpoints and reads the certificates; every error is wrong usage.
     pub fn new(global: &Global) -> Result<Self, Error> {
-        let names: Vec<&str> = global
-            .endpoints
-            .iter()
-            .map(|e| e.trim())
-            .filter(|e| !e.is_empty())
-            .collect();
+        let names: Vec<&str> = global.endpoints.iter().map(|e| e.trim()).filter(|e| !e.is_empty()).collect();
         if names.is_empty() {
             let next = "name a member: --endpoint https://HOST:7401";
             return Err(Error::new(Kind::Usage, "no endpoint is given", next));
         }
         if names.len() > MOST_ENDPOINTS {
             let cause = format!("{} endpoints are given", names.len());
-            return Err(Error::new(
-                Kind::Usage,
-                cause,
-                format!("give at most {MOST_ENDPOINTS}"),
-            ));
+            return Err(Error::new(Kind::Usage, cause, format!("give at most {MOST_ENDPOINTS}")));
         }
         let tls = tls(global)?;
         let targets = names.into_iter().map(|name| target(name, tls.as_ref()));
-        Ok(Self {
-            targets: targets.collect::<Result<_, _>>()?,
-            timeout: global.timeout,
-        })
+        Ok(Self { targets: targets.collect::<Result<_, _>>()?, timeout: global.timeout })
     }
 
     /// The end of `--timeout`, counted from now.
@@ -91,9 +79,7 @@ impl Client {
     pub async fn connect(&self, deadline: Instant) -> Result<Session, Error> {
         // One share more than there are endpoints, so that the last one reached has time left for
         // the question proper.
-        let shares = u32::try_from(self.targets.len())
-            .unwrap_or(u32::MAX)
-            .saturating_add(1);
+        let shares = u32::try_from(self.targets.len()).unwrap_or(u32::MAX).saturating_add(1);
         let share = (self.timeout / shares).min(LONGEST_TRY);
         let mut tried = Vec::new();
         for Target { name, endpoint } in &self.targets {
@@ -109,11 +95,7 @@ impl Client {
     }
 
     fn next_step(&self) -> &'static str {
-        let all = |scheme| {
-            self.targets
-                .iter()
-                .all(|target| target.name.starts_with(scheme))
-        };
+        let all = |scheme| self.targets.iter().all(|target| target.name.starts_with(scheme));
         if all("unix:") {
             "on a member's host see systemctl status vipd, and run as a user who may open the \
              socket; elsewhere name a member: --endpoint https://HOST:7401"
@@ -131,21 +113,13 @@ impl Session {
     /// The group's view.
     pub async fn status(&mut self, deadline: Instant) -> Result<Status, Error> {
         let call = self.admin.get_status(StatusRequest { local: false });
-        answer(deadline, call)
-            .await
-            .map_err(|none| none.of_a_question(&self.endpoint))
+        answer(deadline, call).await.map_err(|none| none.of_a_question(&self.endpoint))
     }
 
     /// Past moves.
-    pub async fn history(
-        &mut self,
-        request: HistoryRequest,
-        deadline: Instant,
-    ) -> Result<History, Error> {
+    pub async fn history(&mut self, request: HistoryRequest, deadline: Instant) -> Result<History, Error> {
         let call = self.admin.get_history(request);
-        answer(deadline, call)
-            .await
-            .map_err(|none| none.of_a_question(&self.endpoint))
+        answer(deadline, call).await.map_err(|none| none.of_a_question(&self.endpoint))
     }
 
     /// A switchover, asked for once: never again, nor of another member.
@@ -157,11 +131,7 @@ impl Session {
         let dry_run = request.dry_run;
         let call = self.admin.transfer_leader(request);
         answer(deadline, call).await.map_err(|none| {
-            if dry_run {
-                none.of_a_question(&self.endpoint)
-            } else {
-                none.of_a_change(&self.endpoint)
-            }
+            if dry_run { none.of_a_question(&self.endpoint) } else { none.of_a_change(&self.endpoint) }
         })
     }
 }
@@ -236,21 +206,13 @@ async fn reach(name: &str, endpoint: &Endpoint) -> Result<Session, String> {
         }
         Err(_) => None,
     };
-    Ok(Session {
-        admin,
-        endpoint: name.into(),
-        local,
-    })
+    Ok(Session { admin, endpoint: name.into(), local })
 }
 
 fn tls(global: &Global) -> Result<Option<ClientTlsConfig>, Error> {
     let Some(ca) = &global.ca else {
         return match &global.cert {
-            Some(_) => Err(Error::new(
-                Kind::Usage,
-                "--cert is given without --ca",
-                "add --ca FILE",
-            )),
+            Some(_) => Err(Error::new(Kind::Usage, "--cert is given without --ca", "add --ca FILE")),
             None => Ok(None),
         };
     };
@@ -283,8 +245,7 @@ fn target(name: &str, tls: Option<&ClientTlsConfig>) -> Result<Target, Error> {
     if !encrypted && !name.starts_with("http://") && !name.starts_with("unix:") {
         return Err(wrong("not a URL"));
     }
-    let mut endpoint =
-        Endpoint::from_shared(name.to_owned()).map_err(|error| wrong(&in_full(&error)))?;
+    let mut endpoint = Endpoint::from_shared(name.to_owned()).map_err(|error| wrong(&in_full(&error)))?;
     if encrypted {
         let Some(tls) = tls else {
             let cause = format!("endpoint {name}: https needs a CA");
@@ -292,24 +253,15 @@ fn target(name: &str, tls: Option<&ClientTlsConfig>) -> Result<Target, Error> {
         };
         endpoint = endpoint.tls_config(tls.clone()).map_err(|error| {
             let cause = format!("cannot use --ca, --cert and --key: {}", in_full(&error));
-            Error::new(
-                Kind::Usage,
-                cause,
-                "check that they are PEM and that the key fits",
-            )
+            Error::new(Kind::Usage, cause, "check that they are PEM and that the key fits")
         })?;
     }
-    Ok(Target {
-        name: name.to_owned(),
-        endpoint,
-    })
+    Ok(Target { name: name.to_owned(), endpoint })
 }
 
 // A status prints its sources in Rust's syntax; they read better one by one.
 fn why_broken(status: &tonic::Status) -> String {
-    status
-        .source()
-        .map_or_else(|| status.message().to_owned(), in_full)
+    status.source().map_or_else(|| status.message().to_owned(), in_full)
 }
 
 /// An error and its sources in one line. tonic and hyper say little at the outermost.

@@ -19,9 +19,7 @@ pub enum Wrong {
 
 /// Reads `500ms`, `5s` or `2m`: more than 0, at most an hour.
 pub fn parse(text: &str) -> Result<Duration, Wrong> {
-    let end_of_number = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end_of_number = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end_of_number);
     let number: u64 = number.parse().map_err(|_| Wrong::Malformed)?;
     let time = match unit {
@@ -34,11 +32,7 @@ pub fn parse(text: &str) -> Result<Duration, Wrong> {
     if time.is_zero() {
         return Err(Wrong::Zero);
     }
-    if time > LONGEST {
-        Err(Wrong::TooLong)
-    } else {
-        Ok(time)
-    }
+    if time > LONGEST { Err(Wrong::TooLong) } else { Ok(time) }
 }
 
 #[cfg(test)]
@@ -59,16 +53,7 @@ mod tests {
         assert_eq!(parse("0s"), Err(Wrong::Zero));
         assert_eq!(parse("61m"), Err(Wrong::TooLong));
         assert_eq!(parse("18446744073709551615m"), Err(Wrong::TooLong));
-        for text in [
-            "",
-            "s",
-            "-5s",
-            "5 s",
-            "5h",
-            "1.5s",
-            "99999999999999999999s",
-            "5s ",
-        ] {
+        for text in ["", "s", "-5s", "5 s", "5h", "1.5s", "99999999999999999999s", "5s "] {
             assert_eq!(parse(text), Err(Wrong::Malformed), "{text:?}");
         }
     }

@@ -61,20 +61,13 @@ struct Envelope<'a> {
 
 impl Error {
     pub fn new(kind: Kind, cause: impl Into<String>, next: impl Into<String>) -> Self {
-        Self {
-            kind,
-            cause: cause.into(),
-            next: next.into(),
-        }
+        Self { kind, cause: cause.into(), next: next.into() }
     }
 
     /// What a member answered instead of a result: its `Failure`, or the bare status where it sent
     /// none.
     pub fn from_status(endpoint: impl Display, status: &tonic::Status) -> Self {
-        if let Some(failure) = Failure::decode(status.details())
-            .ok()
-            .filter(|f| !f.cause.is_empty())
-        {
+        if let Some(failure) = Failure::decode(status.details()).ok().filter(|f| !f.cause.is_empty()) {
             return Self::new(Kind::parse(&failure.kind), failure.cause, failure.next);
         }
         let said = match status.message() {
@@ -82,18 +75,10 @@ impl Error {
             message => format!("{endpoint}: {message}"),
         };
         if status.code() == Code::Unavailable {
-            return Self::new(
-                Kind::Unreachable,
-                said,
-                "ask another member: --endpoint URL",
-            );
+            return Self::new(Kind::Unreachable, said, "ask another member: --endpoint URL");
         }
         if status.code() == Code::DeadlineExceeded {
-            return Self::new(
-                Kind::NoQuorum,
-                said,
-                "see vipctl status, or allow more --timeout",
-            );
+            return Self::new(Kind::NoQuorum, said, "see vipctl status, or allow more --timeout");
         }
         if status.code() == Code::Unimplemented {
             let next = "compare vipctl --version with the version that vipctl status shows";
@@ -114,11 +99,7 @@ impl Error {
     pub fn in_words(&self) -> String {
         let next = render::clean(&self.next);
         let cause = render::clean(&self.cause);
-        format!(
-            "{} {cause}\n{} {next}\n",
-            tone(Tone::Bad, "error:"),
-            tone(Tone::Bold, "next:")
-        )
+        format!("{} {cause}\n{} {next}\n", tone(Tone::Bad, "error:"), tone(Tone::Bold, "next:"))
     }
 
     /// One line of JSON.

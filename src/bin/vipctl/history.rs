@@ -22,16 +22,10 @@ pub struct Arguments {
     limit: u32,
 }
 
-pub async fn run(
-    client: &Client,
-    output: Output,
-    arguments: &Arguments,
-) -> Result<ExitCode, Error> {
+pub async fn run(client: &Client, output: Output, arguments: &Arguments) -> Result<ExitCode, Error> {
     let deadline = client.deadline();
     let mut session = client.connect(deadline).await?;
-    let request = HistoryRequest {
-        limit: arguments.limit,
-    };
+    let request = HistoryRequest { limit: arguments.limit };
     let moves = session.history(request, deadline).await?.moves;
     match output {
         Output::Table => render::print(&page(&moves))?,

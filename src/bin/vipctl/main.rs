@@ -58,12 +58,7 @@ pub struct Cli {
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// A member to ask, as http://, https:// or unix:PATH; repeat it to have several tried in order
-    #[arg(
-        long = "endpoint",
-        value_name = "URL",
-        global = true,
-        value_delimiter = ','
-    )]
+    #[arg(long = "endpoint", value_name = "URL", global = true, value_delimiter = ',')]
     #[arg(env = "VIPCTL_ENDPOINTS", hide_env_values = true)]
     #[arg(default_value = "unix:/run/vipd/admin.sock")]
     pub endpoints: Vec<String>,
@@ -124,9 +119,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Error> {
     match cli.verb {
         Verb::Status(arguments) => status::run(&client()?, output, &arguments).await,
         Verb::Routes(_) => routes::run(&client()?, output).await,
-        Verb::TransferLeader(arguments) => {
-            transfer_leader::run(&client()?, output, arguments).await
-        }
+        Verb::TransferLeader(arguments) => transfer_leader::run(&client()?, output, arguments).await,
         Verb::History(arguments) => history::run(&client()?, output, &arguments).await,
         Verb::Completion(arguments) => completion::run(&arguments),
     }
@@ -135,17 +128,13 @@ async fn run(cli: Cli) -> Result<ExitCode, Error> {
 /// What clap refuses: in its own words for people, as the contract's object where JSON was asked
 /// for, as far as the arguments can be read.
 fn wrong_usage(wrong: &clap::Error) -> ExitCode {
-    let asked_for_help = matches!(
-        wrong.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-    );
-    let arguments: Vec<String> = std::env::args_os()
-        .map(|argument| argument.to_string_lossy().into_owned())
-        .collect();
+    let asked_for_help = matches!(wrong.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let arguments: Vec<String> =
+        std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
     let wants_json = arguments.iter().any(|a| ["-ojson", "-o=json", "--output=json"].contains(&a.as_str()))
-        || arguments.windows(2).any(|pair| {
-            matches!(pair, [flag, value] if (flag == "-o" || flag == "--output") && value == "json")
-        });
+        || arguments.windows(2).any(
+            |pair| matches!(pair, [flag, value] if (flag == "-o" || flag == "--output") && value == "json"),
+        );
     if wants_json && !asked_for_help {
         let text = wrong.to_string();
         let first = text.lines().next().unwrap_or_default();

@@ -29,11 +29,7 @@ const END: char = '\u{2060}';
 const TONES: [(Tone, char, Style); 6] = [
     (Tone::Good, '\u{2061}', AnsiColor::Green.on_default()),
     (Tone::Warn, '\u{2062}', AnsiColor::Yellow.on_default()),
-    (
-        Tone::Bad,
-        '\u{2063}',
-        AnsiColor::Red.on_default().effects(Effects::BOLD),
-    ),
+    (Tone::Bad, '\u{2063}', AnsiColor::Red.on_default().effects(Effects::BOLD)),
     (Tone::Dim, '\u{2064}', Style::new().effects(Effects::DIMMED)),
     (Tone::Bold, '\u{fe00}', Style::new().effects(Effects::BOLD)),
     (Tone::Bar, '\u{fe01}', AnsiColor::Cyan.on_default()),
@@ -42,10 +38,7 @@ const TONES: [(Tone, char, Style); 6] = [
 /// `text`, cleaned, in that tone.
 pub fn tone(tone: Tone, text: &str) -> String {
     let text = clean(text);
-    let mark = TONES
-        .iter()
-        .find(|(t, _, _)| *t == tone)
-        .map(|(_, mark, _)| *mark);
+    let mark = TONES.iter().find(|(t, _, _)| *t == tone).map(|(_, mark, _)| *mark);
     match mark {
         Some(mark) if !text.is_empty() => format!("{mark}{text}{END}"),
         Some(_) | None => text,
@@ -55,19 +48,12 @@ pub fn tone(tone: Tone, text: &str) -> String {
 /// What came over the wire, on one line and without anything that a terminal would obey.
 pub fn clean(text: &str) -> String {
     let ours = |c: char| c == END || TONES.iter().any(|(_, mark, _)| *mark == c);
-    text.chars()
-        .filter(|c| !ours(*c))
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().filter(|c| !ours(*c)).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// `text`, cleaned, or a dash where there is none.
 pub fn dash(text: &str) -> String {
-    if text.is_empty() {
-        "-".into()
-    } else {
-        clean(text)
-    }
+    if text.is_empty() { "-".into() } else { clean(text) }
 }
 
 /// A column's head and the side it is set to.
@@ -114,14 +100,7 @@ pub fn ms(value: f64) -> String {
 
 /// failover, switchover or first; a failover stands out.
 pub fn move_kind(m: &Move) -> String {
-    tone(
-        if m.kind == "failover" {
-            Tone::Warn
-        } else {
-            Tone::Good
-        },
-        &m.kind,
-    )
+    tone(if m.kind == "failover" { Tone::Warn } else { Tone::Good }, &m.kind)
 }
 
 /// `switchover az-a -> az-b in 63 ms, term 8: asked for`
@@ -172,18 +151,11 @@ pub fn waterfall(m: &Move) -> String {
         begun += took;
         let length = column(begun).saturating_sub(start);
         // Too short for a block: an edge still shows where it was.
-        let bar = if length == 0 {
-            "▏".into()
-        } else {
-            "█".repeat(length)
-        };
+        let bar = if length == 0 { "▏".into() } else { "█".repeat(length) };
         let rest = BAR_WIDTH.saturating_sub(start + length.max(1));
         let (before, after) = (" ".repeat(start), " ".repeat(rest));
         let bar = tone(Tone::Bar, &bar);
-        lines.push_str(&format!(
-            "  {name:<8}{before}{bar}{after} {:>9}\n",
-            ms(took)
-        ));
+        lines.push_str(&format!("  {name:<8}{before}{bar}{after} {:>9}\n", ms(took)));
     }
     lines
 }
@@ -204,11 +176,7 @@ fn as_json<T: Serialize>(
 ) -> Result<String, Error> {
     let text = write(value).map_err(|error| {
         let next = "report this, it is a bug of vipctl";
-        Error::new(
-            Kind::Failed,
-            format!("cannot write the answer as JSON: {error}"),
-            next,
-        )
+        Error::new(Kind::Failed, format!("cannot write the answer as JSON: {error}"), next)
     })?;
     Ok(format!("{text}\n"))
 }
@@ -228,11 +196,7 @@ pub fn print_bytes(bytes: &[u8]) -> Result<(), Error> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
         Err(error) => {
             let cause = format!("cannot write to standard output: {error}");
-            Err(Error::new(
-                Kind::Failed,
-                cause,
-                "make room for it, or send it elsewhere",
-            ))
+            Err(Error::new(Kind::Failed, cause, "make room for it, or send it elsewhere"))
         }
     }
 }
@@ -294,10 +258,7 @@ mod tests {
         let columns = [Column::left("A"), Column::right("N")];
         let rows = |word: String| vec![vec![word, "7".into()], vec!["longest".into(), "12".into()]];
         let plain = paint(&table(&columns, rows("x".into())), ColorChoice::Never);
-        let toned = paint(
-            &table(&columns, rows(tone(Tone::Bad, "x"))),
-            ColorChoice::Never,
-        );
+        let toned = paint(&table(&columns, rows(tone(Tone::Bad, "x"))), ColorChoice::Never);
         assert_eq!(plain, toned);
         assert_eq!(plain, "A         N\nx         7\nlongest  12\n");
     }
@@ -316,15 +277,8 @@ mod tests {
 
     #[test]
     fn a_bar_begins_where_the_one_before_it_ends() {
-        let phases = Phases {
-            detect: Some(150.0),
-            route: Some(50.0),
-            ..Phases::default()
-        };
-        let m = Move {
-            phases_ms: Some(phases),
-            ..Move::default()
-        };
+        let phases = Phases { detect: Some(150.0), route: Some(50.0), ..Phases::default() };
+        let m = Move { phases_ms: Some(phases), ..Move::default() };
         let drawn = paint(&waterfall(&m), ColorChoice::Never);
         let expected = format!(
             "  detect  {}{}    150 ms\n  route   {}{}     50 ms\n",
@@ -338,23 +292,9 @@ mod tests {
 
     #[test]
     fn a_waterfall_survives_any_number() {
-        for wild in [
-            f64::NAN,
-            f64::INFINITY,
-            -1.0,
-            0.0,
-            f64::MAX,
-            f64::MIN_POSITIVE,
-        ] {
-            let phases = Phases {
-                elect: Some(wild),
-                verify: Some(wild),
-                ..Phases::default()
-            };
-            let m = Move {
-                phases_ms: Some(phases),
-                ..Move::default()
-            };
+        for wild in [f64::NAN, f64::INFINITY, -1.0, 0.0, f64::MAX, f64::MIN_POSITIVE] {
+            let phases = Phases { elect: Some(wild), verify: Some(wild), ..Phases::default() };
+            let m = Move { phases_ms: Some(phases), ..Move::default() };
             for line in waterfall(&m).lines() {
                 assert!(line.chars().count() < 80, "{wild}: {line}");
             }

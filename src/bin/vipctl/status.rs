@@ -33,11 +33,7 @@ pub struct View {
     pub short: Option<Error>,
 }
 
-pub async fn run(
-    client: &Client,
-    output: Output,
-    arguments: &Arguments,
-) -> Result<ExitCode, Error> {
+pub async fn run(client: &Client, output: Output, arguments: &Arguments) -> Result<ExitCode, Error> {
     if arguments.watch {
         return watch::run(client, output).await;
     }
@@ -56,32 +52,21 @@ pub async fn look(client: &Client, session: &mut Option<Session>) -> Result<View
         && let Ok(status) = kept.status(client.short_deadline()).await
     {
         *session = Some(kept);
-        return Ok(View {
-            status,
-            short: None,
-        });
+        return Ok(View { status, short: None });
     }
     let deadline = client.deadline();
     let mut reached = client.connect(deadline).await?;
     match reached.status(deadline).await {
         Ok(status) => {
             *session = Some(reached);
-            Ok(View {
-                status,
-                short: None,
-            })
+            Ok(View { status, short: None })
         }
         Err(short) => {
             let Some(mut status) = reached.local.take() else {
                 return Err(short);
             };
-            status
-                .problems
-                .push(format!("only {}'s own view: {short}", status.seen_by));
-            Ok(View {
-                status,
-                short: Some(short),
-            })
+            status.problems.push(format!("only {}'s own view: {short}", status.seen_by));
+            Ok(View { status, short: Some(short) })
         }
     }
 }
@@ -92,8 +77,7 @@ impl View {
     pub fn finish(&self, output: Output) -> ExitCode {
         let no_quorum = || {
             let cause = format!("{} has no quorum", self.status.cluster);
-            let next =
-                "bring members back until a majority runs; vipd keeps the routes as they are";
+            let next = "bring members back until a majority runs; vipd keeps the routes as they are";
             Error::new(Kind::NoQuorum, cause, next)
         };
         let lacking = match &self.short {
@@ -124,10 +108,7 @@ pub fn page(status: &Status) -> String {
     }
     if let Some(last) = &status.last_move {
         let at = tone(Tone::Dim, &last.at);
-        page.push_str(&format!(
-            "\nlast move  {at}  {}\n",
-            render::move_in_words(last)
-        ));
+        page.push_str(&format!("\nlast move  {at}  {}\n", render::move_in_words(last)));
         page.push_str(&render::waterfall(last));
     }
     page
@@ -139,11 +120,7 @@ fn headline(status: &Status) -> String {
         None => format!("{} {}", tone(Tone::Dim, word), tone(Tone::Bad, "none")),
     };
     let mut parts = vec![
-        format!(
-            "{}  {}",
-            tone(Tone::Bold, &status.cluster),
-            state(&status.state)
-        ),
+        format!("{}  {}", tone(Tone::Bold, &status.cluster), state(&status.state)),
         named("owner", status.owner.as_deref()),
         named("leader", status.leader.as_deref()),
         named("term", Some(&status.term.to_string())),
@@ -181,17 +158,10 @@ fn member_table(status: &Status) -> String {
         Column::left("ENI"),
         Column::left("VERSION"),
     ];
-    let mut table = render::table(
-        &columns,
-        status.members.iter().map(|m| member_row(status, m)),
-    );
+    let mut table = render::table(&columns, status.members.iter().map(|m| member_row(status, m)));
     for member in &status.members {
         for note in notes(member) {
-            table.push_str(&format!(
-                "  {}: {}\n",
-                clean(&member.name),
-                tone(Tone::Warn, &note)
-            ));
+            table.push_str(&format!("  {}: {}\n", clean(&member.name), tone(Tone::Warn, &note)));
         }
     }
     table
@@ -204,11 +174,7 @@ fn member_row(status: &Status, m: &Member) -> Vec<String> {
         "unhealthy" => Tone::Bad,
         _ => Tone::Dim,
     };
-    let reached = if m.reachable {
-        "yes".into()
-    } else {
-        tone(Tone::Bad, "no")
-    };
+    let reached = if m.reachable { "yes".into() } else { tone(Tone::Bad, "no") };
     let vip = match (m.vip_local, owner) {
         (true, true) => tone(Tone::Good, "yes"),
         // An address without the claim, or a claim without the address: neither should last.
@@ -217,17 +183,9 @@ fn member_row(status: &Status, m: &Member) -> Vec<String> {
         (false, false) => "-".into(),
     };
     vec![
-        if owner {
-            tone(Tone::Bold, &m.name)
-        } else {
-            dash(&m.name)
-        },
+        if owner { tone(Tone::Bold, &m.name) } else { dash(&m.name) },
         dash(&m.zone),
-        if m.role == "leader" {
-            tone(Tone::Bold, &m.role)
-        } else {
-            dash(&m.role)
-        },
+        if m.role == "leader" { tone(Tone::Bold, &m.role) } else { dash(&m.role) },
         tone(health, &m.health),
         reached,
         vip,
@@ -267,18 +225,10 @@ pub fn route_table(status: &Status) -> String {
         Column::left("IN SYNC"),
     ];
     let member_of = |eni: &str| {
-        let member = status
-            .members
-            .iter()
-            .find(|m| m.eni == eni && !eni.is_empty());
+        let member = status.members.iter().find(|m| m.eni == eni && !eni.is_empty());
         member.map_or("-".into(), |m| clean(&m.name))
     };
-    let routes = || {
-        status
-            .vips
-            .iter()
-            .flat_map(|vip| vip.routes.iter().map(move |r| (vip, r)))
-    };
+    let routes = || status.vips.iter().flat_map(|vip| vip.routes.iter().map(move |r| (vip, r)));
     if routes().next().is_none() {
         return "no routes known\n".into();
     }
@@ -295,11 +245,7 @@ pub fn route_table(status: &Status) -> String {
             dash(target),
             member_of(target),
             tone(route_state, &route.state),
-            if route.in_sync {
-                tone(Tone::Good, "yes")
-            } else {
-                tone(Tone::Bad, "no")
-            },
+            if route.in_sync { tone(Tone::Good, "yes") } else { tone(Tone::Bad, "no") },
         ]
     });
     let mut table = render::table(&columns, rows);

@@ -42,11 +42,7 @@ pub async fn run(client: &Client, output: Output, arguments: Arguments) -> Resul
     let answer = session.transfer_leader(request, deadline).await?;
     let last_move = answer.last_move.ok_or_else(|| {
         let next = "see vipctl history -n 1";
-        Error::new(
-            Kind::Failed,
-            format!("{}: answered without a move", session.endpoint),
-            next,
-        )
+        Error::new(Kind::Failed, format!("{}: answered without a move", session.endpoint), next)
     })?;
     match output {
         Output::Table => render::print(&page(&last_move, arguments.dry_run))?,

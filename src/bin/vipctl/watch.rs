@@ -81,10 +81,9 @@ impl Shown {
                 self.print_if_new(line.clone(), &line)
             }
             Screen::JsonLines => match look {
-                Ok(View { status, .. }) => self.print_if_new(
-                    render::json_line(&lasting(&status))?,
-                    &render::json_line(&status)?,
-                ),
+                Ok(View { status, .. }) => {
+                    self.print_if_new(render::json_line(&lasting(&status))?, &render::json_line(&status)?)
+                }
                 Err(error) => self.print_if_new(error.as_json(), &error.as_json()),
             },
         }
@@ -99,10 +98,8 @@ impl Shown {
                 page
             }
             Err(error) => {
-                let known = self
-                    .last
-                    .as_ref()
-                    .map(|status| format!("\nlast known:\n\n{}", status::page(status)));
+                let known =
+                    self.last.as_ref().map(|status| format!("\nlast known:\n\n{}", status::page(status)));
                 format!("{}{}", error.in_words(), known.unwrap_or_default())
             }
         }
@@ -118,20 +115,12 @@ impl Shown {
 }
 
 fn error_line(error: &Error) -> String {
-    format!(
-        "{} {}; next: {}\n",
-        tone(Tone::Bad, "error:"),
-        clean(&error.cause),
-        clean(&error.next)
-    )
+    format!("{} {}; next: {}\n", tone(Tone::Bad, "error:"), clean(&error.cause), clean(&error.next))
 }
 
 /// A status without what changes all the time by itself.
 fn lasting(status: &Status) -> Status {
-    let mut status = Status {
-        lease_remaining_ms: None,
-        ..status.clone()
-    };
+    let mut status = Status { lease_remaining_ms: None, ..status.clone() };
     for member in &mut status.members {
         member.applied = 0;
         member.lag = 0;
@@ -143,11 +132,7 @@ fn lasting(status: &Status) -> Status {
 fn line(status: &Status) -> String {
     let routes = || status.vips.iter().flat_map(|vip| &vip.routes);
     let in_sync = routes().filter(|route| route.in_sync).count();
-    let well = status
-        .members
-        .iter()
-        .filter(|m| m.reachable && m.health != "unhealthy")
-        .count();
+    let well = status.members.iter().filter(|m| m.reachable && m.health != "unhealthy").count();
     let mut line = format!(
         "{} owner={} leader={} term={} epoch={} members={well}/{} routes={in_sync}/{}",
         status::state(&status.state),

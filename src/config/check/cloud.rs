@@ -117,8 +117,7 @@ fn route_tables(c: &mut Checker, raw: &raw::Aws) -> Vec<RouteTableId> {
 /// Split at the first equals sign: a key may hold colons (`vipd:cluster`), a value anything.
 fn tag(c: &mut Checker, value: &Spanned<String>) -> Option<(String, String)> {
     // EC2's limits, in characters (EC2 User Guide, "Tag restrictions").
-    let fits =
-        |k: &str, v: &str| (1..=128).contains(&k.chars().count()) && v.chars().count() <= 256;
+    let fits = |k: &str, v: &str| (1..=128).contains(&k.chars().count()) && v.chars().count() <= 256;
     let tag = value.get_ref().split_once('=').filter(|(k, v)| fits(k, v));
     if tag.is_none() {
         let reason = Reason::Tag { value: value.get_ref().clone() };

@@ -17,11 +17,7 @@ mod tls;
 mod values;
 
 /// A [`Config`], or everything that is wrong. `env_member` goes before the file's `member`.
-pub(super) fn check(
-    raw: &Raw,
-    text: Text,
-    env_member: Option<String>,
-) -> Result<Config, ConfigError> {
+pub(super) fn check(raw: &Raw, text: Text, env_member: Option<String>) -> Result<Config, ConfigError> {
     let mut c = Checker::new(text);
     let config = assemble(&mut c, raw, env_member);
     match (config, c.into_mistakes()) {
@@ -129,8 +125,7 @@ fn members(c: &mut Checker, raw: &Raw) -> Option<Vec<Member>> {
         }
     }
     let witnesses = raw.members.iter().filter_map(|m| m.get_ref().witness.as_ref());
-    let witnesses: Vec<_> =
-        witnesses.filter(|w| *w.get_ref()).map(|w| (w.span(), "witness")).collect();
+    let witnesses: Vec<_> = witnesses.filter(|w| *w.get_ref()).map(|w| (w.span(), "witness")).collect();
     if witnesses.len() == raw.members.len() {
         c.refuse(Reason::OnlyWitnesses, witnesses);
     }
@@ -240,8 +235,7 @@ fn not_on_a_vip(c: &mut Checker, raw: &Raw, vips: &[Vip]) {
         let Some(value) = value else { continue };
         let ip = host_of(value.get_ref()).parse::<IpAddr>();
         if let Some(vip) = vips.iter().find(|vip| ip == Ok(vip.ip())) {
-            let reason =
-                Reason::OnTheVip { key, value: value.get_ref().clone(), vip: vip.to_string() };
+            let reason = Reason::OnTheVip { key, value: value.get_ref().clone(), vip: vip.to_string() };
             c.refuse(reason, vec![(value.span(), "this is the VIP")]);
         }
     }

@@ -112,8 +112,9 @@ impl Checker {
     /// `HOST:PORT` that can be dialled. An IP address comes out in its canonical spelling.
     pub fn host_port(&mut self, key: &'static str, value: &Spanned<String>) -> Option<String> {
         let reachable = match value.get_ref().parse::<SocketAddr>() {
-            Ok(a) => (!a.ip().is_unspecified() && !a.ip().is_multicast() && a.port() != 0)
-                .then(|| a.to_string()),
+            Ok(a) => {
+                (!a.ip().is_unspecified() && !a.ip().is_multicast() && a.port() != 0).then(|| a.to_string())
+            }
             Err(_) => is_host_port(value.get_ref()).then(|| value.get_ref().clone()),
         };
         if reachable.is_none() {

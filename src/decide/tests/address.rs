@@ -66,11 +66,7 @@ fn one_that_cannot_be_added_is_tried_again_but_not_in_a_storm() {
     for _ in 0..100 {
         w.event(Event::AddressTried(vip()));
     }
-    assert_eq!(
-        w.told(is_add).len(),
-        1,
-        "a retry is the next tick's decision"
-    );
+    assert_eq!(w.told(is_add).len(), 1, "a retry is the next tick's decision");
     for _ in 0..100 {
         w.run(ms(10));
         w.event(Event::AddressTried(vip()));
@@ -105,10 +101,7 @@ fn after_a_failover_the_old_owner_lets_go_when_it_sees_the_newer_claim() {
     let mut w = owner(|_| {});
     w.pass(secs(60));
     w.follow(3, Some(B));
-    assert!(
-        w.told(is_remove).is_empty(),
-        "fault 2: a leader is no owner yet"
-    );
+    assert!(w.told(is_remove).is_empty(), "fault 2: a leader is no owner yet");
     let effects = w.claimed_by("b", 3, &[]);
     assert!(effects.iter().any(is_remove));
     w.run(ms(10));
@@ -175,10 +168,7 @@ fn release_lets_go_one_election_timeout_after_the_lease_and_takes_it_back() {
         w.pass(ms(1));
         assert_eq!(w.told(is_remove).len(), 1);
         w.run(ms(10));
-        assert!(
-            w.present.is_empty() && w.told(is_swap).is_empty(),
-            "routes stay"
-        );
+        assert!(w.present.is_empty() && w.told(is_swap).is_empty(), "routes stay");
         if !candidate {
             let effects = w.acknowledge();
             assert!(effects.iter().any(is_add), "the quorum is back");

@@ -13,15 +13,7 @@ fn kind(w: &World) -> Kind {
 fn a_leader_claims_at_once_with_every_route_as_its_intent() {
     let mut w = World::new();
     let effects = w.lead(1);
-    let [
-        Command::Claim {
-            member,
-            term,
-            routes,
-            ..
-        },
-    ] = proposed(&effects)[..]
-    else {
+    let [Command::Claim { member, term, routes, .. }] = proposed(&effects)[..] else {
         panic!("one claim: {effects:?}");
     };
     assert_eq!((member, *term), (&name("a"), Term(1)));
@@ -58,10 +50,7 @@ fn nothing_is_called_before_its_own_claim_of_this_term_is_applied() {
     w.hands.apply = false;
     w.run(ms(900));
     let took = |e: &Effect| matches!(e, Effect::Swap(..) | Effect::AddAddress(..));
-    assert!(
-        !w.open() && w.told(took).is_empty(),
-        "with a lease, without a claim"
-    );
+    assert!(!w.open() && w.told(took).is_empty(), "with a lease, without a claim");
     w.apply_all();
     assert!(w.open());
 }
@@ -136,10 +125,7 @@ fn a_permit_is_of_the_newest_claim_only_be_it_of_the_same_member_and_term() {
     let mut w = World::failed_over();
     let claim = w.ledger.claim.as_mut().expect("a claim");
     claim.epoch = Epoch(99);
-    let effects = w.event(Event::Applied {
-        ledger: std::sync::Arc::new(w.ledger.clone()),
-        index: 99,
-    });
+    let effects = w.event(Event::Applied { ledger: std::sync::Arc::new(w.ledger.clone()), index: 99 });
     assert_eq!(effects.first(), Some(&Effect::Gate(None)));
 }
 

@@ -14,12 +14,7 @@ fn claimed() -> World {
 
 fn by(w: &mut World, from: Incarnation, term: u64) -> Vec<Effect> {
     let sent = w.now;
-    w.event(Event::Acknowledged {
-        from,
-        term: Term(term),
-        sent,
-        granted: ms(200),
-    })
+    w.event(Event::Acknowledged { from, term: Term(term), sent, granted: ms(200) })
 }
 
 #[test]
@@ -57,12 +52,7 @@ fn an_old_acknowledgement_renews_nothing() {
     w.acknowledge();
     let sent = w.now;
     w.pass(ms(400));
-    w.event(Event::Acknowledged {
-        from: B,
-        term: Term(1),
-        sent: sent + ms(100),
-        granted: ms(200),
-    });
+    w.event(Event::Acknowledged { from: B, term: Term(1), sent: sent + ms(100), granted: ms(200) });
     assert!(!w.open());
 }
 
@@ -115,10 +105,7 @@ fn every_swap_carries_the_open_permit_and_a_call_in_the_air_may_go_on_under_a_re
     assert!(gate.check(&first, w.now).is_err(), "closed at first");
     gate.set(w.gate);
     assert_eq!(gate.check(&first, w.now), Ok(()));
-    assert_eq!(
-        gate.check(&first, renewed.deadline()),
-        Err(Fenced::LeaseOver)
-    );
+    assert_eq!(gate.check(&first, renewed.deadline()), Err(Fenced::LeaseOver));
     let other = Permit::for_tests(Term(2), Epoch(9), Time::MAX);
     assert_eq!(gate.check(&other, w.now), Err(Fenced::Superseded));
 }

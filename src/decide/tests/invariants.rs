@@ -47,11 +47,7 @@ impl World {
 
     /// F-a, for whatever takes something.
     fn may_take(&self, permit: &Permit) {
-        assert_eq!(
-            self.gate.as_ref(),
-            Some(permit),
-            "only what the gate has open"
-        );
+        assert_eq!(self.gate.as_ref(), Some(permit), "only what the gate has open");
         self.may_be_open(permit);
     }
 
@@ -73,10 +69,7 @@ impl World {
                 **v == ME || promise.is_some_and(|until| *until >= permit.deadline())
             };
             let held = voters.iter().filter(stands).count();
-            assert!(
-                held > voters.len() / 2,
-                "no majority stands behind the permit"
-            );
+            assert!(held > voters.len() / 2, "no majority stands behind the permit");
         }
     }
 

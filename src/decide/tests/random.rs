@@ -64,12 +64,7 @@ impl Chaos {
             }
             s.min_hold = ms(500);
         });
-        Self {
-            w,
-            dice,
-            newest: Term(0),
-            asks: 0,
-        }
+        Self { w, dice, newest: Term(0), asks: 0 }
     }
 
     fn step(&mut self) {
@@ -152,10 +147,7 @@ impl Chaos {
             // Failed, it says; and may be applied all the same.
             2 => drop(self.w.event(Event::ProposalFailed)),
             3 => {
-                let event = Event::Applied {
-                    ledger: Arc::new(self.w.ledger.clone()),
-                    index: self.w.index,
-                };
+                let event = Event::Applied { ledger: Arc::new(self.w.ledger.clone()), index: self.w.index };
                 self.w.event(event);
             }
             _ => {
@@ -228,11 +220,8 @@ impl Chaos {
     }
 
     fn looked(&mut self) {
-        let asked = if self.dice.one_in(10) || self.w.asked.is_empty() {
-            self.w.now
-        } else {
-            self.w.asked.remove(0)
-        };
+        let asked =
+            if self.dice.one_in(10) || self.w.asked.is_empty() { self.w.now } else { self.w.asked.remove(0) };
         let result = match self.dice.below(8) {
             0 => Err(timeout()),
             1 => Ok(self.sight()),
@@ -250,10 +239,7 @@ impl Chaos {
                 _ => {
                     sight.tables.push(table(t));
                     for vip in self.w.settings.vips.clone() {
-                        let route = RouteKey {
-                            table: table(t),
-                            vip,
-                        };
+                        let route = RouteKey { table: table(t), vip };
                         let seen = self.observed();
                         sight.routes.insert(route, seen);
                     }
@@ -286,11 +272,7 @@ impl Chaos {
         let (swap, permit) = self.w.air.remove(0);
         if self.dice.one_in(10) {
             let epoch = Epoch(self.dice.below(self.w.index + 2));
-            self.w.event(Event::Swapped {
-                swap,
-                epoch,
-                outcome,
-            });
+            self.w.event(Event::Swapped { swap, epoch, outcome });
         } else {
             self.w.finish_one(swap, permit, outcome);
         }
@@ -304,9 +286,7 @@ impl Chaos {
 
     fn asked(&mut self) {
         self.asks += 1;
-        let to = self
-            .dice
-            .pick(&[None, Some("a"), Some("b"), Some("c"), Some("x")]);
+        let to = self.dice.pick(&[None, Some("a"), Some("b"), Some("c"), Some("x")]);
         let mode = self.dice.pick(&[AskMode::Do, AskMode::Do, AskMode::DryRun]);
         self.w.ask(self.asks, to, mode);
     }

@@ -15,10 +15,7 @@ fn intents(w: &World) -> Vec<Vec<RouteKey>> {
 }
 
 fn gaps_ms(times: &[Time]) -> Vec<u128> {
-    times
-        .windows(2)
-        .map(|p| p[1].since(p[0]).as_millis())
-        .collect()
+    times.windows(2).map(|p| p[1].since(p[0]).as_millis()).collect()
 }
 
 #[test]
@@ -37,10 +34,7 @@ fn a_wrong_route_gets_an_intent_first_and_is_swapped_once_that_is_applied() {
 
 #[test]
 fn a_blackhole_and_a_foreign_target_are_put_right() {
-    for wrong in [
-        Observed::Blackhole(Some(eni("eni-a"))),
-        Observed::Active(None),
-    ] {
+    for wrong in [Observed::Blackhole(Some(eni("eni-a"))), Observed::Active(None)] {
         let mut w = World::steady();
         w.cloud.routes.insert(route("rtb-2"), wrong);
         w.forget();
@@ -59,10 +53,7 @@ fn an_intent_that_outlived_its_wait_covers_only_its_own_routes() {
     w.cloud.routes.insert(route("rtb-2"), at("eni-x"));
     w.until(|w| w.log.len() == 2);
     assert_eq!(intents(&w)[1], [route("rtb-1"), route("rtb-2")]);
-    assert!(
-        !swapped(&w.apply_next()).contains(&"rtb-2"),
-        "not yet committed"
-    );
+    assert!(!swapped(&w.apply_next()).contains(&"rtb-2"), "not yet committed");
     w.apply_next();
     w.hands.apply = true;
     w.run(secs(3));
@@ -94,14 +85,8 @@ fn a_look_asked_before_the_swap_ended_proves_nothing() {
         }
         w.now = w.now + ms(10);
         let effects = w.answer_looks();
-        assert!(
-            proposed(&effects).is_empty(),
-            "neither wrong nor right: {shown}"
-        );
-        assert!(
-            effects.contains(&Effect::Look),
-            "the next one is due at once"
-        );
+        assert!(proposed(&effects).is_empty(), "neither wrong nor right: {shown}");
+        assert!(effects.contains(&Effect::Look), "the next one is due at once");
     }
 }
 
@@ -134,10 +119,7 @@ fn somebody_who_keeps_changing_a_route_is_answered_ever_more_slowly() {
     }
     let gaps = gaps_ms(&w.told(is_swap));
     assert!((5..12).contains(&gaps.len()), "fault 43: {gaps:?}");
-    assert!(
-        gaps.iter().take(4).all(|g| *g < 10_000),
-        "quick at first: {gaps:?}"
-    );
+    assert!(gaps.iter().take(4).all(|g| *g < 10_000), "quick at first: {gaps:?}");
     assert!(gaps.iter().rev().take(2).all(|g| *g >= 10_000), "{gaps:?}");
     // Left alone for a minute, it starts anew.
     w.run(secs(80));
@@ -160,11 +142,7 @@ fn after_a_claim_it_looks_at_0_a_quarter_half_and_one_second_then_every_second_f
     w.apply_next();
     w.put_addresses();
     w.run(secs(60));
-    let looks: Vec<u128> = w
-        .told(is_look)
-        .iter()
-        .map(|t| t.since(start).as_millis())
-        .collect();
+    let looks: Vec<u128> = w.told(is_look).iter().map(|t| t.since(start).as_millis()).collect();
     let near = |ms: u128| looks.iter().any(|l| l.abs_diff(ms) <= 30);
     assert!([0, 250, 500].into_iter().all(near), "{looks:?}");
     assert!((1..=15).all(|s| near(s * 1000)), "{looks:?}");
@@ -199,8 +177,7 @@ fn a_missing_route_is_told_once_and_created_only_where_that_is_allowed() {
     let error = w.decide.route_error(&route("rtb-1")).expect("an error");
     assert!(error.contains("aws ec2 create-route"), "fault 40: {error}");
     let w = missing(true);
-    let create =
-        |e: &Effect| matches!(e, Effect::Swap(s, _) if s.verb == crate::model::route::Verb::Create);
+    let create = |e: &Effect| matches!(e, Effect::Swap(s, _) if s.verb == crate::model::route::Verb::Create);
     assert_eq!((w.told(create).len(), w.told(told).len()), (1, 0));
     assert_eq!(w.decide.route_error(&route("rtb-1")), None);
 }
@@ -238,10 +215,7 @@ fn a_table_that_is_absent_is_not_in_sync_and_the_others_are_swapped() {
     for t in ["rtb-1", "rtb-3"] {
         assert_eq!(w.cloud.routes.get(&route(t)), Some(&at("eni-a")));
     }
-    assert!(
-        w.told(is_swap).is_empty(),
-        "nothing is called for what is not there"
-    );
+    assert!(w.told(is_swap).is_empty(), "nothing is called for what is not there");
     assert!(w.decide.route_error(&route("rtb-2")).is_some());
 }
 
@@ -253,10 +227,7 @@ fn a_look_that_failed_is_shown_and_asked_again() {
     let asked = w.asked.pop().expect("a look");
     let (result, before) = (Err(timeout()), w.decide.sight().cloned());
     w.event(Event::Looked { asked, result });
-    assert_eq!(
-        w.decide.look_error(),
-        Some("ReplaceRoute: no answer within 1000 ms")
-    );
+    assert_eq!(w.decide.look_error(), Some("ReplaceRoute: no answer within 1000 ms"));
     assert_eq!(w.decide.sight().cloned(), before, "what was seen stays");
     w.run(secs(11));
     assert_eq!(w.asked.len(), 1);
@@ -276,10 +247,7 @@ fn a_look_that_never_comes_back_is_given_up_after_three_attempts_time() {
     let late = w.asked.remove(0);
     let before = w.decide.sight().cloned();
     let result = Ok(crate::model::route::Sight::default());
-    w.event(Event::Looked {
-        asked: late,
-        result,
-    });
+    w.event(Event::Looked { asked: late, result });
     assert_eq!(w.decide.sight().cloned(), before, "nobody waits for it");
 }
 

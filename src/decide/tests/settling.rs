@@ -46,28 +46,13 @@ fn a_move_ends_when_it_was_read_back_and_its_phases_sum_up_to_its_total() {
         let w = moved_by(planned);
         let m = w.ledger.last_move().expect("a move");
         let us = |n: u64| Some(n * 1000);
-        let (detect, elect) = if planned {
-            (None, us(175))
-        } else {
-            (us(170), us(5))
-        };
-        let expected = Phases {
-            detect,
-            elect,
-            claim: us(3),
-            address: us(1),
-            route: us(30),
-            verify: us(4),
-        };
+        let (detect, elect) = if planned { (None, us(175)) } else { (us(170), us(5)) };
+        let expected = Phases { detect, elect, claim: us(3), address: us(1), route: us(30), verify: us(4) };
         assert_eq!(m.phases, expected);
         assert_eq!(m.total_us, us(213));
         assert!(m.in_sync && w.claim().done);
         assert_eq!(m.request_ids, ["req", "req"]);
-        let kind = if planned {
-            Kind::Switchover
-        } else {
-            Kind::Failover
-        };
+        let kind = if planned { Kind::Switchover } else { Kind::Failover };
         assert_eq!(m.kind, kind);
     }
 }
@@ -127,11 +112,7 @@ fn the_end_of_a_move_is_proposed_until_the_log_has_it_once_a_second() {
 fn known_outcomes_are_settled_and_unknown_ones_stay() {
     let mut w = World::failed_over();
     for (swap, permit) in std::mem::take(&mut w.air) {
-        let outcome = if swap.route == route("rtb-1") {
-            done()
-        } else {
-            Outcome::Unknown(timeout())
-        };
+        let outcome = if swap.route == route("rtb-1") { done() } else { Outcome::Unknown(timeout()) };
         // Fault 36: EC2 did it all the same.
         w.cloud.routes.insert(swap.route.clone(), at("eni-a"));
         w.finish_one(swap, permit, outcome);
@@ -140,10 +121,7 @@ fn known_outcomes_are_settled_and_unknown_ones_stay() {
     w.forget();
     w.run(secs(5));
     assert!(w.claim().done);
-    assert!(
-        w.told(is_swap).is_empty(),
-        "the look decided, not the memory"
-    );
+    assert!(w.told(is_swap).is_empty(), "the look decided, not the memory");
     let left: Vec<_> = w.ledger.unsettled.keys().cloned().collect();
     assert_eq!(left, [route("rtb-2")]);
     w.run_by(secs(14 * MINUTE), ms(50));
@@ -161,11 +139,7 @@ fn a_later_call_that_ended_well_does_not_settle_an_earlier_unknown_one() {
     w.run(secs(10));
     assert_eq!(w.told(is_swap).len(), 4, "nothing had been done: again");
     assert!(w.claim().done);
-    assert_eq!(
-        w.ledger.unsettled.len(),
-        2,
-        "the first calls may land for 15 minutes"
-    );
+    assert_eq!(w.ledger.unsettled.len(), 2, "the first calls may land for 15 minutes");
     w.follow(3, Some(B));
     w.claimed_by("b", 3, &[]);
     assert!(w.ledger.stray, "and a successor learns of it");
@@ -210,21 +184,14 @@ fn a_predecessors_unknown_call_is_looked_for_fast_for_15_minutes_then_there_is_c
     // Fault 45: it lands as late as it can.
     w.cloud.routes.insert(route("rtb-1"), at("eni-b"));
     w.run_by(secs(3), ms(50));
-    assert_eq!(
-        w.cloud.routes.get(&route("rtb-1")),
-        Some(&at("eni-a")),
-        "within R"
-    );
+    assert_eq!(w.cloud.routes.get(&route("rtb-1")), Some(&at("eni-a")), "within R");
     assert!(calms(&w).is_empty());
     w.run_by(secs(2 * MINUTE), ms(50));
     assert_eq!(calms(&w).len(), 1);
     assert!(!w.ledger.stray && w.ledger.unsettled.is_empty());
     w.forget();
     w.run_by(secs(MINUTE), ms(50));
-    assert!(
-        (5..=7).contains(&w.told(is_look).len()),
-        "by reconcile again"
-    );
+    assert!((5..=7).contains(&w.told(is_look).len()), "by reconcile again");
 }
 
 #[test]

@@ -6,8 +6,7 @@ use crate::ledger::Command;
 use crate::model::*;
 
 fn stories(w: &World) -> usize {
-    w.told(|e| matches!(e, Effect::Tell(Story::StandsBack { .. })))
-        .len()
+    w.told(|e| matches!(e, Effect::Tell(Story::StandsBack { .. }))).len()
 }
 
 fn not_fit(peer: &mut Peer) {
@@ -116,11 +115,7 @@ fn an_unhealthy_leader_stands_back_for_a_healthy_member_and_claims_where_there_i
 
 #[test]
 fn health_that_is_not_known_is_no_ground_for_anything() {
-    for health in [
-        Health::Unknown("no socket".into()),
-        Health::NotChecked,
-        Health::Healthy,
-    ] {
+    for health in [Health::Unknown("no socket".into()), Health::NotChecked, Health::Healthy] {
         let mut w = World::steady();
         w.event(Event::Health(health));
         w.run(secs(20));
@@ -211,10 +206,7 @@ fn after_a_restart_of_the_group_it_stands_back_for_the_living_owner_once() {
     let mut w = World::restarted(|_| {});
     w.claimed_by("b", 1, &[]);
     let effects = w.lead(2);
-    assert!(
-        effects.contains(&Effect::Transfer(B)) && w.claims() == 0,
-        "fault 10"
-    );
+    assert!(effects.contains(&Effect::Transfer(B)) && w.claims() == 0, "fault 10");
     w.follow(3, None);
     w.lead(4);
     assert_eq!((w.claims(), w.transfers().len()), (1, 1), "never twice");

@@ -14,11 +14,7 @@ fn a_failover_swaps_at_once_and_reads_nothing_first() {
     w.put_addresses();
     w.forget();
     let effects = w.apply_next();
-    assert_eq!(
-        swapped(&effects),
-        ["rtb-1", "rtb-2"],
-        "in the tables' order"
-    );
+    assert_eq!(swapped(&effects), ["rtb-1", "rtb-2"], "in the tables' order");
 }
 
 #[test]
@@ -64,11 +60,7 @@ fn the_first_swaps_wait_for_the_address_50_ms_at_most() {
     };
     let mut w = start();
     w.pass(ms(3));
-    assert_eq!(
-        swapped(&w.put_addresses()).len(),
-        2,
-        "as soon as it is there"
-    );
+    assert_eq!(swapped(&w.put_addresses()).len(), 2, "as soon as it is there");
     let mut w = start();
     assert!(swapped(&w.pass(ms(49))).is_empty());
     assert_eq!(swapped(&w.pass(ms(1))).len(), 2, "not for ever");
@@ -137,10 +129,7 @@ fn another_claims_result_is_not_taken_for_this_ones() {
     w.cloud.routes.insert(route("rtb-1"), at("eni-a"));
     w.cloud.routes.insert(route("rtb-2"), at("eni-a"));
     w.run(secs(1));
-    assert!(
-        w.ledger.claim.as_ref().is_some_and(|c| !c.done),
-        "its own two are in the air still"
-    );
+    assert!(w.ledger.claim.as_ref().is_some_and(|c| !c.done), "its own two are in the air still");
 }
 
 #[test]
@@ -149,10 +138,7 @@ fn a_fenced_swap_is_tried_again_under_a_new_permit() {
     let before = w.gate;
     w.pass(ms(300));
     w.finish(&Outcome::Fenced(Fenced::LeaseOver));
-    assert_eq!(
-        w.decide.route_error(&route("rtb-1")),
-        Some("the lease is over")
-    );
+    assert_eq!(w.decide.route_error(&route("rtb-1")), Some("the lease is over"));
     w.forget();
     w.run(secs(3));
     assert_eq!(w.told(is_swap).len(), 2);

@@ -48,12 +48,7 @@ fn refusals() -> Vec<(World, Option<&'static str>, Refusal)> {
     lags.peer("b", |p| p.applied = 100);
     let mut removed = World::steady();
     removed.raft(|v| v.configs = vec![[ME, C].into()]);
-    removed.event(Event::Acknowledged {
-        from: C,
-        term: Term(2),
-        sent: removed.now,
-        granted: ms(200),
-    });
+    removed.event(Event::Acknowledged { from: C, term: Term(2), sent: removed.now, granted: ms(200) });
     let mut nobody = World::steady();
     nobody.peer("b", ill);
     nobody.peer("c", |p| p.barred = Some("drained".into()));
@@ -63,33 +58,13 @@ fn refusals() -> Vec<(World, Option<&'static str>, Refusal)> {
         (triggered_alone(), Some("b"), Refusal::NoClaim),
         (World::steady(), Some("x"), Refusal::Unknown(name("x"))),
         (World::steady(), Some("a"), Refusal::Itself(name("a"))),
-        (
-            World::steady_with(|s| s.members[1].witness = true),
-            Some("b"),
-            Refusal::Witness(b()),
-        ),
+        (World::steady_with(|s| s.members[1].witness = true), Some("b"), Refusal::Witness(b())),
         (removed, Some("b"), Refusal::NotVoter(b())),
-        (
-            with_peer(|p| p.reachable = false),
-            Some("b"),
-            Refusal::Unreachable(b()),
-        ),
-        (
-            with_peer(ill),
-            Some("b"),
-            Refusal::Unhealthy(b(), "down".into()),
-        ),
-        (
-            with_peer(|p| p.barred = Some("drained".into())),
-            Some("b"),
-            Refusal::Barred(b(), "drained".into()),
-        ),
+        (with_peer(|p| p.reachable = false), Some("b"), Refusal::Unreachable(b())),
+        (with_peer(ill), Some("b"), Refusal::Unhealthy(b(), "down".into())),
+        (with_peer(|p| p.barred = Some("drained".into())), Some("b"), Refusal::Barred(b(), "drained".into())),
         (lags, Some("b"), Refusal::Lagging(b(), 65)),
-        (
-            nobody,
-            None,
-            Refusal::Nobody("b is unhealthy: down; c may not own: drained".into()),
-        ),
+        (nobody, None, Refusal::Nobody("b is unhealthy: down; c may not own: drained".into())),
         (
             {
                 let mut alone = World::with(|s| s.members.truncate(1));
@@ -135,21 +110,13 @@ fn fault_55_the_second_of_two_learns_that_a_move_is_under_way() {
     assert_eq!(answer(&w), &Err(Refusal::UnderWay(name("b"))));
     w.apply_all();
     w.ask(3, Some("b"), AskMode::Do);
-    assert_eq!(
-        answer(&w),
-        &Err(Refusal::UnderWay(name("b"))),
-        "after the trigger too"
-    );
+    assert_eq!(answer(&w), &Err(Refusal::UnderWay(name("b"))), "after the trigger too");
     assert_eq!(w.transfers(), [B], "fault 67");
 
     let mut w = World::steady();
     w.unhealthy();
     w.ask(1, Some("c"), AskMode::Do);
-    assert_eq!(
-        answer(&w),
-        &Err(Refusal::UnderWay(name("b"))),
-        "a health move counts"
-    );
+    assert_eq!(answer(&w), &Err(Refusal::UnderWay(name("b"))), "a health move counts");
 }
 
 #[test]
@@ -158,10 +125,7 @@ fn a_dry_run_names_the_target_and_changes_nothing() {
     w.peer("b", ill);
     w.forget();
     w.ask(1, None, AskMode::DryRun);
-    let would = Answer::Would {
-        from: Some(name("a")),
-        to: name("c"),
-    };
+    let would = Answer::Would { from: Some(name("a")), to: name("c") };
     assert_eq!(answer(&w), &Ok(would));
     w.run(secs(1));
     assert!(w.open() && w.transfers().is_empty() && !w.decide.is_handing_over());
@@ -173,16 +137,7 @@ fn the_gate_closes_then_the_ledger_knows_then_the_trigger() {
     let mut w = World::steady();
     let effects = w.ask(1, None, AskMode::Do);
     assert_eq!(effects.first(), Some(&Effect::Gate(None)));
-    let [
-        Command::Handover {
-            from,
-            to,
-            term,
-            reason,
-            ..
-        },
-    ] = proposed(&effects)[..]
-    else {
+    let [Command::Handover { from, to, term, reason, .. }] = proposed(&effects)[..] else {
         panic!("one handover: {effects:?}");
     };
     assert_eq!((from, to, *term), (&name("a"), &name("b"), Term(2)));
@@ -258,12 +213,7 @@ fn called_off_before_the_trigger_the_permit_opens_again_and_the_owner_goes_on() 
         }),
         ("the target is no longer fit", |w| {
             w.raft(|v| v.configs = vec![[ME, C].into()]);
-            w.event(Event::Acknowledged {
-                from: C,
-                term: Term(2),
-                sent: w.now,
-                granted: ms(200),
-            });
+            w.event(Event::Acknowledged { from: C, term: Term(2), sent: w.now, granted: ms(200) });
             w.apply_all();
         }),
         ("no quorum took the handover into the log", |w| {
@@ -281,21 +231,14 @@ fn called_off_before_the_trigger_the_permit_opens_again_and_the_owner_goes_on() 
         change(&mut w);
         assert_eq!(answer(&w), &Err(Refusal::CalledOff(why, name("a"))));
         assert!(w.open() && w.transfers().is_empty(), "{why}");
-        assert_eq!(
-            w.gate.map(|p| p.epoch()),
-            w.decide.ledger().claim.as_ref().map(|c| c.epoch)
-        );
+        assert_eq!(w.gate.map(|p| p.epoch()), w.decide.ledger().claim.as_ref().map(|c| c.epoch));
         w.log.clear();
         w.hands.apply = true;
         w.cloud.routes.insert(route("rtb-1"), at("eni-x"));
         w.view.configs = vec![[ME, B, C].into()];
         w.raft(|_| {});
         w.run(secs(12));
-        assert_eq!(
-            w.cloud.routes.get(&route("rtb-1")),
-            Some(&at("eni-a")),
-            "{why}"
-        );
+        assert_eq!(w.cloud.routes.get(&route("rtb-1")), Some(&at("eni-a")), "{why}");
         assert!(w.transfers().is_empty(), "{why}");
     }
 }
@@ -332,12 +275,7 @@ fn after_the_trigger_there_is_no_permit_in_that_term_whatever_comes() {
         w.run(ms(100));
         for from in [B, C] {
             let (sent, term, granted) = (w.now, w.view.term, secs(9));
-            w.event(Event::Acknowledged {
-                from,
-                term,
-                sent,
-                granted,
-            });
+            w.event(Event::Acknowledged { from, term, sent, granted });
         }
         let again = claim(&w);
         w.apply(w.view.term, &again);
@@ -402,11 +340,7 @@ fn the_answer_says_what_else_may_have_come_of_it() {
     let mut w = triggered();
     w.lead(3);
     w.apply_all();
-    assert_eq!(
-        answer(&w),
-        &Err(Refusal::Elsewhere(name("a"), name("b"))),
-        "it is back"
-    );
+    assert_eq!(answer(&w), &Err(Refusal::Elsewhere(name("a"), name("b"))), "it is back");
 
     let mut w = triggered();
     w.follow(3, None);

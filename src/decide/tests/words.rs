@@ -28,10 +28,7 @@ pub fn vip() -> Vip {
 }
 
 pub fn route(text: &str) -> RouteKey {
-    RouteKey {
-        table: table(text),
-        vip: vip(),
-    }
+    RouteKey { table: table(text), vip: vip() }
 }
 
 pub fn at(eni_id: &str) -> Observed {
@@ -47,33 +44,19 @@ pub fn secs(n: u64) -> Duration {
 }
 
 pub fn done() -> Outcome {
-    Outcome::Done {
-        request_id: Some("req".into()),
-    }
+    Outcome::Done { request_id: Some("req".into()) }
 }
 
 pub fn timeout() -> CloudError {
-    CloudError::Timeout {
-        action: "ReplaceRoute",
-        ms: 1000,
-    }
+    CloudError::Timeout { action: "ReplaceRoute", ms: 1000 }
 }
 
 pub fn healthy() -> Peer {
-    Peer {
-        reachable: true,
-        health: Health::Healthy,
-        applied: 0,
-        barred: None,
-    }
+    Peer { reachable: true, health: Health::Healthy, applied: 0, barred: None }
 }
 
 pub fn settings() -> Settings {
-    let member = |n: &str, priority| MemberSettings {
-        name: name(n),
-        priority,
-        witness: false,
-    };
+    let member = |n: &str, priority| MemberSettings { name: name(n), priority, witness: false };
     Settings {
         me: name("a"),
         my_incarnation: ME,

@@ -24,14 +24,8 @@ pub struct Hands {
     pub address: bool,
 }
 
-const ALL: Hands = Hands {
-    acknowledge: true,
-    apply: true,
-    look: true,
-    swap: true,
-    fresh: true,
-    address: true,
-};
+const ALL: Hands =
+    Hands { acknowledge: true, apply: true, look: true, swap: true, fresh: true, address: true };
 
 pub struct World {
     pub decide: Decide,
@@ -83,16 +77,10 @@ impl World {
             names: ids().map(|(id, m)| (id, m.name.clone())).collect(),
             ..RaftView::default()
         };
-        let mut cloud = Sight {
-            tables: settings.tables.clone(),
-            ..Sight::default()
-        };
+        let mut cloud = Sight { tables: settings.tables.clone(), ..Sight::default() };
         for t in &settings.tables {
             for vip in &settings.vips {
-                let key = RouteKey {
-                    table: t.clone(),
-                    vip: *vip,
-                };
+                let key = RouteKey { table: t.clone(), vip: *vip };
                 cloud.routes.insert(key, at("eni-b"));
             }
         }
@@ -160,22 +148,13 @@ impl World {
 /// Events.
 impl World {
     pub fn event(&mut self, event: Event) -> Vec<Effect> {
-        if let Event::Acknowledged {
-            from,
-            term,
-            sent,
-            granted,
-        } = &event
-        {
+        if let Event::Acknowledged { from, term, sent, granted } = &event {
             let until = *sent + *granted * 99 / 100;
             let best = self.promises.entry((*term, *from)).or_insert(until);
             *best = until.max(*best);
         }
         let wall = WallMs(self.now.as_nanos() / 1_000_000);
-        let now = Now {
-            time: self.now,
-            wall,
-        };
+        let now = Now { time: self.now, wall };
         let effects = self.decide.step(now, event);
         self.carry_out(&effects);
         self.check();
@@ -201,21 +180,13 @@ impl World {
 
     /// b acknowledges an append that left just now, for 200 ms.
     pub fn acknowledge(&mut self) -> Vec<Effect> {
-        self.event(Event::Acknowledged {
-            from: B,
-            term: self.view.term,
-            sent: self.now,
-            granted: ms(200),
-        })
+        self.event(Event::Acknowledged { from: B, term: self.view.term, sent: self.now, granted: ms(200) })
     }
 
     pub fn apply(&mut self, term: Term, command: &Command) -> Vec<Effect> {
         self.index += 1;
         self.ledger.apply(self.index, term.0, command);
-        self.event(Event::Applied {
-            ledger: Arc::new(self.ledger.clone()),
-            index: self.index,
-        })
+        self.event(Event::Applied { ledger: Arc::new(self.ledger.clone()), index: self.index })
     }
 
     pub fn apply_next(&mut self) -> Vec<Effect> {
@@ -300,11 +271,7 @@ impl World {
             let target = Observed::Active(Some(swap.eni.clone()));
             self.cloud.routes.insert(swap.route.clone(), target);
         }
-        self.event(Event::Swapped {
-            swap,
-            epoch: permit.epoch(),
-            outcome,
-        })
+        self.event(Event::Swapped { swap, epoch: permit.epoch(), outcome })
     }
 
     pub fn ask(&mut self, id: u64, to: Option<&str>, mode: AskMode) -> Vec<Effect> {
@@ -392,8 +359,7 @@ impl World {
     }
 
     pub fn claims(&self) -> usize {
-        self.told(|e| matches!(e, Effect::Propose(Command::Claim { .. })))
-            .len()
+        self.told(|e| matches!(e, Effect::Propose(Command::Claim { .. }))).len()
     }
 
     pub fn transfers(&self) -> Vec<Incarnation> {

@@ -56,11 +56,7 @@ fn verdicts_by_transcript() {
         // 0 counts as 1.
         (0, 0, "fp", "UH"),
     ] {
-        assert_eq!(
-            judged(rise, fall, probes),
-            verdicts,
-            "rise {rise}, fall {fall}, {probes}"
-        );
+        assert_eq!(judged(rise, fall, probes), verdicts, "rise {rise}, fall {fall}, {probes}");
     }
 }
 
@@ -71,10 +67,8 @@ fn every_short_sequence_keeps_the_rules() {
     for (rise, fall) in [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 2)] {
         let mut sequences = vec![String::new()];
         for _ in 0..7 {
-            sequences = sequences
-                .iter()
-                .flat_map(|s| "pfam".chars().map(move |c| format!("{s}{c}")))
-                .collect();
+            sequences =
+                sequences.iter().flat_map(|s| "pfam".chars().map(move |c| format!("{s}{c}"))).collect();
             for probes in &sequences {
                 let verdicts = judged(rise, fall, probes);
                 let expected = looked_back(rise as usize, fall as usize, probes, &verdicts);

@@ -156,10 +156,7 @@ fn what_no_honest_member_says_is_refused() {
     assert!(with(&|m| m.entries[1].log_id = None).contains("place is missing"));
     assert!(with(&|m| m.entries[1].payload = None).contains("payload is missing"));
     assert!(with(&|m| m.entries = vec![m.entries[0].clone(); MAX_ENTRIES + 1]).contains("4097"));
-    assert!(
-        with(&|m| m.leader_commit = Some(proto::LogId { term: 1, index: u64::MAX }))
-            .contains("index")
-    );
+    assert!(with(&|m| m.leader_commit = Some(proto::LogId { term: 1, index: u64::MAX })).contains("index"));
 
     let vote = vote_request().to_proto().unwrap();
     let committed = proto::RaftVote { committed: true, ..vote.vote.unwrap() };
@@ -191,9 +188,7 @@ fn a_membership_has_voters_that_have_nodes_and_is_not_too_large() {
         nodes: (1..=nodes).map(|id| (id, proto::RaftNode::default())).collect(),
     };
     assert!(Membership::from_proto(of(vec![vec![1, 2]], 3)).is_ok());
-    assert!(
-        refused::<Membership>(of(vec![vec![1, 4]], 3)).contains("0000000000000004 has no node")
-    );
+    assert!(refused::<Membership>(of(vec![vec![1, 4]], 3)).contains("0000000000000004 has no node"));
     assert!(refused::<Membership>(of(vec![vec![1], vec![]], 3)).contains("without voters"));
     assert!(refused::<Membership>(of(vec![vec![1]; 8], 3)).contains("8, more than 7"));
     assert!(refused::<Membership>(of(vec![vec![1]], 65)).contains("65, more than 64"));

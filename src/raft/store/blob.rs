@@ -48,12 +48,7 @@ pub(super) fn prefix(kind: Kind, generation: u64) -> Vec<u8> {
 
 impl Core {
     /// Makes `bytes` the current blob of its kind, unless the current one goes further than `last`.
-    pub fn put_blob(
-        &self,
-        kind: Kind,
-        bytes: &[u8],
-        last: Option<LogId>,
-    ) -> Result<(), StoreError> {
+    pub fn put_blob(&self, kind: Kind, bytes: &[u8], last: Option<LogId>) -> Result<(), StoreError> {
         let generation = self.next_generation();
         let new = prefix(kind, generation);
         self.write(cells::put(&self.blobs, &new, bytes))?;

@@ -62,9 +62,9 @@ pub(super) fn lock(dir: &Path, member: &Name) -> Result<File, StoreError> {
         }
         Err(TryLockError::Error(source)) => return Err(StoreError::unwritable(dir)(source)),
     }
-    let wrote = file.set_len(0).and_then(|()| {
-        file.write_all(format!("pid {} of {member}\n", std::process::id()).as_bytes())
-    });
+    let wrote = file
+        .set_len(0)
+        .and_then(|()| file.write_all(format!("pid {} of {member}\n", std::process::id()).as_bytes()));
     wrote.map_err(StoreError::unwritable(dir))?;
     Ok(file)
 }

@@ -101,12 +101,7 @@ fn log_id(id: Option<LogId>) -> Option<proto::LogId> {
 }
 
 fn blob_ref(blob: Option<BlobRef>) -> Option<StoredBlobRef> {
-    blob.map(|b| StoredBlobRef {
-        generation: b.generation,
-        len: b.len,
-        crc: b.crc,
-        last: log_id(b.last),
-    })
+    blob.map(|b| StoredBlobRef { generation: b.generation, len: b.len, crc: b.crc, last: log_id(b.last) })
 }
 
 fn read<T: Wire>(message: Option<T::Message>) -> Result<Option<T>, Damage> {

@@ -190,11 +190,7 @@ impl RaftLogReader<TypeConfig> for LogReader {
         Ok(self.core.entries(start, end, usize::MAX)?)
     }
 
-    async fn limited_get_log_entries(
-        &mut self,
-        start: u64,
-        end: u64,
-    ) -> Result<Vec<Entry>, io::Error> {
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
         Ok(self.core.entries(start, end, READ_BYTES)?)
     }
 
@@ -242,11 +238,7 @@ impl RaftLogStorage<TypeConfig> for Store {
         Ok(message.and_then(|message| LogId::from_proto(message).ok()))
     }
 
-    async fn append<I>(
-        &mut self,
-        entries: I,
-        callback: IOFlushed<TypeConfig>,
-    ) -> Result<(), io::Error>
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,

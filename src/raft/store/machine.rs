@@ -114,16 +114,11 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        let meta =
-            SnapshotMeta { last_log_id: self.last, last_membership: self.membership.clone() };
+        let meta = SnapshotMeta { last_log_id: self.last, last_membership: self.membership.clone() };
         Builder { store: self.store.clone(), ledger: self.ledger.clone(), meta }
     }
 
-    async fn install_snapshot(
-        &mut self,
-        meta: &SnapshotMeta,
-        snapshot: Vec<u8>,
-    ) -> Result<(), io::Error> {
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Vec<u8>) -> Result<(), io::Error> {
         let ledger = serde_json::from_slice(&snapshot).map_err(StoreError::Ledger)?;
         self.store.put_snapshot(meta, &snapshot).await?;
         self.replace(ledger, meta);

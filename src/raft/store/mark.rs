@@ -76,9 +76,7 @@ impl Marked {
         let (Some(incarnation), Some(begun), Some(saved), Some(crc)) = numbers else {
             return Found::Unreadable;
         };
-        if sealed.get(..USED_BYTES - 4).map(|bytes| crc32(0, bytes))
-            != Some(u32::from_le_bytes(crc))
-        {
+        if sealed.get(..USED_BYTES - 4).map(|bytes| crc32(0, bytes)) != Some(u32::from_le_bytes(crc)) {
             return Found::Unreadable;
         }
         Found::Marked(Self {
@@ -105,8 +103,9 @@ fn later(one: Found, other: Found) -> Found {
         (Found::Marked(marked), Found::Nothing | Found::Unreadable)
         | (Found::Nothing | Found::Unreadable, Found::Marked(marked)) => Found::Marked(marked),
         (Found::Nothing, Found::Nothing) => Found::Nothing,
-        (Found::Unreadable, Found::Nothing | Found::Unreadable)
-        | (Found::Nothing, Found::Unreadable) => Found::Unreadable,
+        (Found::Unreadable, Found::Nothing | Found::Unreadable) | (Found::Nothing, Found::Unreadable) => {
+            Found::Unreadable
+        }
     }
 }
 

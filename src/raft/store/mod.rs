@@ -64,12 +64,7 @@ impl Store {
     ///
     /// `on_fatal` is called once, with the cause, when something could not be saved. It is expected
     /// to end the process; whether or not it does, nothing is acknowledged any more (FAULTS 12).
-    pub fn open(
-        dir: &Path,
-        cluster: &Name,
-        member: &Name,
-        on_fatal: OnFatal,
-    ) -> Result<Self, StoreError> {
+    pub fn open(dir: &Path, cluster: &Name, member: &Name, on_fatal: OnFatal) -> Result<Self, StoreError> {
         Self::open_with(dir, cluster, member, on_fatal, |file| Box::new(file))
     }
 
@@ -115,9 +110,7 @@ impl Store {
     /// Joins `group`; durable on return. Refused once the log holds entries of another group.
     pub async fn set_group(&self, group: GroupId) -> Result<(), StoreError> {
         self.core.update(|head| match head.group {
-            Some(other) if other != group && head.last.is_some() => {
-                Err(StoreError::OtherGroup { other })
-            }
+            Some(other) if other != group && head.last.is_some() => Err(StoreError::OtherGroup { other }),
             Some(_) | None => {
                 head.group = Some(group);
                 Ok(())

@@ -68,10 +68,7 @@ fn membership(term: u64, index: u64) -> Entry {
 }
 
 /// Hands the entries over; the answer comes when they are saved, or not.
-async fn hand_over(
-    store: &mut Store,
-    entries: Vec<Entry>,
-) -> oneshot::Receiver<Result<(), std::io::Error>> {
+async fn hand_over(store: &mut Store, entries: Vec<Entry>) -> oneshot::Receiver<Result<(), std::io::Error>> {
     let (tx, rx) = TypeConfig::oneshot();
     store.append(entries, IOFlushed::signal(tx)).await.unwrap();
     rx

@@ -42,15 +42,8 @@ pub(super) fn against_mark(head: Option<&Head>, found: Found) -> Result<(), Dama
 }
 
 /// Whether the head is this member's.
-pub(super) fn identity(
-    head: &Head,
-    dir: &Path,
-    cluster: &Name,
-    member: &Name,
-) -> Result<(), StoreError> {
-    for (what, found, expected) in
-        [("cluster", &head.cluster, cluster), ("member", &head.member, member)]
-    {
+pub(super) fn identity(head: &Head, dir: &Path, cluster: &Name, member: &Name) -> Result<(), StoreError> {
+    for (what, found, expected) in [("cluster", &head.cluster, cluster), ("member", &head.member, member)] {
         if found != expected.as_str() {
             let (found, expected) = (found.clone(), expected.to_string());
             return Err(StoreError::Stranger { path: dir.to_owned(), what, found, expected });

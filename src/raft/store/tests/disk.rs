@@ -140,8 +140,7 @@ async fn all_who_wait_share_one_fsync_and_are_answered_in_order() {
 fn fault_18_another_clusters_or_members_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()).unwrap());
-    for (cluster, member, what) in
-        [("core", "az-a", "cluster \"edge\""), ("edge", "az-b", "member \"az-a\"")]
+    for (cluster, member, what) in [("core", "az-a", "cluster \"edge\""), ("edge", "az-b", "member \"az-a\"")]
     {
         let error = Store::open(dir.path(), &name(cluster), &name(member), calm()).err().unwrap();
         assert!(matches!(error, StoreError::Stranger { .. }));
@@ -223,8 +222,7 @@ async fn full_disk_child() {
     for index in 0..2000 {
         let (tx, rx) = TypeConfig::oneshot();
         let entry = note(1, index, &"z".repeat(2000));
-        if store.append(vec![entry], IOFlushed::signal(tx)).await.is_err()
-            || !matches!(rx.await, Ok(Ok(())))
+        if store.append(vec![entry], IOFlushed::signal(tx)).await.is_err() || !matches!(rx.await, Ok(Ok(())))
         {
             break;
         }

@@ -19,9 +19,8 @@ fn a_killed_writer_has_lost_nothing_that_it_acknowledged() {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut lines = lines
-            .map_while(Result::ok)
-            .filter_map(|line| line.strip_prefix("ACK ").map(str::to_owned));
+        let mut lines =
+            lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("ACK ").map(str::to_owned));
         let mut acknowledged = Vec::new();
         while acknowledged.len() < 40 + 17 * round as usize {
             acknowledged.push(lines.next().expect("the writer goes on"));

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Every test, from units to the lab and moto. Installs what is missing, saying so.
+#   ./cluster/test.sh          all of it
+#   ./cluster/test.sh quick    without the lab: nothing is installed
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+mode="${1:-all}"
+case "$mode" in
+all | quick) ;;
+*)
+    echo "error: there is no mode \"$mode\"" >&2
+    echo "next: ./cluster/test.sh, or ./cluster/test.sh quick" >&2
+    exit 2
+    ;;
+esac
+
+say() { printf '\n== %s\n' "$*"; }
+
+if [ "$mode" = all ]; then
+    if [ "$(id -u)" != 0 ]; then
+        echo "error: the tests make network namespaces and mounts, which needs root" >&2
+        echo "next: run it as root, or ./cluster/test.sh quick" >&2
+        exit 2
+    fi
+    say "what the tests need"
+    ./cluster/setup.sh haproxy iproute2 nftables ca-certificates util-linux python3-venv moto
+fi
+
+say "format"
+cargo fmt --all -- --check
+
+say "build (the first takes about ten minutes on two cores: aws-sdk-ec2)"
+cargo build --workspace --all-targets
+
+if [ "$mode" = quick ]; then
+    say "units, configuration, vipctl, the source's own rules"
+    cargo test --workspace --lib --bins --test arrows --test config --test vipctl --test vpc
+    exit 0
+fi
+
+# The lab's tests share two cores and tell who owns the VIP by time: one at a time.
+say "units and adapters"
+cargo test --workspace --lib --bins --test arrows --test config --test vipctl --test vpc --test net --test health
+say "the lab itself"
+cargo test --workspace --test lab -- --test-threads=1
+say "the group, end to end, on the lab's EC2 and on moto"
+cargo test --workspace --test e2e -- --test-threads=1
+say "every test has passed"

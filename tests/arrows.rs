@@ -1,0 +1,158 @@
+//! The source checked against its own rules: imports point one way, each foreign crate has one home,
+//! and nothing under `src/` makes a permit for itself.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A module, and which others of this crate its code may name. `tests` folders may name more.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("model", &[]),
+    ("clock", &["model"]),
+    ("ledger", &["model"]),
+    ("decide", &["model", "ledger"]),
+    ("config", &["model"]),
+    ("metrics", &[]),
+    ("net", &["model", "decide"]),
+    ("vpc", &["model", "decide", "config", "clock"]),
+    ("health", &["model", "config"]),
+    ("raft", &["model", "decide", "ledger", "config", "clock", "proto"]),
+    ("rpc", &["model", "decide", "ledger", "config", "metrics", "proto", "raft"]),
+    ("driver", &["model", "decide", "ledger", "config", "clock", "metrics", "net", "raft", "rpc", "vpc"]),
+];
+
+/// A foreign crate, as it is written in code, and the only module that may name it.
+const HOMES: &[(&str, &str)] = &[
+    ("openraft", "raft"),
+    ("sled", "raft"),
+    ("rtnetlink", "net"),
+    ("aws_sdk_ec2", "vpc"),
+    ("aws_config", "vpc"),
+    ("aws_smithy_http_client", "vpc"),
+    ("aws_smithy_runtime_api", "vpc"),
+    ("aws_smithy_types", "vpc"),
+    ("prometheus_client", "metrics"),
+    ("toml", "config"),
+    ("axum", "rpc"),
+];
+
+/// What the pure modules must not name.
+const IMPURE: &[&str] =
+    &["tokio", "tonic", "openraft", "aws_", "sled", "tracing", "clock::", "std::time::Instant", "SystemTime"];
+
+struct Source {
+    module: String,
+    path: PathBuf,
+    /// Code without comment lines.
+    code: String,
+}
+
+fn sources() -> Vec<Source> {
+    let mut found = Vec::new();
+    let mut dirs = vec![Path::new(ROOT).join("src")];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(&dir).expect("src is there") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                found.push(read(path));
+            }
+        }
+    }
+    assert!(found.len() > 40, "only {} files were found", found.len());
+    found
+}
+
+fn read(path: PathBuf) -> Source {
+    let text = std::fs::read_to_string(&path).expect("a source file");
+    let inside = path.strip_prefix(Path::new(ROOT).join("src")).expect("under src");
+    let first = inside.components().next().expect("a name").as_os_str().to_string_lossy();
+    let module = first.trim_end_matches(".rs").to_owned();
+    let lines = text.lines().filter(|l| !l.trim_start().starts_with("//"));
+    Source { module, path: path.clone(), code: lines.collect::<Vec<_>>().join("\n") }
+}
+
+fn is_test(source: &Source) -> bool {
+    source.path.components().any(|c| c.as_os_str() == "tests" || c.as_os_str() == "tests.rs")
+}
+
+/// `crate::x`, and every `x` of `crate::{x, y::z}`.
+fn named_modules(code: &str) -> BTreeSet<String> {
+    let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let mut named = BTreeSet::new();
+    for (at, found) in code.match_indices("crate::") {
+        let rest = &code[at + found.len()..];
+        assert!(!rest.starts_with('{'), "write one `use crate::module` a line");
+        if !code[..at].ends_with('$') {
+            named.insert(word(rest));
+        }
+    }
+    named
+}
+
+#[test]
+fn imports_point_one_way() {
+    let modules: BTreeSet<&str> = ARROWS.iter().map(|(m, _)| *m).collect();
+    let mut wrong = Vec::new();
+    for source in sources().iter().filter(|s| !is_test(s) && modules.contains(s.module.as_str())) {
+        let (_, allowed) = ARROWS.iter().find(|(m, _)| *m == source.module).expect("it is in the table");
+        for named in named_modules(&source.code) {
+            let own = named == source.module;
+            if modules.contains(named.as_str()) && !own && !allowed.contains(&named.as_str()) {
+                wrong.push(format!("{} names {named}", source.path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn each_foreign_crate_has_one_home() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        for (foreign, home) in HOMES {
+            let named = source.code.contains(&format!("{foreign}::"))
+                || source.code.contains(&format!("use {foreign};"));
+            if named && source.module != *home {
+                wrong.push(format!("{} names {foreign}, whose home is {home}", source.path.display()));
+            }
+        }
+        let only_store = source.path.components().any(|c| c.as_os_str() == "store");
+        if source.code.contains("sled::") && !only_store {
+            wrong.push(format!("{} names sled, whose home is raft/store", source.path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_judgement_is_pure() {
+    let mut wrong = Vec::new();
+    for source in sources().iter().filter(|s| ["decide", "ledger", "model"].contains(&s.module.as_str())) {
+        for word in IMPURE.iter().filter(|w| source.code.contains(**w)) {
+            wrong.push(format!("{} names {word}", source.path.display()));
+        }
+        if source.code.contains("async ") || source.code.contains(".await") {
+            wrong.push(format!("{} waits", source.path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn only_tests_make_a_permit_of_their_own() {
+    let mut wrong = Vec::new();
+    for source in sources().iter().filter(|s| !is_test(s)) {
+        // The part of a file before its own tests, without the definition itself.
+        let shipped = source.code.split("#[cfg(test)]").next().unwrap_or_default();
+        if shipped.replace("pub fn for_tests(", "").contains("for_tests(") {
+            wrong.push(source.path.display().to_string());
+        }
+        if source.module != "decide" && shipped.contains("Permit::mint") {
+            wrong.push(source.path.display().to_string());
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

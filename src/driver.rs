@@ -170,7 +170,7 @@ impl<C: Cloud> Driver<C> {
                 tokio::spawn(async move {
                     tracing::debug!(%command, "propose");
                     if let Err(error) = group.propose(command).await {
-                        tracing::warn!(%error, "the log took no entry");
+                        tracing::debug!(%error, "the log took no entry");
                         let _ = events.send(Event::ProposalFailed).await;
                     }
                 });

@@ -208,6 +208,8 @@ pub enum Refusal {
     UnderWay(Name),
     #[error("the leader holds no claim yet")]
     NoClaim,
+    #[error("no quorum acknowledges the leader")]
+    NoQuorum,
     /// The trigger was not pulled: the owner stays.
     #[error("the transfer was called off: {0}; the owner stays {1}")]
     CalledOff(&'static str, Name),
@@ -235,7 +237,8 @@ impl Refusal {
             | Refusal::Lagging(..)
             | Refusal::Nobody(_)
             | Refusal::UnderWay(_)
-            | Refusal::NoClaim => true,
+            | Refusal::NoClaim
+            | Refusal::NoQuorum => true,
             Refusal::CalledOff(..)
             | Refusal::NotInTime(..)
             | Refusal::Elsewhere(..)
@@ -248,6 +251,9 @@ impl Refusal {
         match self {
             Refusal::NotLeader | Refusal::NoClaim => {
                 "wait for the election to end and ask again; vipctl status shows the leader"
+            }
+            Refusal::NoQuorum => {
+                "see which members run (vipctl status) and whether they reach each other; a majority is needed"
             }
             Refusal::Unknown(_) => "vipctl status lists the members",
             Refusal::Itself(_) => "name another member with --to, or leave --to away for the best one",

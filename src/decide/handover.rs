@@ -50,7 +50,7 @@ pub(super) struct Watching {
 impl Decide {
     pub(super) fn take_ask(&mut self, now: Now, ask: Ask, out: &mut Vec<Effect>) {
         let id = ask.id;
-        let target = match self.target(&ask) {
+        let target = match self.target(now, &ask) {
             Ok(to) => to,
             Err(refusal) => return out.push(Effect::Answer(id, Err(refusal))),
         };
@@ -67,12 +67,13 @@ impl Decide {
     }
 
     /// Whom an ask means, or why it cannot be done.
-    fn target(&self, ask: &Ask) -> Result<Name, Refusal> {
+    fn target(&self, now: Now, ask: &Ask) -> Result<Name, Refusal> {
         if let Some(w) = &self.watching {
             return Err(Refusal::UnderWay(w.to.clone()));
         }
         match &self.stage {
-            Stage::Owning(_) => {}
+            Stage::Owning(_) if self.quorum_stands(now.time) => {}
+            Stage::Owning(_) => return Err(Refusal::NoQuorum),
             Stage::Handing(h) => return Err(Refusal::UnderWay(h.to.clone())),
             Stage::Idle => return Err(Refusal::NotLeader),
             Stage::Leading(_) | Stage::Spent { .. } => return Err(Refusal::NoClaim),

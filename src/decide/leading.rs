@@ -1,14 +1,23 @@
 //! A leader without a claim of its term: it claims, or stands back for one that may own.
 
+use std::time::Duration;
+
 use super::handover::Want;
 use super::owning::{Marks, Owning};
 use super::{Decide, Effect, Now, PROPOSAL_FAILED, PROPOSAL_WAIT, RaftView, Stage, Story};
 use crate::ledger::Command;
 use crate::model::{Health, Name, Time};
 
+/// How long the leader of a group that has restarted waits to learn whether the owner lives: the
+/// members report to each other once a second. Meanwhile the route stays where it is.
+const OWNER_WAIT: Duration = Duration::from_secs(2);
+
 #[derive(Debug)]
 pub(super) struct Leading {
     marks: Marks,
+    since: Time,
+    /// How long the log was: what was agreed before is in it.
+    log_end: u64,
     /// The claim is not proposed (again) before.
     claim_at: Time,
     /// It was told that this member stands back and that nobody else may own.
@@ -17,7 +26,17 @@ pub(super) struct Leading {
 
 impl Leading {
     pub(super) fn begin(now: Now, view: &RaftView) -> Self {
-        Self { marks: Marks::begin(view.heard, view.campaigned, now.time), claim_at: now.time, told: false }
+        Self {
+            marks: Marks::begin(view.heard, view.campaigned, now.time),
+            since: now.time,
+            log_end: view.last_index,
+            claim_at: now.time,
+            told: false,
+        }
+    }
+
+    pub(super) fn claim_at(&self) -> Time {
+        self.claim_at
     }
 }
 
@@ -31,7 +50,7 @@ impl Decide {
             self.look.next = now.time;
             return self.own(now, Box::new(owning), out);
         }
-        if now.time < leading.claim_at {
+        if now.time < leading.claim_at || self.may_learn_of_owner(now, &leading) {
             return Stage::Leading(leading);
         }
         if let Some((reason, want)) = self.stands_back() {
@@ -46,6 +65,19 @@ impl Decide {
             routes: self.routes(),
         }));
         Stage::Leading(leading)
+    }
+
+    /// Whether this leader, which has followed none since it started, may soon know that the owner
+    /// lives.
+    fn may_learn_of_owner(&self, now: Now, leading: &Leading) -> bool {
+        if self.followed || now.time.since(leading.since) >= OWNER_WAIT {
+            return false;
+        }
+        let unheard = |owner: &Name| {
+            let listed = self.settings.members.iter().any(|m| m.name == *owner);
+            *owner != self.settings.me && listed && !self.peers.contains_key(owner)
+        };
+        self.applied < leading.log_end || self.ledger.owner().is_some_and(unheard)
     }
 
     /// Why this leader does not claim, and whom it wants to lead instead.

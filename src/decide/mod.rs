@@ -108,9 +108,9 @@ const WARM_EVERY: Duration = Duration::from_secs(10);
 /// How long a proposal may take before it is made again.
 const PROPOSAL_WAIT: Duration = Duration::from_secs(1);
 
-/// How long after one that failed: as long as to the next tick of a busy member, so that a log that
-/// refuses at once is not asked in a circle.
-const PROPOSAL_FAILED: Duration = Duration::from_millis(10);
+/// How long after one that failed. A new leader's log takes nothing before its first append is
+/// acknowledged, which is a round trip; and a log that refuses at once is not asked in a circle.
+const PROPOSAL_FAILED: Duration = Duration::from_millis(1);
 
 impl Decide {
     pub fn new(settings: Settings, now: Now) -> Self {
@@ -169,7 +169,12 @@ impl Decide {
     pub fn wake(&self, now: Time) -> Time {
         let busy = match &self.stage {
             Stage::Idle => self.watching.is_some(),
-            Stage::Leading(_) | Stage::Handing(_) | Stage::Spent { .. } => true,
+            // One that stands back and finds nobody has no time of its own.
+            Stage::Leading(leading) if leading.claim_at() > now => {
+                return leading.claim_at().min(now + Duration::from_millis(10));
+            }
+            Stage::Leading(_) => true,
+            Stage::Handing(_) | Stage::Spent { .. } => true,
             Stage::Owning(owning) => owning.is_busy() || !self.claim_done(),
         };
         now + if busy { Duration::from_millis(10) } else { Duration::from_millis(100) }
@@ -206,7 +211,8 @@ impl Decide {
 
     fn take_raft(&mut self, now: Now, view: RaftView) {
         let before = std::mem::replace(&mut self.raft, view);
-        self.followed |= self.raft.leader.is_some_and(|l| l != self.settings.my_incarnation);
+        // After a restart Raft names the leader of its stored vote, who may be dead.
+        self.followed |= self.raft.heard.is_some();
         if self.raft.role != Role::Leader {
             self.stage = Stage::Idle;
             self.lease = Lease::default();

@@ -58,7 +58,11 @@ impl Failure {
 
 impl From<&Refusal> for Failure {
     fn from(refusal: &Refusal) -> Self {
-        let kind = if refusal.is_precondition() { "refused" } else { "failed" };
+        let kind = match refusal {
+            Refusal::NoQuorum => "no-quorum",
+            other if other.is_precondition() => "refused",
+            _ => "failed",
+        };
         Self::new(kind, refusal.to_string(), refusal.next())
     }
 }

@@ -233,6 +233,42 @@ fn it_does_not_stand_back_for_an_owner_that_is_gone_or_that_it_has_seen_replaced
 }
 
 #[test]
+fn the_leader_of_the_stored_vote_is_not_one_that_it_has_followed() {
+    let mut w = World::restarted(|_| {});
+    w.claimed_by("b", 1, &[]);
+    w.raft(|v| (v.term, v.leader) = (Term(1), Some(C)));
+    let effects = w.lead(2);
+    assert!(effects.contains(&Effect::Transfer(B)) && w.claims() == 0, "fault 10");
+}
+
+#[test]
+fn after_a_restart_it_waits_for_the_owner_s_report_but_not_for_ever() {
+    let mut w = World::restarted_without(&["b"], |_| {});
+    w.claimed_by("b", 1, &[]);
+    w.lead(2);
+    w.run(secs(1));
+    assert_eq!((w.claims(), w.transfers().len()), (0, 0));
+    w.event(Event::Peer(name("b"), healthy()));
+    assert_eq!((w.claims(), w.transfers()), (0, vec![B]));
+
+    let mut w = World::restarted_without(&["b"], |_| {});
+    w.claimed_by("b", 1, &[]);
+    w.lead(2);
+    w.run(secs(3));
+    assert_eq!((w.claims(), w.transfers().len()), (1, 0), "it does not come");
+}
+
+#[test]
+fn after_a_restart_it_waits_for_the_log_that_names_the_owner() {
+    let mut w = World::restarted(|_| {});
+    w.raft(|v| v.last_index = 1);
+    w.lead(2);
+    assert_eq!((w.claims(), w.transfers().len()), (0, 0));
+    w.claimed_by("b", 1, &[]);
+    assert_eq!((w.claims(), w.transfers()), (0, vec![B]));
+}
+
+#[test]
 fn who_stands_back_records_no_handover() {
     let mut w = World::restarted(|_| {});
     w.claimed_by("b", 1, &[]);

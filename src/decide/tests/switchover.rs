@@ -49,6 +49,9 @@ fn refusals() -> Vec<(World, Option<&'static str>, Refusal)> {
     let mut removed = World::steady();
     removed.raft(|v| v.configs = vec![[ME, C].into()]);
     removed.event(Event::Acknowledged { from: C, term: Term(2), sent: removed.now, granted: ms(200) });
+    let mut no_quorum = World::steady();
+    no_quorum.hands.acknowledge = false;
+    no_quorum.run(ms(300));
     let mut nobody = World::steady();
     nobody.peer("b", ill);
     nobody.peer("c", |p| p.barred = Some("drained".into()));
@@ -56,6 +59,7 @@ fn refusals() -> Vec<(World, Option<&'static str>, Refusal)> {
         (follower, Some("b"), Refusal::NotLeader),
         (no_claim, Some("b"), Refusal::NoClaim),
         (triggered_alone(), Some("b"), Refusal::NoClaim),
+        (no_quorum, Some("b"), Refusal::NoQuorum),
         (World::steady(), Some("x"), Refusal::Unknown(name("x"))),
         (World::steady(), Some("a"), Refusal::Itself(name("a"))),
         (World::steady_with(|s| s.members[1].witness = true), Some("b"), Refusal::Witness(b())),

@@ -67,6 +67,11 @@ impl World {
 
     /// A member that has just started and heard of everybody, but of no leader.
     pub fn restarted(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::restarted_without(&[], change)
+    }
+
+    /// As [`restarted`](Self::restarted), but some have not reported yet.
+    pub fn restarted_without(unheard: &[&str], change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = settings();
         change(&mut settings);
         let now = Time::from_millis(100_000);
@@ -107,7 +112,7 @@ impl World {
         };
         world.raft(|_| {});
         for m in world.settings.members.clone() {
-            if m.name != world.settings.me {
+            if m.name != world.settings.me && !unheard.contains(&m.name.as_str()) {
                 world.event(Event::Peer(m.name, healthy()));
             }
         }
@@ -175,6 +180,9 @@ impl World {
     }
 
     pub fn follow(&mut self, term: u64, leader: Option<Incarnation>) -> Vec<Effect> {
+        if leader.is_some() {
+            self.view.heard = Some(self.now);
+        }
         self.raft(|v| (v.role, v.term, v.leader) = (Role::Follower, Term(term), leader))
     }
 

@@ -174,13 +174,18 @@ async fn answer(ec2: &Arc<Ec2>, call: &Call, params: &Params, verdict: Verdict) 
     ec2.calls.lock().await.update(call.id, |c| c.answered_boot_ns = Some(boot_ns()));
     note(ec2, call.id, &result).await;
     let request_id = ec2.request_id(call.id);
-    Some(match result {
+    let mut response = match result {
         Ok(body) => respond(StatusCode::OK, xml::answer(&call.action, &request_id, &body)),
         Err(refusal) => {
             let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
             respond(status, xml::error(refusal.code(), &refusal.to_string(), &request_id))
         }
-    })
+    };
+    // The SDKs read it here and not in the body.
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert("x-amzn-requestid", value);
+    }
+    Some(response)
 }
 
 async fn run(ec2: &Arc<Ec2>, call: &Call, params: &Params, read_lag_ms: u64) -> Result<Xml, Refusal> {

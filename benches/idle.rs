@@ -66,11 +66,21 @@ fn read(pid: u64) -> anyhow::Result<Reading> {
     };
     let devices = std::fs::read_to_string(format!("/proc/{pid}/net/dev"))?;
     let wire = devices.lines().skip(2).filter(|l| !l.trim_start().starts_with("lo:")).map(|line| {
-        let numbers: Vec<u64> =
-            line.split(':').nth(1).unwrap_or_default().split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        let numbers: Vec<u64> = line
+            .split(':')
+            .nth(1)
+            .unwrap_or_default()
+            .split_whitespace()
+            .filter_map(|n| n.parse().ok())
+            .collect();
         numbers.first().unwrap_or(&0) + numbers.get(8).unwrap_or(&0)
     });
-    Ok(Reading { ticks: tick(11) + tick(12), rss_kib: kib("VmRSS:"), anonymous_kib: kib("RssAnon:"), wire: wire.sum() })
+    Ok(Reading {
+        ticks: tick(11) + tick(12),
+        rss_kib: kib("VmRSS:"),
+        anonymous_kib: kib("RssAnon:"),
+        wire: wire.sum(),
+    })
 }
 
 fn measure(lab: &Lab) -> anyhow::Result<()> {

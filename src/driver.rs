@@ -84,7 +84,12 @@ enum Waiting {
 struct Stopping {
     by: crate::model::Time,
     handed_over: bool,
+    /// Another move was under way: ask again then.
+    again: Option<crate::model::Time>,
 }
+
+/// How long after a refused handover the next is asked for.
+const STOP_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long SIGTERM waits for the handover.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -133,6 +138,10 @@ impl<C: Cloud> Driver<C> {
                 () = tokio::time::sleep(wake.since(clock::now())) => Event::Tick,
             };
             for event in self.peers().into_iter().chain([event]) {
+                self.step(event);
+            }
+            if self.stopping.as_mut().is_some_and(|s| s.again.take_if(|at| clock::now() >= *at).is_some()) {
+                let event = self.ask_to_hand_over();
                 self.step(event);
             }
             if self.has_stopped() {
@@ -286,13 +295,18 @@ impl<C: Cloud> Driver<C> {
                 let _ = reply.send(answer);
             }
             Some(Waiting::Stop) => {
+                let Some(stopping) = &mut self.stopping else { return };
                 match answer {
                     Ok(_) => tracing::info!("handed over"),
+                    Err(Refusal::UnderWay(to)) => {
+                        tracing::info!(%to, "a move is under way: waiting for its end");
+                        stopping.again = Some(clock::now() + STOP_AGAIN);
+                        return;
+                    }
+                    Err(Refusal::NotLeader) => {}
                     Err(refusal) => tracing::warn!(%refusal, "stopping without a handover"),
                 }
-                if let Some(stopping) = &mut self.stopping {
-                    stopping.handed_over = true;
-                }
+                stopping.handed_over = true;
             }
             None => {}
         }
@@ -301,7 +315,11 @@ impl<C: Cloud> Driver<C> {
     /// SIGTERM: an owner hands over, waits until the route has moved and its address is gone.
     fn stop(&mut self) -> Event {
         tracing::info!("stopping");
-        self.stopping = Some(Stopping { by: clock::now() + STOP_DEADLINE, handed_over: false });
+        self.stopping = Some(Stopping { by: clock::now() + STOP_DEADLINE, handed_over: false, again: None });
+        self.ask_to_hand_over()
+    }
+
+    fn ask_to_hand_over(&mut self) -> Event {
         let reason = format!("{} is stopping", self.hands.config.member);
         let transfer = Transfer { to: None, reason, mode: AskMode::Do, wait: STOP_DEADLINE };
         self.ask(transfer, Waiting::Stop)

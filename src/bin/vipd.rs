@@ -65,6 +65,10 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    if !config.tls.insecure {
+        eprintln!("error: {}", listen::ListenError::Tls);
+        return ExitCode::from(USAGE);
+    }
     if args.check {
         print!("{}", config.timeline());
         for warning in config.warnings() {

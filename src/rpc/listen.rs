@@ -56,9 +56,7 @@ fn server() -> Server {
 
 /// Serves the peer port.
 pub async fn peers(config: &Config, service: PeerServer<PeerService>) -> Result<(), ListenError> {
-    if !config.tls.insecure {
-        return Err(ListenError::Tls);
-    }
+    assert!(config.tls.insecure, "the program refuses to start with TLS, which it does not have");
     let listener = bind("peer.listen", config.peer_listen).await?;
     tokio::spawn(async move {
         let served = server().add_service(service).serve_with_incoming(incoming(listener)).await;

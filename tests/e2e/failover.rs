@@ -8,10 +8,10 @@ use crate::status::{eni, others};
 fn another_member_takes_over_from_a_killed_owner() {
     let lab = Lab::up("kill");
     let first = lab.steady();
-    let load = lab.load();
+    let load = lab.load(&first);
     let killed_ns = lab.json(&["kill", &first])[0]["at_boot_ns"].as_u64().unwrap();
     let second = lab.taken_over_from(&first);
-    load.end().print_outage("vipd and HAProxy killed", &second);
+    load.end(&lab, &second).print_outage("vipd and HAProxy killed", &second);
     let moved = lab.status(&second).unwrap().last_move.unwrap();
     assert_eq!((&moved["kind"], &moved["from"]), (&"failover".into(), &first.as_str().into()));
     let swaps = lab.swaps_since(killed_ns);
@@ -32,10 +32,10 @@ fn another_member_takes_over_from_a_killed_owner() {
 fn another_member_takes_over_from_a_zone_that_is_cut_off() {
     let lab = Lab::up("cut");
     let first = lab.steady();
-    let load = lab.load();
+    let load = lab.load(&first);
     let cut_ns = lab.json(&["cut", &first])["at_boot_ns"].as_u64().unwrap();
     let second = lab.taken_over_from(&first);
-    load.end().print_outage("zone cut off (lease 2 s, election 1 to 2 s)", &second);
+    load.end(&lab, &second).print_outage("zone cut off (lease 2 s, election 1 to 2 s)", &second);
 
     lab.ok(&["heal", "all"]);
     lab.address_goes(&first);
@@ -106,10 +106,10 @@ fn without_a_quorum_nobody_calls() {
 fn the_vip_leaves_a_dead_haproxy() {
     let lab = Lab::up("haproxy");
     let first = lab.steady();
-    let load = lab.load();
+    let load = lab.load(&first);
     lab.ok(&["kill", &first, "--only", "haproxy"]);
     let second = lab.taken_over_from(&first);
-    load.end().print_outage("HAProxy alone killed", &second);
+    load.end(&lab, &second).print_outage("HAProxy alone killed", &second);
     lab.address_goes(&first);
     let status = lab.says(&second, "the dead HAProxy", |s| s.state == "degraded");
     assert!(status.problems.iter().any(|p| p.contains(&first)), "{status:?}");
@@ -123,10 +123,10 @@ fn the_vip_leaves_a_dead_haproxy() {
 fn no_connection_fails_while_haproxy_outlives_vipd() {
     let lab = Lab::up("vipd");
     let first = lab.steady();
-    let load = lab.load();
+    let load = lab.load(&first);
     lab.ok(&["kill", &first, "--only", "vipd"]);
     let second = lab.taken_over_from(&first);
-    load.end().assert_no_failed_new_connection(&lab, "vipd alone killed", &second);
+    load.end(&lab, &second).assert_no_failed_new_connection(&lab, "vipd alone killed", &second);
     assert!(lab.has_address(&first), "the address outlives vipd: {}", eni(&first));
     lab.ok(&["start", &first, "--only", "vipd"]);
     lab.address_goes(&first);

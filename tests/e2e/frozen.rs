@@ -11,10 +11,10 @@ const FROZEN: Duration = Duration::from_secs(5);
 fn a_thawed_owner_calls_no_more() {
     let lab = Lab::up("frozen");
     let first = lab.steady();
-    let load = lab.load();
+    let load = lab.load(&first);
     let frozen_ns = lab.json(&["freeze", &first, "--only", "vipd"])["at_boot_ns"].as_u64().unwrap();
     let second = lab.taken_over_from(&first);
-    load.end().assert_no_failed_new_connection(&lab, "vipd frozen", &second);
+    load.end(&lab, &second).assert_no_failed_new_connection(&lab, "vipd frozen", &second);
     assert!(lab.has_address(&first));
     // The fault itself takes this long.
     let thaw_ns = frozen_ns + u64::try_from(FROZEN.as_nanos()).unwrap();

@@ -39,8 +39,8 @@ pub struct Failed {
 }
 
 impl Lab {
-    /// Returns once the VIP has answered.
-    pub fn load(&self) -> Load {
+    /// Returns once the VIP has answered, by its owner.
+    pub fn load(&self, owner: &str) -> Load {
         let out = self.dir.join("load.json");
         let on = self.dir.join("load.json.on");
         // Longer than any test waits: the test ends it.
@@ -48,13 +48,20 @@ impl Lab {
         let child = command.arg(&out).stdout(Stdio::null()).spawn().unwrap();
         let load = Load { child, out };
         until("the client's first answer", BOUND, || holds(on.exists(), || "none".into()));
+        self.client_sees(owner);
         load
+    }
+
+    /// As long as some dozen requests of the load's.
+    fn client_sees(&self, owner: &str) {
+        (0..50).for_each(|_| self.client_reaches(owner));
     }
 }
 
 impl Load {
-    /// What the client saw until now.
-    pub fn end(mut self) -> Report {
+    /// What the client saw until now, some answers of the new owner among it.
+    pub fn end(mut self, lab: &Lab, owner: &str) -> Report {
+        lab.client_sees(owner);
         let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::TERM).unwrap();
         let status = self.child.wait().unwrap();

@@ -11,6 +11,8 @@
 //! needs what the lab needs (root, ip, nft, haproxy) and for moto.rs `./cluster/setup.sh moto`. Each test has its
 //! own lab, but two at once share the machine: `cargo test --workspace --test e2e -- --test-threads=1`.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
 mod calls;
 mod lab;
 mod load;

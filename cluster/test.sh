@@ -41,7 +41,7 @@ fi
 
 # The lab's tests share two cores and tell who owns the VIP by time: one at a time.
 say "units and adapters"
-cargo test --workspace --lib --bins --test arrows --test config --test vipctl --test vpc --test net --test health
+cargo test --workspace --lib --bins --test arrows --test config --test vipctl --test vpc --test peers --test net --test health
 say "the lab itself"
 cargo test --workspace --test lab -- --test-threads=1
 say "the group, end to end, on the lab's EC2 and on moto"

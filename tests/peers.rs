@@ -1,0 +1,213 @@
+//! The peer port of one real member: who may speak to whom, and when it lends its vote
+//! (FENCING.md, holes 2, 7 and 9).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::Code;
+use tonic::transport::{Channel, Server};
+
+use vipd::clock;
+use vipd::config::Config;
+use vipd::decide::{Gate, Permit};
+use vipd::model::{Epoch, GroupId, Incarnation, Term, Time};
+use vipd::proto::peer_client::PeerClient;
+use vipd::proto::{Envelope, HelloRequest, JoinRequest, LogId, RaftVote, TransferRequest, VoteRequest};
+use vipd::raft::store::Store;
+use vipd::raft::{Group, Starting};
+
+const GROUP: GroupId = GroupId(7);
+const LEASE: Duration = Duration::from_millis(1500);
+
+struct Member {
+    client: PeerClient<Channel>,
+    me: Incarnation,
+    gate: Arc<Gate>,
+    started: Time,
+    _group: Group,
+    _dir: tempfile::TempDir,
+}
+
+fn config(dir: &std::path::Path) -> Config {
+    let text = format!(
+        r#"
+cluster = "edge"
+member = "az-a"
+data_dir = "{}"
+[peer]
+listen = "127.0.0.1:7400"
+[[members]]
+name = "az-a"
+peer = "127.0.0.1:7400"
+[[members]]
+name = "az-b"
+peer = "127.0.0.1:1"
+[vip]
+addresses = ["192.168.77.10/32"]
+[aws]
+route_tables = ["rtb-0a"]
+[raft]
+heartbeat_ms = 200
+election_ms = [1000, {}]
+[tls]
+insecure = true
+"#,
+        dir.display(),
+        LEASE.as_millis()
+    );
+    Config::parse(text.as_bytes(), "test", None).expect("a configuration")
+}
+
+fn open(config: &Config) -> Store {
+    let on_fatal = Arc::new(|cause: &str| panic!("{cause}"));
+    Store::open(&config.data_dir, &config.cluster, &config.member, on_fatal).expect("a store")
+}
+
+/// A member of [`GROUP`] that is started for the second time.
+async fn restarted() -> Member {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = config(&dir.path().join("data"));
+    let store = open(&config);
+    store.set_group(GROUP).await.expect("the group is kept");
+    drop(store);
+    let store = open(&config);
+    assert!(!store.is_fresh());
+    let me = store.incarnation();
+    let gate = Arc::new(Gate::new(config.timing.margin()));
+    // Nobody reads: what is sent is lost, as when the driver has not started yet.
+    let (events, _) = mpsc::channel(16);
+    let started = clock::now();
+    let starting = Starting::new(&config, store, Arc::clone(&gate), events).expect("a machine");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("its address");
+    let service = starting.service();
+    tokio::spawn(Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)));
+    let group = starting.start().await.expect("Raft starts");
+    let client = PeerClient::connect(format!("http://{address}")).await.expect("a connection");
+    Member { client, me, gate, started, _group: group, _dir: dir }
+}
+
+impl Member {
+    fn envelope(&self) -> Envelope {
+        Envelope { cluster: "edge".into(), group: GROUP.to_bytes(), from: 99, to: self.me.0 }
+    }
+
+    fn vote(&self, envelope: Envelope) -> VoteRequest {
+        VoteRequest {
+            envelope: Some(envelope),
+            vote: Some(RaftVote { term: 5, voted_for: 99, committed: false }),
+            last_log_id: Some(LogId { term: 1, index: 1 }),
+            leadership_transfer: false,
+        }
+    }
+
+    fn quarantine(&self) -> Duration {
+        LEASE + LEASE / 20
+    }
+
+    /// Until the quarantine is over, at most ten seconds.
+    async fn wait_for_quarantine(&mut self) {
+        for _ in 0..1000 {
+            let request = self.vote(self.envelope());
+            match self.client.pre_vote(request).await {
+                Err(status) if status.message().contains("quarantine") => {}
+                Err(status) => panic!("{status}"),
+                Ok(_) => return,
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the quarantine does not end");
+    }
+}
+
+#[tokio::test]
+async fn hole_2_a_restarted_member_lends_no_vote_for_a_lease_and_its_margin() {
+    let mut m = restarted().await;
+    let refused = m.client.vote(m.vote(m.envelope())).await.expect_err("a vote");
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(refused.message().contains("quarantine"), "{refused}");
+    let transfer = TransferRequest {
+        envelope: Some(m.envelope()),
+        from_leader: Some(RaftVote { term: 1, voted_for: 99, committed: true }),
+        to: m.me.0,
+        last_log_id: None,
+    };
+    let refused = m.client.transfer(transfer).await.expect_err("a transfer");
+    assert!(refused.message().contains("quarantine"), "{refused}");
+    m.wait_for_quarantine().await;
+    let served_after = clock::now().since(m.started);
+    assert!(served_after >= m.quarantine(), "a vote was lent after {served_after:?}");
+    assert!(m.client.vote(m.vote(m.envelope())).await.expect("an answer").into_inner().granted);
+}
+
+#[tokio::test]
+async fn a_leader_with_an_open_permit_votes_for_nobody_but_by_a_transfer() {
+    let mut m = restarted().await;
+    m.wait_for_quarantine().await;
+    let far = clock::now() + Duration::from_secs(60);
+    m.gate.set(Some(Permit::for_tests(Term(4), Epoch(9), far)));
+    for _ in 0..2 {
+        let refused = m.client.vote(m.vote(m.envelope())).await.expect_err("a vote");
+        assert!(refused.message().contains("its lease is valid"), "{refused}");
+        let refused = m.client.pre_vote(m.vote(m.envelope())).await.expect_err("a pre-vote");
+        assert!(refused.message().contains("its lease is valid"), "{refused}");
+    }
+    m.gate.set(None);
+    assert!(m.client.vote(m.vote(m.envelope())).await.expect("an answer").into_inner().granted);
+}
+
+#[tokio::test]
+async fn hole_9_who_speaks_to_another_cluster_group_or_directory_is_refused() {
+    let mut m = restarted().await;
+    m.wait_for_quarantine().await;
+    let right = m.envelope();
+    let wrong = [
+        (Envelope { cluster: "other".into(), ..right.clone() }, "cluster"),
+        (Envelope { group: GroupId(8).to_bytes(), ..right.clone() }, "group"),
+        (Envelope { group: Vec::new(), ..right.clone() }, "group"),
+        (Envelope { to: m.me.0 ^ 1, ..right.clone() }, "data directory"),
+    ];
+    for (envelope, word) in wrong {
+        let refused = m.client.vote(m.vote(envelope.clone())).await.expect_err(word);
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        assert!(refused.message().contains(word), "{word}: {refused}");
+        let append = vipd::proto::AppendRequest {
+            envelope: Some(envelope),
+            vote: Some(RaftVote { term: 9, voted_for: 99, committed: true }),
+            ..Default::default()
+        };
+        assert_eq!(m.client.append(append).await.expect_err(word).code(), Code::FailedPrecondition);
+    }
+    let none = VoteRequest { envelope: None, ..m.vote(right) };
+    assert_eq!(m.client.vote(none).await.expect_err("no envelope").code(), Code::FailedPrecondition);
+    let hello = HelloRequest { cluster: "other".into(), member: "az-b".into(), incarnation: 1 };
+    assert_eq!(m.client.hello(hello).await.expect_err("a stranger").code(), Code::FailedPrecondition);
+}
+
+#[tokio::test]
+async fn one_that_does_not_lead_takes_nobody_in() {
+    let mut m = restarted().await;
+    let request = JoinRequest {
+        cluster: "edge".into(),
+        group: GROUP.to_bytes(),
+        member: "az-b".into(),
+        incarnation: 5,
+    };
+    let answer = m.client.join(request).await.expect("an answer").into_inner();
+    assert!(!answer.taken_in);
+    assert!(answer.reason.contains("not the leader"), "{}", answer.reason);
+}
+
+#[tokio::test]
+async fn fault_65_a_term_beyond_reach_is_not_adopted() {
+    let mut m = restarted().await;
+    m.wait_for_quarantine().await;
+    let mut request = m.vote(m.envelope());
+    request.vote = Some(RaftVote { term: u64::MAX, voted_for: 99, committed: false });
+    assert_eq!(m.client.vote(request).await.expect_err("a vote").code(), Code::InvalidArgument);
+    let answer = m.client.pre_vote(m.vote(m.envelope())).await.expect("an answer").into_inner();
+    assert_eq!(answer.vote.expect("its vote").term, 0);
+}

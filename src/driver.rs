@@ -355,13 +355,14 @@ impl<C: Cloud> Driver<C> {
     fn publish(&self) {
         self.hands.group.reports().set(self.view().me());
         let d = &self.decide;
-        let standing = Standing { ready: d.raft().leader.is_some(), owner: d.is_owner() };
+        let has_leader = self.view().has_quorum();
+        let standing = Standing { ready: has_leader, owner: d.is_owner() };
         self.standing.send_if_modified(|old| std::mem::replace(old, standing) != standing);
         let m = &self.hands.metrics;
         m.term.set(i64::try_from(d.raft().term.0).unwrap_or(i64::MAX));
         m.is_leader.set(i64::from(d.raft().role == Role::Leader));
         m.is_owner.set(i64::from(d.is_owner()));
-        m.has_leader.set(i64::from(d.raft().leader.is_some()));
+        m.has_leader.set(i64::from(has_leader));
         m.haproxy_healthy.set(i64::from(!d.health().is_unhealthy()));
         let left = d.open_permit().map_or(Duration::ZERO, |p| p.deadline().since(clock::now()));
         m.lease_remaining.set(left.as_secs_f64());

@@ -173,6 +173,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
 
     let cloud = Arc::new(cloud);
     tokio::spawn(watch_eni(Arc::clone(&config), Arc::clone(&cloud), myself.eni.clone(), events_tx.clone()));
+    tokio::spawn(keep_warm(Arc::clone(&config), Arc::clone(&cloud)));
     let raft_ended = tokio::spawn(group.watch());
     let now = Now { time: clock::now(), wall: clock::wall() };
     let decide = Decide::new(settings(&config, &group, &myself), now);
@@ -261,6 +262,21 @@ async fn watch_eni(config: Arc<Config>, cloud: Arc<Ec2>, eni: Option<EniId>, eve
             return;
         }
         tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    }
+}
+
+/// Connections to EC2 stay open, credentials fresh and permissions known, off the path of a failover
+/// (DESIGN.md section 5, "Warm").
+async fn keep_warm(config: Arc<Config>, cloud: Arc<Ec2>) {
+    let witness = config.members.iter().any(|m| m.name == config.member && m.witness);
+    if witness || config.aws.warm_connections == 0 {
+        return;
+    }
+    loop {
+        if let Err(error) = cloud.warm(config.aws.warm_connections, Stamp::default()).await {
+            tracing::debug!(%error, "a warming read failed");
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(10)).await;
     }
 }
 

@@ -60,14 +60,12 @@ impl Config {
         let detect = self.timing.worst_detection();
         let attempt = self.aws.attempt_timeout;
         vec![
-            Heading("failover from a dead host or zone, at worst"),
+            Heading("failover from a dead daemon, host or zone, at worst"),
             row("detect", detect, "lease + longest election timeout"),
             count("elect", "2 round trips + 1 fsync"),
             count("claim", "1 round trip + 1 fsync"),
             row("route", attempt, "one attempt, every table in parallel: aws.attempt_timeout_ms"),
             row("worst failover", detect + attempt, "plus 3 round trips and 2 fsyncs"),
-            Heading("failover from a dead vipd on a living host"),
-            Row("detect", "~1 ms".into(), "by the lifeline's end; then as above".into()),
         ]
     }
 
@@ -75,7 +73,11 @@ impl Config {
         let h = &self.health;
         let mut lines = vec![Heading("health")];
         if h.haproxy_socket.is_some() {
-            lines.push(Row("HAProxy dead", "~1 ms".into(), "by its runtime socket's end".into()));
+            lines.push(Row(
+                "HAProxy dead",
+                "~15 ms".into(),
+                "by its runtime socket's end, and no new one".into(),
+            ));
         }
         if h.http.is_some() {
             let note = format!("health.interval_ms + health.timeout_ms x {}", h.fall);

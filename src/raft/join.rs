@@ -14,6 +14,10 @@ use crate::proto;
 /// The old incarnation must have been silent for so long before it is replaced.
 const SILENT: Duration = Duration::from_secs(10);
 
+/// A member of a group that is being founded, or that has just restarted, hears its leader before it
+/// would have to ask.
+const FIRST_ASK: Duration = Duration::from_secs(3);
+
 /// How often a newcomer asks.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
@@ -94,6 +98,7 @@ pub(super) async fn admit(shared: &Arc<Shared>, request: proto::JoinRequest) -> 
 /// Asks every member to be taken in, until the membership shows this incarnation as a voter.
 pub(super) async fn until_taken_in(shared: Arc<Shared>) {
     let mut told = String::new();
+    tokio::time::sleep(FIRST_ASK).await;
     loop {
         if shared.is_voter() {
             return;

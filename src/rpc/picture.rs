@@ -123,8 +123,9 @@ impl View<'_> {
         proto::History { moves: self.decide.ledger().moves.iter().rev().take(limit).map(a_move).collect() }
     }
 
-    /// A leader has one while its lease stands; another member, while it hears the leader.
-    fn has_quorum(&self) -> bool {
+    /// A leader has one while its lease stands; another member, while it hears the leader. After a
+    /// start Raft names the leader of the stored vote, which proves nothing.
+    pub fn has_quorum(&self) -> bool {
         let d = self.decide;
         let patience = self.config.timing.election_max * 2;
         if d.raft().role == Role::Leader {

@@ -49,6 +49,8 @@ pub struct Hands<C> {
     pub cloud: Arc<C>,
     pub addresses: Addresses,
     pub metrics: Metrics,
+    /// The term and claim that requests made elsewhere carry.
+    pub stamp: watch::Sender<Stamp>,
     /// To itself: how tasks report.
     pub events: mpsc::Sender<Event>,
 }
@@ -73,6 +75,7 @@ pub struct Driver<C> {
     heard: Heard,
     standing: watch::Sender<Standing>,
     stopping: Option<Stopping>,
+    pictured: crate::model::Time,
 }
 
 enum Waiting {
@@ -105,6 +108,7 @@ impl<C: Cloud> Driver<C> {
             heard: Heard::new(),
             standing,
             stopping: None,
+            pictured: clock::now(),
         }
     }
 
@@ -158,6 +162,7 @@ impl<C: Cloud> Driver<C> {
         }
         if !quiet {
             self.publish();
+            self.publish_picture();
         }
     }
 
@@ -290,6 +295,7 @@ impl<C: Cloud> Driver<C> {
     }
 
     fn answer(&mut self, id: AskId, answer: Result<Answer, Refusal>) {
+        let mine = self.decide.ledger().owner() == Some(&self.hands.config.member);
         match self.waiting.remove(&id) {
             Some(Waiting::Operator(reply)) => {
                 let _ = reply.send(answer);
@@ -302,6 +308,11 @@ impl<C: Cloud> Driver<C> {
                         tracing::info!(%to, "a move is under way: waiting for its end");
                         stopping.again = Some(clock::now() + STOP_AGAIN);
                         return;
+                    }
+                    // Elected or handing over a moment ago: its own claim, or another's, comes.
+                    Err(Refusal::NoClaim) => return stopping.again = Some(clock::now() + STOP_AGAIN),
+                    Err(Refusal::NotLeader) if mine => {
+                        return stopping.again = Some(clock::now() + STOP_AGAIN);
                     }
                     Err(Refusal::NotLeader) => {}
                     Err(refusal) => tracing::warn!(%refusal, "stopping without a handover"),
@@ -356,16 +367,37 @@ impl<C: Cloud> Driver<C> {
         self.hands.group.reports().set(self.view().me());
         let d = &self.decide;
         let has_leader = self.view().has_quorum();
-        let standing = Standing { ready: has_leader, owner: d.is_owner() };
+        let owns = d.is_owner() && d.quorum_stands(clock::now());
+        let standing = Standing { ready: has_leader, owner: owns };
         self.standing.send_if_modified(|old| std::mem::replace(old, standing) != standing);
         let m = &self.hands.metrics;
         m.term.set(i64::try_from(d.raft().term.0).unwrap_or(i64::MAX));
         m.is_leader.set(i64::from(d.raft().role == Role::Leader));
-        m.is_owner.set(i64::from(d.is_owner()));
+        m.is_owner.set(i64::from(owns));
         m.has_leader.set(i64::from(has_leader));
         m.haproxy_healthy.set(i64::from(!d.health().is_unhealthy()));
         let left = d.open_permit().map_or(Duration::ZERO, |p| p.deadline().since(clock::now()));
         m.lease_remaining.set(left.as_secs_f64());
+        let stamp = self.stamp();
+        self.hands.stamp.send_if_modified(|old| std::mem::replace(old, stamp) != stamp);
+    }
+
+    /// The gauges by member and by route, once a second: they are made of the whole picture.
+    fn publish_picture(&mut self) {
+        let now = clock::now();
+        if now.since(self.pictured) < Duration::from_secs(1) {
+            return;
+        }
+        self.pictured = now;
+        let status = self.view().status();
+        for member in &status.members {
+            self.hands.metrics.peer_lag(&member.name, member.lag);
+        }
+        for vip in &status.vips {
+            for route in &vip.routes {
+                self.hands.metrics.route_in_sync(&vip.address, &route.route_table, route.in_sync);
+            }
+        }
     }
 
     fn tell(&mut self, story: Story) {

@@ -84,7 +84,9 @@ async fn restarted() -> Member {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("its address");
     let service = starting.service();
-    tokio::spawn(Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)));
+    tokio::spawn(
+        Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)),
+    );
     let group = starting.start().await.expect("Raft starts");
     let client = PeerClient::connect(format!("http://{address}")).await.expect("a connection");
     Member { client, me, gate, started, _group: group, _dir: dir }
@@ -144,7 +146,7 @@ async fn hole_2_a_restarted_member_lends_no_vote_for_a_lease_and_its_margin() {
 }
 
 #[tokio::test]
-async fn a_leader_with_an_open_permit_votes_for_nobody_but_by_a_transfer() {
+async fn a_leader_with_an_open_permit_votes_for_nobody_and_a_vote_shuts_its_gate() {
     let mut m = restarted().await;
     m.wait_for_quarantine().await;
     let far = clock::now() + Duration::from_secs(60);
@@ -155,8 +157,14 @@ async fn a_leader_with_an_open_permit_votes_for_nobody_but_by_a_transfer() {
         let refused = m.client.pre_vote(m.vote(m.envelope())).await.expect_err("a pre-vote");
         assert!(refused.message().contains("its lease is valid"), "{refused}");
     }
+    let transfer = VoteRequest { leadership_transfer: true, ..m.vote(m.envelope()) };
+    assert!(m.client.vote(transfer).await.is_err(), "before a transfer the gate is closed");
     m.gate.set(None);
     assert!(m.client.vote(m.vote(m.envelope())).await.expect("an answer").into_inner().granted);
+    // An acknowledgement of term 4 that comes late opens nothing any more.
+    let late = Permit::for_tests(Term(4), Epoch(9), far);
+    m.gate.set(Some(late));
+    assert_eq!(m.gate.check(&late, clock::now()), Err(vipd::decide::Fenced::Closed));
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ use vipd::rpc::http::Standing;
 use vipd::rpc::listen;
 use vipd::rpc::picture::Myself;
 use vipd::vpc::Stamp;
-use vipd::vpc::ec2::{Ec2, Request};
+use vipd::vpc::ec2::{ConnectError, Ec2, Request};
 use vipd::vpc::imds;
 
 /// Keeps an overlay IP on a healthy HAProxy across availability zones.
@@ -76,7 +76,12 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    log_to_stderr(args.log_format);
+    if let Err(error) = log_to_stderr(args.log_format) {
+        eprintln!(
+            "error: VIPD_LOG is no filter: {error}\nnext: write for instance VIPD_LOG=info or VIPD_LOG=vipd=debug"
+        );
+        return ExitCode::from(USAGE);
+    }
     // One thread: the work is small, nothing on it blocks (the store's flusher is a thread of its own),
     // and waking another costs more than what there is to do.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -99,11 +104,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn log_to_stderr(format: LogFormat) {
+fn log_to_stderr(format: LogFormat) -> Result<(), tracing_subscriber::filter::ParseError> {
     // openraft says at INFO what each message was; its warnings name a peer that is down each time.
     let default = "info,openraft=error,sled=warn";
-    let filter = std::env::var("VIPD_LOG").ok().and_then(|text| text.parse::<EnvFilter>().ok());
-    let filter = filter.unwrap_or_else(|| EnvFilter::new(default));
+    let filter = match std::env::var("VIPD_LOG") {
+        Ok(text) => text.parse::<EnvFilter>()?,
+        Err(_) => EnvFilter::new(default),
+    };
     let to = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => {
@@ -113,6 +120,7 @@ fn log_to_stderr(format: LogFormat) {
         }
         LogFormat::Json => to.json().init(),
     }
+    Ok(())
 }
 
 /// A panic in any task ends the process: nothing goes on half alive (FAULTS 5).
@@ -155,7 +163,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
 
     // Whatever still has to be found out, SIGTERM ends the waiting.
     let found = async {
-        let (myself, cloud) = tokio::try_join!(who_am_i(&config), connect(&config, metrics.clone()))?;
+        let myself = until_imds_answers(|| who_am_i(&config)).await?;
+        let cloud = until_imds_answers(|| connect(&config, metrics.clone())).await?;
         let group = starting.start().await?;
         anyhow::Ok((myself, cloud, group))
     };
@@ -172,12 +181,19 @@ async fn run(config: Config) -> anyhow::Result<()> {
     group_tx.send_replace(Some(group.clone()));
 
     let cloud = Arc::new(cloud);
-    tokio::spawn(watch_eni(Arc::clone(&config), Arc::clone(&cloud), myself.eni.clone(), events_tx.clone()));
-    tokio::spawn(keep_warm(Arc::clone(&config), Arc::clone(&cloud)));
+    let (stamp, stamp_rx) = watch::channel(Stamp::default());
+    tokio::spawn(watch_eni(
+        Arc::clone(&config),
+        Arc::clone(&cloud),
+        myself.eni.clone(),
+        events_tx.clone(),
+        stamp_rx.clone(),
+    ));
+    tokio::spawn(keep_warm(Arc::clone(&config), Arc::clone(&cloud), stamp_rx));
     let raft_ended = tokio::spawn(group.watch());
     let now = Now { time: clock::now(), wall: clock::wall() };
     let decide = Decide::new(settings(&config, &group, &myself), now);
-    let hands = Hands { config, myself, group, gate, cloud, addresses, metrics, events: events_tx };
+    let hands = Hands { config, myself, group, gate, cloud, addresses, metrics, stamp, events: events_tx };
     let (stop_tx, stop) = watch::channel(false);
     let driver = Driver::new(hands, decide, standing);
     let running = tokio::spawn(driver.run(Inputs { events, queries, health, present, stop }));
@@ -197,6 +213,28 @@ fn on_fatal(cause: &str) {
     tracing::error!("the data directory cannot be written: {cause}");
     eprintln!("fatal: the data directory cannot be written: {cause}");
     std::process::abort();
+}
+
+/// IMDS may be late on a host that boots: it is asked until it answers. Any other failure ends the
+/// process.
+async fn until_imds_answers<T, F>(ask: impl Fn() -> F) -> anyhow::Result<T>
+where
+    F: Future<Output = anyhow::Result<T>>,
+{
+    let mut told = false;
+    loop {
+        match ask().await {
+            Err(error) if error.chain().any(|e| e.is::<imds::ImdsError>() || e.is::<ConnectError>()) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::error!(
+                        "{error:#}; asking again every 2 s, this member takes no part until then"
+                    );
+                }
+                tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+            }
+            answer => return answer,
+        }
+    }
 }
 
 /// What the file does not name comes from IMDS.
@@ -232,21 +270,26 @@ async fn connect(config: &Config, metrics: Metrics) -> anyhow::Result<Ec2> {
 
 /// While the source/dest check is on, EC2 drops the VIP's packets: the member may not own, or the
 /// check is switched off, as the file says. Looked at again once a minute.
-async fn watch_eni(config: Arc<Config>, cloud: Arc<Ec2>, eni: Option<EniId>, events: mpsc::Sender<Event>) {
+async fn watch_eni(
+    config: Arc<Config>,
+    cloud: Arc<Ec2>,
+    eni: Option<EniId>,
+    events: mpsc::Sender<Event>,
+    stamp: watch::Receiver<Stamp>,
+) {
     let Some(eni) = eni else { return };
     if config.aws.source_dest_check == SourceDestCheck::Ignore {
         return;
     }
     loop {
-        let facts = cloud.eni_facts(&eni, Stamp::default()).await;
+        let now = *stamp.borrow();
+        let facts = cloud.eni_facts(&eni, now).await;
         let barred = match (facts, config.aws.source_dest_check) {
             (Ok(facts), _) if !facts.source_dest_check => Some(None),
-            (Ok(_), SourceDestCheck::Fix) => {
-                match cloud.fix_source_dest_check(&eni, Stamp::default()).await {
-                    Ok(()) => Some(None),
-                    Err(error) => Some(Some(format!("its source/dest check is on: {error}"))),
-                }
-            }
+            (Ok(_), SourceDestCheck::Fix) => match cloud.fix_source_dest_check(&eni, now).await {
+                Ok(()) => Some(None),
+                Err(error) => Some(Some(format!("its source/dest check is on: {error}"))),
+            },
             (Ok(_), SourceDestCheck::Verify | SourceDestCheck::Ignore) => Some(Some(format!(
                 "the source/dest check of {eni} is on; switch it off, or set aws.source_dest_check = \"fix\""
             ))),
@@ -267,13 +310,14 @@ async fn watch_eni(config: Arc<Config>, cloud: Arc<Ec2>, eni: Option<EniId>, eve
 
 /// Connections to EC2 stay open, credentials fresh and permissions known, off the path of a failover
 /// (DESIGN.md section 5, "Warm").
-async fn keep_warm(config: Arc<Config>, cloud: Arc<Ec2>) {
+async fn keep_warm(config: Arc<Config>, cloud: Arc<Ec2>, stamp: watch::Receiver<Stamp>) {
     let witness = config.members.iter().any(|m| m.name == config.member && m.witness);
     if witness || config.aws.warm_connections == 0 {
         return;
     }
     loop {
-        if let Err(error) = cloud.warm(config.aws.warm_connections, Stamp::default()).await {
+        let now = *stamp.borrow();
+        if let Err(error) = cloud.warm(config.aws.warm_connections, now).await {
             tracing::debug!(%error, "a warming read failed");
         }
         tokio::time::sleep(std::time::Duration::from_secs(10)).await;

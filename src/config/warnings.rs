@@ -27,10 +27,10 @@ impl Config {
                 self.vip.addresses.len()
             ));
         }
-        let mut able = self.members.iter().filter(|m| !m.witness).map(|m| m.priority);
-        let first = able.next();
-        if self.policy.failback && able.all(|p| Some(p) == first) {
-            all.push("policy.failback has no effect: every member has the same priority".to_owned());
+        if self.policy.failback {
+            all.push(
+                "policy.failback has no effect in this version: move back by transfer-leader".to_owned(),
+            );
         }
         all
     }

@@ -48,24 +48,43 @@ impl Permit {
 /// socket reads it.
 #[derive(Debug)]
 pub struct Gate {
-    open: Mutex<Option<Permit>>,
+    state: Mutex<State>,
     margin: Duration,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    open: Option<Permit>,
+    /// The highest term in which this member voted for another: nothing of an earlier one passes.
+    voted: Term,
 }
 
 impl Gate {
     /// Closed. `margin` is kept free before each deadline.
     pub fn new(margin: Duration) -> Self {
-        Self { open: Mutex::new(None), margin }
+        Self { state: Mutex::default(), margin }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Replaces what is open; `None` closes.
     pub fn set(&self, permit: Option<Permit>) {
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = permit;
+        self.state().open = permit;
+    }
+
+    /// This member is about to vote for another in `term`: whatever is open of an earlier term is
+    /// closed for good, before the vote is known to anybody.
+    pub fn voted(&self, term: Term) {
+        let mut state = self.state();
+        state.voted = state.voted.max(term);
     }
 
     /// What is open now.
     pub fn current(&self) -> Option<Permit> {
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        let state = self.state();
+        state.open.filter(|p| p.term >= state.voted)
     }
 
     /// Whether a byte of a call under `permit` may leave at `now`: the gate is open for the same

@@ -59,7 +59,7 @@ pub enum CloudError {
     )]
     Throttled { action: &'static str },
     #[error(
-        "not allowed to call ec2:{action}: {message}; add the action to the instance's role (vipctl iam-policy prints the policy)"
+        "not allowed to call ec2:{action}: {message}; add the action to the instance's role (docs/OPERATIONS.md has the policy)"
     )]
     Unauthorized { action: &'static str, message: String },
     #[error("{action}: EC2 does not know it ({code}): {message}")]

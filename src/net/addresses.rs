@@ -65,8 +65,7 @@ impl Addresses {
         Ok((addresses, rx))
     }
 
-    /// Whether the interface was there under its name at the last reading. Without it this member
-    /// is no target of a move (FAULTS 75).
+    /// Whether the interface is there: without it every `add` fails (FAULTS 75).
     pub fn has_interface(&self) -> bool {
         self.0.present.load(Ordering::Relaxed)
     }

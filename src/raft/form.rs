@@ -24,6 +24,9 @@ use crate::proto;
 const ASK_EVERY: Duration = Duration::from_millis(200);
 const DEADLINE: Duration = Duration::from_millis(500);
 
+/// The way out where a member's directory was emptied while the group was being founded.
+const START_OVER: &str = "if that does not end, stop every member, empty every data_dir and start them again";
+
 /// Why this member will not found a group with the one that asked.
 #[derive(Debug, thiserror::Error)]
 pub enum FormError {
@@ -154,7 +157,7 @@ async fn ask_all(shared: &Shared) -> Search {
             }
             Ok(answer) => match GroupId::from_bytes(&answer.group) {
                 Some(group) if answer.founded => return Search::Group(group),
-                Some(_) => wait.push(format!("{} is about to found a group", member.name)),
+                Some(_) => wait.push(format!("{} is about to found a group; {START_OVER}", member.name)),
                 None if answer.members != list(&shared.members) => wait.push(format!(
                     "the member lists differ: here [{}], {} has [{}]; make [[members]] the same in every file",
                     list(&shared.members).join(", "),
@@ -203,7 +206,7 @@ async fn found(shared: &Shared, founding: Founding) -> Result<Found, StoreError>
         if missing.is_empty() {
             break;
         }
-        tell(&mut told, &format!("founding the group: {}", missing.join("; ")));
+        tell(&mut told, &format!("founding the group: {}; {START_OVER}", missing.join("; ")));
         tokio::time::sleep(ASK_EVERY).await;
     }
     shared.store.set_group(founding.group).await?;

@@ -70,8 +70,10 @@ pub(super) async fn admit(shared: &Arc<Shared>, request: proto::JoinRequest) -> 
         .map(|(id, _)| id.0)
         .collect();
     for id in &old {
-        if let Some(at) = shared.last_answer(Incarnation(*id)) {
-            let silent = clock::now().since(at);
+        // A leader that was elected a moment ago has not called everybody yet.
+        let since = shared.last_answer(Incarnation(*id)).unwrap_or_default().max(shared.led_since());
+        {
+            let silent = clock::now().since(since);
             if silent < SILENT {
                 return Err(JoinError::OldLives(member.name.clone(), silent.as_millis()));
             }

@@ -92,6 +92,7 @@ pub struct Shared {
     heard_at: AtomicU64,
     campaigned_at: AtomicU64,
     quarantine_until: AtomicU64,
+    led_since: AtomicU64,
     answers: Mutex<BTreeMap<Incarnation, Time>>,
     changing: tokio::sync::Mutex<()>,
     desk: OnceLock<Desk>,
@@ -132,6 +133,20 @@ impl Shared {
 
     fn quarantine_until(&self) -> Time {
         Time::from_nanos(self.quarantine_until.load(Ordering::Relaxed))
+    }
+
+    /// When this member's present leadership began; never, where it does not lead.
+    fn led_since(&self) -> Time {
+        Time::from_nanos(self.led_since.load(Ordering::Relaxed))
+    }
+
+    fn note_role(&self, before: &RaftView, view: &RaftView) {
+        let led = |v: &RaftView| v.role == Role::Leader;
+        if !led(view) {
+            self.led_since.store(u64::MAX, Ordering::Relaxed);
+        } else if !led(before) || before.term != view.term {
+            self.led_since.store(clock::now().as_nanos(), Ordering::Relaxed);
+        }
     }
 
     fn answered(&self, who: Incarnation) {
@@ -196,10 +211,11 @@ impl Starting {
             links: Links::default(),
             gate,
             events,
-            reports: Reports::new(),
+            reports: Reports::new(config.members.iter().map(|m| m.name.clone()).collect()),
             heard_at: AtomicU64::new(0),
             campaigned_at: AtomicU64::new(0),
             quarantine_until: AtomicU64::new(u64::MAX),
+            led_since: AtomicU64::new(u64::MAX),
             answers: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             desk: OnceLock::new(),
@@ -366,8 +382,12 @@ impl Group {
         let this = self.clone();
         async move {
             let mut changes = this.raft.server_metrics();
+            let mut before = RaftView::default();
             loop {
-                if this.shared.events.send(Event::Raft(this.view())).await.is_err() {
+                let view = this.view();
+                this.shared.note_role(&before, &view);
+                before = view.clone();
+                if this.shared.events.send(Event::Raft(view)).await.is_err() {
                     return "the driver has stopped".to_owned();
                 }
                 if changes.changed().await.is_err() {

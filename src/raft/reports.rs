@@ -29,11 +29,13 @@ pub struct Reports {
     mine: Mutex<proto::Member>,
     changed: Notify,
     heard: watch::Sender<Heard>,
+    /// Who is listed: no report of another name is kept.
+    members: Vec<Name>,
 }
 
 impl Reports {
-    pub(super) fn new() -> Self {
-        Self { mine: Mutex::default(), changed: Notify::new(), heard: watch::Sender::default() }
+    pub(super) fn new(members: Vec<Name>) -> Self {
+        Self { mine: Mutex::default(), changed: Notify::new(), heard: watch::Sender::default(), members }
     }
 
     /// Replaces what is told of this member; what matters to others is told at once.
@@ -59,6 +61,9 @@ impl Reports {
 
     fn keep(&self, theirs: proto::Member) {
         let Ok(name) = theirs.name.parse::<Name>() else { return };
+        if !self.members.contains(&name) {
+            return;
+        }
         self.heard.send_modify(|heard| {
             heard.insert(name, (clock::now(), theirs));
         });

@@ -11,7 +11,7 @@ use super::Shared;
 use super::codec::{SnapshotPush, TransferAnswer, Wire};
 use super::types::{Raft, Snapshot};
 use crate::clock;
-use crate::model::{GroupId, Incarnation};
+use crate::model::{GroupId, Incarnation, Term};
 use crate::proto;
 use crate::proto::peer_server::Peer;
 
@@ -55,14 +55,14 @@ impl PeerService {
     }
 
     /// Whether a vote may be asked of this member at all: not in quarantine, and not while its own
-    /// permit is open (unless it asked for the election itself, by a transfer).
-    fn may_vote(&self, request: &proto::VoteRequest) -> Result<(), Status> {
+    /// permit is open. Before a transfer the permit is closed.
+    fn may_vote(&self) -> Result<(), Status> {
         let now = clock::now();
         if now < self.0.quarantine_until() {
             return Err(Status::unavailable("in quarantine after a start: no vote yet"));
         }
         let leads = self.0.gate.current().is_some_and(|p| now < p.deadline());
-        if leads && !request.leadership_transfer {
+        if leads {
             return Err(Status::unavailable("this member leads and its lease is valid"));
         }
         Ok(())
@@ -114,16 +114,19 @@ impl Peer for PeerService {
     async fn vote(&self, request: Request<proto::VoteRequest>) -> Answer<proto::VoteResponse> {
         let request = request.into_inner();
         let raft = self.admit(request.envelope.as_ref())?;
-        self.may_vote(&request)?;
+        self.may_vote()?;
         let rpc = VoteRequest::from_proto(request).map_err(garbled)?;
         let response = raft.vote(rpc).await.map_err(internal)?;
+        if response.vote_granted {
+            self.0.gate.voted(Term(response.vote.leader_id.term));
+        }
         Ok(Response::new(response.to_proto().map_err(internal)?))
     }
 
     async fn pre_vote(&self, request: Request<proto::VoteRequest>) -> Answer<proto::VoteResponse> {
         let request = request.into_inner();
         let raft = self.admit(request.envelope.as_ref())?;
-        self.may_vote(&request)?;
+        self.may_vote()?;
         let rpc = VoteRequest::from_proto(request).map_err(garbled)?;
         let response = raft.pre_vote(rpc).await.map_err(internal)?;
         Ok(Response::new(response.to_proto().map_err(internal)?))
@@ -153,6 +156,10 @@ impl Peer for PeerService {
         let request = request.into_inner();
         self.admit(request.envelope.as_ref())?;
         let member = request.member.ok_or_else(|| garbled("no report in it"))?;
+        let from = request.envelope.map(|e| Incarnation(e.from)).unwrap_or_default();
+        if self.0.nodes().get(&from).is_none_or(|node| node.name != member.name) {
+            return Err(refused(format!("{from} is not {} in this group", member.name)));
+        }
         let mine = self.0.reports.exchange(member);
         Ok(Response::new(proto::ReportResponse { member: Some(mine) }))
     }

@@ -82,8 +82,16 @@ impl From<Failure> for tonic::Status {
 /// How long the leader may take to answer for the group before this member answers alone.
 const ASK_LEADER: Duration = Duration::from_millis(1000);
 
-/// The longest wait for a switchover that is taken from an operator.
+/// How long a switchover is waited for where the request does not say, and at most.
+const USUAL_WAIT: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+fn wait(request: &proto::TransferLeaderRequest) -> Duration {
+    match request.wait_ms {
+        0 => USUAL_WAIT,
+        ms => Duration::from_millis(ms).min(LONGEST_WAIT),
+    }
+}
 
 /// The way to the driver. Cheap to clone.
 #[derive(Clone)]
@@ -137,7 +145,7 @@ impl Desk {
             Err(Transferring::Failed(failure)) => return Err(failure),
             Ok(response) => return Ok(response),
         }
-        let deadline = Duration::from_millis(request.wait_ms).min(LONGEST_WAIT) + ASK_LEADER;
+        let deadline = wait(&request) + ASK_LEADER;
         match self.forward(raft::Verb::Transfer(request), deadline).await {
             Some(raft::Answer::Transfer(response)) => Ok(response),
             Some(raft::Answer::Failure(failure)) => Err(Failure(failure)),
@@ -160,7 +168,7 @@ impl Desk {
             to,
             reason: "asked by an operator".to_owned(),
             mode: if request.dry_run { AskMode::DryRun } else { AskMode::Do },
-            wait: Duration::from_millis(request.wait_ms).min(LONGEST_WAIT),
+            wait: wait(request),
         };
         let answer = self.ask(|tx| Query::Transfer(transfer, tx)).await?;
         match answer {

@@ -129,7 +129,7 @@ impl View<'_> {
         let d = self.decide;
         let patience = self.config.timing.election_max * 2;
         if d.raft().role == Role::Leader {
-            return d.quorum_stands(self.now) || !d.is_owner();
+            return d.quorum_stands(self.now);
         }
         d.raft().leader.is_some() && d.raft().heard.is_some_and(|at| self.now.since(at) < patience)
     }
@@ -236,6 +236,11 @@ impl View<'_> {
             members.iter().map(|m| m.lease_ms).filter(|ms| *ms > 0).collect();
         if leases.len() > 1 {
             problems.push(format!("the members' timings differ: leases of {leases:?} ms"));
+        }
+        if vips.iter().all(|v| v.routes.is_empty()) {
+            let why =
+                self.decide.look_error().unwrap_or("no route table was found: check aws.route_table_tag");
+            problems.push(format!("no route is managed: {why}"));
         }
         for vip in vips {
             for route in vip.routes.iter().filter(|r| !r.in_sync) {

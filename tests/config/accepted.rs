@@ -127,15 +127,12 @@ raft
   usable lease                112.8 ms   lease - 1 % - margin: route calls start within it
   quarantine after start        126 ms   lease + margin, or the longest lease ever granted: no vote, no campaign
 
-failover from a dead host or zone, at worst
+failover from a dead daemon, host or zone, at worst
   detect                        240 ms   lease + longest election timeout
   elect                              -   2 round trips + 1 fsync
   claim                              -   1 round trip + 1 fsync
   route                        1000 ms   one attempt, every table in parallel: aws.attempt_timeout_ms
   worst failover               1240 ms   plus 3 round trips and 2 fsyncs
-
-failover from a dead vipd on a living host
-  detect                         ~1 ms   by the lifeline's end; then as above
 
 health
   HTTP check failing           1500 ms   health.interval_ms + health.timeout_ms x 2

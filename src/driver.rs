@@ -183,9 +183,9 @@ impl<C: Cloud> Driver<C> {
                 let (group, events) = (self.hands.group.clone(), self.hands.events.clone());
                 tokio::spawn(async move {
                     tracing::debug!(%command, "propose");
-                    if let Err(error) = group.propose(command).await {
+                    if let Err(error) = group.propose(command.clone()).await {
                         tracing::debug!(%error, "the log took no entry");
-                        let _ = events.send(Event::ProposalFailed).await;
+                        let _ = events.send(Event::ProposalFailed(command)).await;
                     }
                 });
             }

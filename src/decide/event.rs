@@ -63,14 +63,13 @@ impl RaftView {
     }
 
     pub fn is_voter(&self, name: &Name) -> bool {
-        self.names.iter().any(|(id, n)| n == name && self.configs.iter().any(|c| c.contains(id)))
+        self.incarnation_of(name).is_some()
     }
 
+    /// While members change, the one that will vote when that is over: what leaves is no target.
     pub fn incarnation_of(&self, name: &Name) -> Option<Incarnation> {
-        self.names
-            .iter()
-            .find(|(id, n)| *n == name && self.configs.iter().any(|c| c.contains(id)))
-            .map(|(id, _)| *id)
+        let voters = self.configs.last()?;
+        self.names.iter().find(|(id, n)| *n == name && voters.contains(id)).map(|(id, _)| *id)
     }
 }
 
@@ -110,7 +109,8 @@ pub enum Event {
         ledger: Arc<Ledger>,
         index: u64,
     },
-    ProposalFailed,
+    /// The log took no such entry, as far as is known: it may come all the same.
+    ProposalFailed(Command),
     Health(Health),
     /// The VIPs that are on the interface.
     Addresses(BTreeSet<Vip>),
@@ -136,7 +136,7 @@ pub enum Event {
 #[derive(Clone, Debug)]
 pub struct Ask {
     pub id: AskId,
-    /// `None`: the best healthy member.
+    /// `None`: the best member, a healthy one first.
     pub to: Option<Name>,
     pub reason: String,
     pub mode: AskMode,
@@ -305,6 +305,7 @@ pub enum Story {
     RouteMissing {
         route: RouteKey,
     },
+    /// The ledger shows the end of a move that began here.
     MoveOver {
         kind: Kind,
         phases: Phases,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::owning::Owning;
 use super::{Answer, Ask, AskMode, Decide, Effect, Now, PROPOSAL_WAIT, Refusal, Stage, Story};
 use crate::ledger::Command;
-use crate::model::{Epoch, Health, Incarnation, Name, Time};
+use crate::model::{Epoch, Health, Incarnation, Name, Term, Time, WallMs};
 
 /// A target may be so many entries behind what the leader last heard of it: reports are up to a
 /// second old, and a member writes a handful of entries in a move.
@@ -15,11 +15,31 @@ const LAG_ALLOWED: u64 = 64;
 /// Whom leadership may go to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Want {
-    /// One that may own and is not unhealthy.
+    /// One that may own and is known to be healthy (or is not checked at all).
     Healthy,
-    /// One that may own; a healthy one first.
+    /// One that may own and is not known to be unhealthy.
+    Fit,
+    /// One that may own.
     Any,
     This(Name),
+}
+
+/// How little is known for a member's health.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Doubt {
+    None,
+    Unknown,
+    Unhealthy,
+}
+
+impl Doubt {
+    fn of(health: &Health) -> Self {
+        match health {
+            Health::Healthy | Health::NotChecked => Doubt::None,
+            Health::Unknown(_) => Doubt::Unknown,
+            Health::Unhealthy(_) => Doubt::Unhealthy,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -29,13 +49,22 @@ pub(super) struct Handing {
     to: Name,
     reason: String,
     since: Time,
-    recorded: Option<Time>,
+    /// The ledger is to know, since when, and the record's wall time: it tells one record of a term
+    /// from another.
+    recorded: Option<(Time, WallMs)>,
     failed: bool,
 }
 
 impl Handing {
-    pub(super) fn proposal_failed(&mut self) {
-        self.failed = true;
+    pub(super) fn proposal_failed(&mut self, now: Now, command: &Command) {
+        self.owning.proposal_failed(now, command);
+        if let Command::Handover { term, to, at, .. } = command {
+            self.failed |= self.is_record(*term, to, *at);
+        }
+    }
+
+    fn is_record(&self, term: Term, to: &Name, at: WallMs) -> bool {
+        term == self.owning.term && *to == self.to && self.recorded.is_some_and(|(_, mine)| mine == at)
     }
 }
 
@@ -80,7 +109,7 @@ impl Decide {
         }
         match &ask.to {
             Some(name) => self.refusal(name).map_or_else(|| Ok(name.clone()), Err),
-            None => self.best(Want::Healthy).ok_or_else(|| Refusal::Nobody(self.why_nobody())),
+            None => self.best(Want::Fit).ok_or_else(|| Refusal::Nobody(self.why_nobody())),
         }
     }
 
@@ -112,24 +141,29 @@ impl Decide {
         (lag > LAG_ALLOWED).then(|| Refusal::Lagging(name.clone(), lag))
     }
 
-    /// The best target: healthy before unhealthy, then by priority, then by lag, then by name.
+    /// The best target: by health, then by priority, then by lag, then by name.
     pub(super) fn best(&self, want: Want) -> Option<Name> {
+        self.best_but(want, None)
+    }
+
+    /// The best target that is not `left_out`.
+    pub(super) fn best_but(&self, want: Want, left_out: Option<&Name>) -> Option<Name> {
+        let doubt = |name: &Name| self.peers.get(name).map_or(Doubt::Unknown, |p| Doubt::of(&p.health));
         let fits = |name: &Name| match (&want, self.refusal(name)) {
             (Want::This(this), refusal) => this == name && refusal.is_none(),
-            (Want::Healthy, refusal) => refusal.is_none(),
+            (Want::Healthy, refusal) => refusal.is_none() && doubt(name) == Doubt::None,
+            (Want::Fit, refusal) => refusal.is_none(),
             (Want::Any, None | Some(Refusal::Unhealthy(..))) => true,
             (Want::Any, Some(_)) => false,
         };
         let rank = |name: &Name, priority: u32| {
-            let peer = self.peers.get(name);
-            let unhealthy = peer.is_some_and(|p| p.health.is_unhealthy());
-            let applied = peer.map_or(0, |p| p.applied);
-            (unhealthy, std::cmp::Reverse(priority), std::cmp::Reverse(applied), name.clone())
+            let applied = self.peers.get(name).map_or(0, |p| p.applied);
+            (doubt(name), std::cmp::Reverse(priority), std::cmp::Reverse(applied), name.clone())
         };
         self.settings
             .members
             .iter()
-            .filter(|m| fits(&m.name))
+            .filter(|m| Some(&m.name) != left_out && fits(&m.name))
             .min_by_key(|m| rank(&m.name, m.priority))
             .map(|m| m.name.clone())
     }
@@ -167,8 +201,8 @@ impl Decide {
         if h.owning.calls_in_the_air() > 0 && now.time.since(h.since) < patience {
             return Stage::Handing(h);
         }
-        let Some(recorded) = h.recorded else {
-            h.recorded = Some(now.time);
+        let Some((recorded, _)) = h.recorded else {
+            h.recorded = Some((now.time, now.wall));
             out.push(Effect::Propose(Command::Handover {
                 from: self.settings.me.clone(),
                 to: h.to.clone(),
@@ -178,7 +212,7 @@ impl Decide {
             }));
             return Stage::Handing(h);
         };
-        let known = self.ledger.handover.as_ref().is_some_and(|x| x.term == self.term() && x.to == h.to);
+        let known = self.ledger.handover.as_ref().is_some_and(|x| h.is_record(x.term, &x.to, x.at));
         if !known {
             return if now.time.since(recorded) >= PROPOSAL_WAIT {
                 self.call_off(now, *h, "no quorum took the handover into the log", out)
@@ -206,11 +240,15 @@ impl Decide {
         out.push(Effect::Transfer(id));
     }
 
-    /// Before the trigger nothing has changed: the permit opens again.
-    fn call_off(&mut self, now: Now, h: Handing, why: &'static str, out: &mut Vec<Effect>) -> Stage {
+    /// Before the trigger nothing has changed: the permit opens again. What the ledger knows, or may
+    /// yet learn, is recalled: a later failover is no switchover.
+    fn call_off(&mut self, now: Now, mut h: Handing, why: &'static str, out: &mut Vec<Effect>) -> Stage {
         if let Some(w) = self.watching.take() {
             let refusal = Refusal::CalledOff(why, self.settings.me.clone());
             out.push(Effect::Answer(w.ask.id, Err(refusal)));
+        }
+        if let Some((_, at)) = h.recorded {
+            out.push(h.owning.recall(now, at));
         }
         self.look.next = now.time;
         Stage::Owning(h.owning)
@@ -222,7 +260,9 @@ impl Decide {
         if now.time.since(since) < self.settings.election_max * 2 {
             return Stage::Spent { since };
         }
-        if let Some(to) = self.best(Want::Any)
+        let owner = self.ledger.owner().filter(|o| self.refusal(o).is_none()).cloned();
+        // An owner that stands and lives comes first: it may only have been in its quarantine.
+        if let Some(to) = owner.or_else(|| self.best(Want::Any))
             && let Some(id) = self.raft.incarnation_of(&to)
         {
             self.trigger(id, out);

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::handover::Want;
 use super::owning::{Marks, Owning};
-use super::{Decide, Effect, Now, PROPOSAL_FAILED, PROPOSAL_WAIT, RaftView, Stage, Story};
+use super::proposal::Proposal;
+use super::{Decide, Effect, Now, RaftView, Stage, Story};
 use crate::ledger::Command;
 use crate::model::{Health, Name, Time};
 
@@ -18,8 +19,9 @@ pub(super) struct Leading {
     since: Time,
     /// How long the log was: what was agreed before is in it.
     log_end: u64,
-    /// The claim is not proposed (again) before.
-    claim_at: Time,
+    claim: Proposal,
+    /// It was told that this member claims.
+    claiming: bool,
     /// It was told that this member stands back and that nobody else may own.
     told: bool,
 }
@@ -30,13 +32,15 @@ impl Leading {
             marks: Marks::begin(view.heard, view.campaigned, now.time),
             since: now.time,
             log_end: view.last_index,
-            claim_at: now.time,
+            claim: Proposal::new(now.time),
+            claiming: false,
             told: false,
         }
     }
 
+    /// The claim is not proposed (again) before.
     pub(super) fn claim_at(&self) -> Time {
-        self.claim_at
+        self.claim.not_before()
     }
 }
 
@@ -46,24 +50,24 @@ impl Decide {
         if let Some(claim) = self.ledger.claim.as_ref().filter(|c| c.member == *me && c.term == self.term()) {
             let claim = claim.clone();
             out.push(Effect::Tell(Story::Owning { term: claim.term, epoch: claim.epoch }));
+            self.moving = (!claim.done).then_some(claim.epoch);
             let owning = Owning::begin(now, &claim, leading.marks, self);
             self.look.next = now.time;
             return self.own(now, Box::new(owning), out);
         }
-        if now.time < leading.claim_at || self.may_learn_of_owner(now, &leading) {
+        if !leading.claim.is_due(now.time) || self.may_learn_of_owner(now, &leading) {
             return Stage::Leading(leading);
         }
         if let Some((reason, want)) = self.stands_back() {
             return self.stand_back(now, leading, reason, want, out);
         }
-        leading.claim_at = now.time + PROPOSAL_WAIT;
-        out.push(Effect::Tell(Story::Claiming { term: self.term() }));
-        out.push(Effect::Propose(Command::Claim {
-            member: me.clone(),
-            term: self.term(),
-            at: now.wall,
-            routes: self.routes(),
-        }));
+        if !leading.claiming {
+            leading.claiming = true;
+            out.push(Effect::Tell(Story::Claiming { term: self.term() }));
+        }
+        let claim =
+            Command::Claim { member: me.clone(), term: self.term(), at: now.wall, routes: self.routes() };
+        out.push(leading.claim.propose(now.time, claim));
         Stage::Leading(leading)
     }
 
@@ -85,7 +89,13 @@ impl Decide {
         if let Some(why) = self.not_eligible() {
             return Some((why, Want::Any));
         }
-        if let Health::Unhealthy(why) = &self.health
+        // One whose health is not known leaves the VIP to one that is known to be well: nothing is
+        // lost, for nothing points here by its claim yet.
+        let doubt = match &self.health {
+            Health::Healthy | Health::NotChecked => None,
+            Health::Unknown(why) | Health::Unhealthy(why) => Some(why),
+        };
+        if let Some(why) = doubt
             && self.best(Want::Healthy).is_some()
         {
             return Some((why.clone(), Want::Healthy));
@@ -122,11 +132,12 @@ impl Decide {
         }
     }
 
-    pub(super) fn proposal_failed(&mut self, now: Now) {
+    /// Only what the stage waits for counts: a failure may come late, out of an earlier stage.
+    pub(super) fn proposal_failed(&mut self, now: Now, command: &Command) {
         match &mut self.stage {
-            Stage::Leading(leading) => leading.claim_at = now.time + PROPOSAL_FAILED,
-            Stage::Owning(owning) => owning.proposal_failed(now),
-            Stage::Handing(handing) => handing.proposal_failed(),
+            Stage::Leading(leading) => leading.claim.failed(now.time, command),
+            Stage::Owning(owning) => owning.proposal_failed(now, command),
+            Stage::Handing(handing) => handing.proposal_failed(now, command),
             Stage::Idle | Stage::Spent { .. } => {}
         }
     }

@@ -22,6 +22,7 @@ mod lease;
 mod owning;
 mod permit;
 mod plan;
+mod proposal;
 #[cfg(test)]
 mod tests;
 
@@ -74,6 +75,8 @@ pub struct Decide {
     watching: Option<Watching>,
     /// The newest claim and when it was first seen here.
     claim_seen: Option<(Epoch, Time)>,
+    /// This member's claim whose move is not known to be over.
+    moving: Option<Epoch>,
     repairs: u64,
     errors: BTreeMap<RouteKey, String>,
     look_error: Option<String>,
@@ -108,10 +111,6 @@ const WARM_EVERY: Duration = Duration::from_secs(10);
 /// How long a proposal may take before it is made again.
 const PROPOSAL_WAIT: Duration = Duration::from_secs(1);
 
-/// How long after one that failed. A new leader's log takes nothing before its first append is
-/// acknowledged, which is a round trip; and a log that refuses at once is not asked in a circle.
-const PROPOSAL_FAILED: Duration = Duration::from_millis(1);
-
 impl Decide {
     pub fn new(settings: Settings, now: Now) -> Self {
         Self {
@@ -135,6 +134,7 @@ impl Decide {
             published: None,
             watching: None,
             claim_seen: None,
+            moving: None,
             repairs: 0,
             errors: BTreeMap::new(),
             look_error: None,
@@ -152,6 +152,7 @@ impl Decide {
             Stage::Handing(handing) => self.stage = self.hand(now, handing, &mut out),
             Stage::Spent { since } => self.stage = self.spent(now, since, &mut out),
         }
+        self.tell_move_over(&mut out);
         self.watch(now, &mut out);
         self.lease_end = self.lease_deadline().or(self.lease_end);
         self.keep_address(now, &mut out);
@@ -195,7 +196,7 @@ impl Decide {
                 self.raft.last_index = self.raft.last_index.max(index);
                 (self.ledger, self.applied) = (ledger, index);
             }
-            Event::ProposalFailed => self.proposal_failed(now),
+            Event::ProposalFailed(command) => self.proposal_failed(now, &command),
             Event::Health(health) => self.health = health,
             Event::Addresses(present) => self.take_addresses(present),
             Event::AddressTried(vip) => self.address_tried(now, vip),
@@ -337,6 +338,11 @@ impl Decide {
     /// This member leads and its claim is the newest one.
     pub fn is_owner(&self) -> bool {
         matches!(self.stage, Stage::Owning(_) | Stage::Handing(_))
+    }
+
+    /// It is the owner, and a quorum stands behind it at `now`: without one, another may own.
+    pub fn owns(&self, now: Time) -> bool {
+        self.is_owner() && self.quorum_stands(now)
     }
 
     /// Why this member may not own; `None` where it may.

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::handover::Want;
 use super::plan::{Budget, Fix, Pace, in_sync, plan};
-use super::{Decide, Effect, Look, Now, PROPOSAL_FAILED, PROPOSAL_WAIT, Stage, Story, WARM_EVERY};
+use super::proposal::Proposal;
+use super::{Decide, Effect, Look, Now, PROPOSAL_WAIT, Stage, Story, WARM_EVERY};
 use crate::ledger::{Claim, Command, Kind, Phases};
 use crate::model::route::{CloudError, Outcome, Sight, Swap, Verb};
-use crate::model::{Epoch, Health, Observed, RouteKey, Time};
+use crate::model::{Epoch, Health, Name, Observed, RouteKey, Term, Time, WallMs};
 
 /// How long the first swaps wait for the address: it takes well under a millisecond, and a route
 /// that points at a member without the address loses the first packets.
@@ -28,6 +29,7 @@ const SIGNATURE_LIVES: Duration = Duration::from_secs(15 * 60);
 #[derive(Debug)]
 pub(super) struct Owning {
     pub(super) epoch: Epoch,
+    pub(super) term: Term,
     since: Time,
     marks: Marks,
     /// Covered by a committed intent, not yet tried.
@@ -36,12 +38,15 @@ pub(super) struct Owning {
     /// When the newest attempt on a route ended: an older look proves nothing about it.
     ended: BTreeMap<RouteKey, Time>,
     proposed: Option<Proposed>,
+    /// Every call on these has ended and it is known how; the ledger does not show it yet.
     settled: BTreeSet<RouteKey>,
     /// Some call ended without an answer, and may land until there is calm: no later call on the
     /// same route settles it.
     unknown: BTreeSet<RouteKey>,
-    /// The move's end is not proposed (again) before.
-    moved_at: Time,
+    /// That the move is over, how calls ended, that a handover was called off.
+    moved: Proposal,
+    outcome: Proposal,
+    recall: Proposal,
     calm_at: Time,
     pace: Pace,
     budget: Budget,
@@ -57,6 +62,12 @@ struct Proposed {
     serial: u64,
     swaps: Vec<Swap>,
     at: Time,
+}
+
+impl Proposed {
+    fn routes(&self) -> impl Iterator<Item = &RouteKey> {
+        self.swaps.iter().map(|s| &s.route)
+    }
 }
 
 /// When each phase of a move ended.
@@ -102,6 +113,7 @@ impl Owning {
     pub(super) fn begin(now: Now, claim: &Claim, marks: Marks, decide: &Decide) -> Self {
         let mut owning = Self {
             epoch: claim.epoch,
+            term: claim.term,
             since: now.time,
             marks: Marks { claimed: now.time, ..marks },
             to_swap: Vec::new(),
@@ -110,7 +122,9 @@ impl Owning {
             proposed: None,
             settled: BTreeSet::new(),
             unknown: BTreeSet::new(),
-            moved_at: now.time,
+            moved: Proposal::new(now.time),
+            outcome: Proposal::new(now.time),
+            recall: Proposal::new(now.time),
             calm_at: now.time + SIGNATURE_LIVES,
             pace: Pace::default(),
             budget: Budget::full(now.time),
@@ -144,9 +158,19 @@ impl Owning {
         self.in_the_air.len()
     }
 
-    pub(super) fn proposal_failed(&mut self, now: Now) {
-        self.proposed = None;
-        self.moved_at = now.time + PROPOSAL_FAILED;
+    pub(super) fn proposal_failed(&mut self, now: Now, command: &Command) {
+        if let Command::Intent { epoch, serial, routes } = command {
+            let this = |p: &mut Proposed| *serial == p.serial && p.routes().eq(routes);
+            self.proposed.take_if(|p| *epoch == self.epoch && this(p));
+        }
+        for proposal in [&mut self.moved, &mut self.outcome, &mut self.recall] {
+            proposal.failed(now.time, command);
+        }
+    }
+
+    /// The handover that was announced at `at` in this term is off.
+    pub(super) fn recall(&mut self, now: Now, at: WallMs) -> Effect {
+        self.recall.propose(now.time, Command::Recall { term: self.term, at })
     }
 
     /// No more calls under this claim: what was not begun is dropped.
@@ -172,9 +196,8 @@ impl Decide {
         }
         self.intent_applied(&mut o);
         // Before anything is taken: what is handed out in the step that closes the gate is fenced.
-        if let Some(reason) = self.wants_to_leave()
-            && let Some(to) = self.best(Want::Healthy)
-            && self.may_move_for_health(now, &o, &to)
+        if let Some((reason, want)) = self.wants_to_leave()
+            && let Some(to) = self.best_but(want, self.just_left(now, &o))
         {
             return self.begin_handover(now, o, to, reason, out);
         }
@@ -183,22 +206,23 @@ impl Decide {
         Stage::Owning(o)
     }
 
-    /// Why the owner would rather see another own: it goes only to one that may own and is healthy.
-    fn wants_to_leave(&self) -> Option<String> {
+    /// Why the owner would rather see another own, and whom.
+    fn wants_to_leave(&self) -> Option<(String, Want)> {
         let me = &self.settings.me;
         if let Some(why) = self.not_eligible() {
-            return Some(format!("{me} may not own: {why}"));
+            return Some((format!("{me} may not own: {why}"), Want::Fit));
         }
         match &self.health {
-            Health::Unhealthy(why) => Some(format!("HAProxy on {me} is unhealthy: {why}")),
+            Health::Unhealthy(why) => Some((format!("HAProxy on {me} is unhealthy: {why}"), Want::Healthy)),
             Health::Healthy | Health::Unknown(_) | Health::NotChecked => None,
         }
     }
 
-    /// A health move onto the member that lost ownership a moment ago waits (`min_hold_s`).
-    fn may_move_for_health(&self, now: Now, o: &Owning, to: &crate::model::Name) -> bool {
-        let just_left = self.ledger.claim.as_ref().is_some_and(|c| c.previous.as_ref() == Some(to));
-        !just_left || now.time.since(o.since) >= self.settings.min_hold
+    /// The member that lost ownership a moment ago: what the owner wishes waits, if nobody else is
+    /// left to take it (`min_hold_s`).
+    fn just_left(&self, now: Now, o: &Owning) -> Option<&Name> {
+        let held = now.time.since(o.since) >= self.settings.min_hold;
+        self.ledger.claim.as_ref().and_then(|c| c.previous.as_ref()).filter(|_| !held)
     }
 
     fn intent_applied(&self, o: &mut Owning) {
@@ -236,26 +260,46 @@ impl Decide {
         };
         let quiet = !o.is_busy();
         let over = (o.in_sync && quiet) || now.time.since(o.since) >= MOVE_ENDS;
-        if over && !claim.done && now.time >= o.moved_at {
-            o.moved_at = now.time + PROPOSAL_WAIT;
+        if over && !claim.done && o.moved.is_due(now.time) {
             let (phases, total_us) = o.marks.phases(claim.kind);
-            out.push(Effect::Propose(Command::Moved {
+            let moved = Command::Moved {
                 epoch: o.epoch,
                 phases,
                 total_us,
                 in_sync: o.in_sync,
                 request_ids: o.request_ids.clone(),
-            }));
-            out.push(Effect::Tell(Story::MoveOver { kind: claim.kind, phases }));
+            };
+            out.push(o.moved.propose(now.time, moved));
         }
-        if quiet && claim.done && !o.settled.is_empty() {
-            let settled = std::mem::take(&mut o.settled).into_iter().collect();
-            out.push(Effect::Propose(Command::Outcome { epoch: o.epoch, serial: claim.serial, settled }));
+        o.settled.retain(|r| self.ledger.unsettled.contains_key(r));
+        if o.settled.is_empty() {
+            o.outcome = Proposal::new(now.time);
+        } else if quiet && claim.done && o.outcome.is_due(now.time) {
+            let settled = o.settled.iter().cloned().collect();
+            let outcome = Command::Outcome { epoch: o.epoch, serial: claim.serial, settled };
+            out.push(o.outcome.propose(now.time, outcome));
+        }
+        // An owner that hands nothing over has called it off; and the log may be late.
+        if let Some(h) = self.ledger.handover.as_ref().filter(|h| h.term == o.term)
+            && o.recall.is_due(now.time)
+        {
+            out.push(o.recall(now, h.at));
         }
         if now.time >= o.calm_at && quiet && (self.ledger.stray || !self.ledger.unsettled.is_empty()) {
             o.calm_at = now.time + SIGNATURE_LIVES;
             o.unknown.clear();
             out.push(Effect::Propose(Command::Calm { epoch: o.epoch }));
+        }
+    }
+
+    /// Once a claim, be it handed over meanwhile.
+    pub(super) fn tell_move_over(&mut self, out: &mut Vec<Effect>) {
+        let mine = self.ledger.claim.as_ref().filter(|c| Some(c.epoch) == self.moving);
+        if let Some(claim) = mine.filter(|c| c.done) {
+            let recorded = self.ledger.last_move().filter(|m| m.epoch == claim.epoch);
+            let phases = recorded.map(|m| m.phases).unwrap_or_default();
+            out.push(Effect::Tell(Story::MoveOver { kind: claim.kind, phases }));
+            self.moving = None;
         }
     }
 

@@ -37,9 +37,10 @@ pub fn plan(sight: &Sight, vips: &[Vip], eni: &EniId, create: bool) -> Vec<(Rout
     fixes
 }
 
-/// Whether every route of `fixes` is right, and no listed table is absent.
+/// Whether every route of `fixes` is right, and no listed table is absent. Where no table was found
+/// nothing is right.
 pub fn in_sync(fixes: &[(RouteKey, Fix)], sight: &Sight) -> bool {
-    sight.absent.is_empty() && fixes.iter().all(|(_, fix)| *fix == Fix::None)
+    sight.absent.is_empty() && !fixes.is_empty() && fixes.iter().all(|(_, fix)| *fix == Fix::None)
 }
 
 /// At most one rewrite of a route a second, doubling to ten: reads may lag writes, and somebody else

@@ -3,9 +3,11 @@
 
 mod address;
 mod claiming;
+mod doubting;
 mod fence;
 mod invariants;
 mod random;
+mod recall;
 mod repairing;
 mod settling;
 mod standing;

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   Handover ->            (before a transfer: a move is planned, from whom to whom)
+//!   Recall   ->            (it was called off before the transfer)
 //!   Claim    -> epoch E    (a leader becomes owner; carries its first intent)
 //!   Intent   -> serial n   (routes about to be changed under E)
 //!   Outcome  -> settles n  (how those calls ended is known)
@@ -42,6 +43,8 @@ pub enum Command {
     Moved { epoch: Epoch, phases: Phases, total_us: u64, in_sync: bool, request_ids: Vec<String> },
     /// The leader of `term` is about to transfer its leadership.
     Handover { from: Name, to: Name, term: Term, reason: String, at: WallMs },
+    /// The handover that the leader of `term` announced at `at` was called off.
+    Recall { term: Term, at: WallMs },
     /// So much time has passed that EC2 takes no call signed under an earlier claim.
     Calm { epoch: Epoch },
 }
@@ -60,6 +63,7 @@ impl fmt::Display for Command {
             Command::Handover { from, to, term, .. } => {
                 write!(f, "handover({from} to {to}, term {term})")
             }
+            Command::Recall { term, .. } => write!(f, "recall(term {term})"),
             Command::Calm { epoch } => write!(f, "calm({epoch})"),
         }
     }
@@ -215,6 +219,9 @@ impl Ledger {
                         at: *at,
                     });
                 }
+            }
+            Command::Recall { term: of, at } => {
+                self.handover.take_if(|h| h.term == *of && h.at == *at);
             }
             Command::Calm { epoch } => {
                 if self.newest(*epoch).is_some() {

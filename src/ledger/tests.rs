@@ -125,3 +125,14 @@ fn a_snapshot_holds_the_whole_ledger_and_history_is_bounded() {
     let json = serde_json::to_vec(&l).expect("serialise");
     assert_eq!(serde_json::from_slice::<Ledger>(&json).expect("parse"), l);
 }
+
+#[test]
+fn a_recalled_handover_makes_no_switchover_and_another_one_stays() {
+    let recall = |term: u64, at: u64| Command::Recall { term: Term(term), at: WallMs(at) };
+    let l = |recall: Command| after(&[(1, claim("a", 1)), (1, handover("a", "b", 1)), (1, recall)]);
+    let mut off = l(recall(1, 1));
+    off.apply(4, 2, &claim("b", 2));
+    assert_eq!(kind(&off), Kind::Failover);
+    assert!(l(recall(1, 2)).handover.is_some(), "a later one of that term");
+    assert!(l(recall(2, 1)).handover.is_some(), "of another term");
+}

@@ -97,7 +97,7 @@ fn a_claim_that_failed_is_proposed_again_soon_but_not_in_a_storm() {
     let mut w = World::new();
     w.lead(1);
     for _ in 0..100 {
-        w.event(Event::ProposalFailed);
+        w.refuse();
     }
     assert_eq!(w.claims(), 1, "a retry is the next tick's decision");
     w.run(ms(20));
@@ -136,4 +136,45 @@ fn kinds_follow_from_the_ledger() {
     w.apply_all();
     assert_eq!(kind(&w), Kind::First);
     assert_eq!(kind(&World::failed_over()), Kind::Failover);
+}
+
+#[test]
+fn a_log_that_goes_on_refusing_is_asked_ever_more_seldom_and_told_of_once() {
+    let mut w = World::new();
+    w.hands.apply = false;
+    w.lead(1);
+    let refuse_for = |w: &mut World, count: u64| {
+        for _ in 0..count {
+            if !w.log.is_empty() {
+                w.refuse();
+                w.log.clear();
+            }
+            w.pass(ms(1));
+        }
+    };
+    refuse_for(&mut w, 10);
+    assert!((4..=5).contains(&w.claims()), "soon at first: {}", w.claims());
+    refuse_for(&mut w, 2000);
+    assert!((20..=30).contains(&w.claims()), "then ten times a second: {}", w.claims());
+    let claiming = |s: &Story| matches!(s, Story::Claiming { .. });
+    assert_eq!(w.stories(claiming), 1);
+    w.lead(2);
+    w.forget();
+    refuse_for(&mut w, 10);
+    assert!(w.claims() >= 3, "anew in each term");
+}
+
+#[test]
+fn what_an_earlier_term_proposed_and_failed_hastens_nothing() {
+    let mut w = World::new();
+    w.hands.apply = false;
+    w.lead(1);
+    w.lead(2);
+    let (_, old) = w.log.pop_front().expect("the claim of term 1");
+    w.event(Event::ProposalFailed(old));
+    w.run(ms(500));
+    assert_eq!(w.claims(), 2);
+    w.refuse();
+    w.run(ms(20));
+    assert_eq!(w.claims(), 3);
 }

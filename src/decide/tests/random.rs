@@ -141,11 +141,12 @@ impl Chaos {
         match self.dice.below(12) {
             0 => drop(self.w.log.pop_front()),
             1 => {
-                self.w.log.pop_front();
-                self.w.event(Event::ProposalFailed);
+                if let Some((_, command)) = self.w.log.pop_front() {
+                    self.w.event(Event::ProposalFailed(command));
+                }
             }
             // Failed, it says; and may be applied all the same.
-            2 => drop(self.w.event(Event::ProposalFailed)),
+            2 | 4 if !self.w.log.is_empty() => drop(self.w.refuse()),
             3 => {
                 let event = Event::Applied { ledger: Arc::new(self.w.ledger.clone()), index: self.w.index };
                 self.w.event(event);
@@ -301,6 +302,7 @@ fn kind_of(effect: &Effect) -> &'static str {
         Effect::Propose(Command::Outcome { .. }) => "outcome",
         Effect::Propose(Command::Moved { .. }) => "moved",
         Effect::Propose(Command::Handover { .. }) => "handover",
+        Effect::Propose(Command::Recall { .. }) => "recall",
         Effect::Propose(Command::Calm { .. }) => "calm",
         Effect::Look => "look",
         Effect::Swap(..) => "swap",
@@ -340,6 +342,7 @@ fn whatever_comes_in_whatever_order_the_invariants_hold() {
         "outcome",
         "moved",
         "handover",
+        "recall",
         "calm",
         "look",
         "swap",

@@ -66,8 +66,11 @@ fn an_intent_that_failed_is_made_anew_by_the_next_look() {
     w.hands.apply = false;
     w.cloud.routes.insert(route("rtb-1"), at("eni-x"));
     w.until(|w| !w.log.is_empty());
+    w.event(Event::ProposalFailed(Command::Calm { epoch: w.claim().epoch }));
+    assert!(w.decide.wake(w.now) <= w.now + ms(10), "another one's failure: it waits on");
+    w.refuse();
     w.log.clear();
-    w.event(Event::ProposalFailed);
+    assert!(w.decide.wake(w.now) > w.now + ms(10), "its own");
     assert!(w.log.is_empty());
     w.until(|w| !w.log.is_empty());
     assert_eq!(swapped(&w.apply_next()), ["rtb-1"]);

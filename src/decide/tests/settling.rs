@@ -99,7 +99,7 @@ fn the_end_of_a_move_is_proposed_until_the_log_has_it_once_a_second() {
     w.run(ms(500));
     assert_eq!(w.log.len(), 1);
     for _ in 0..50 {
-        w.event(Event::ProposalFailed);
+        w.refuse();
     }
     assert_eq!(w.log.len(), 1, "a retry is the next tick's decision");
     w.run(ms(20));
@@ -208,4 +208,85 @@ fn an_owner_that_lost_its_role_with_calls_in_the_air_leaves_them_unsettled() {
     w.finish(&done());
     w.claimed_by("b", 3, &[]);
     assert!(w.ledger.stray);
+}
+
+#[test]
+fn a_log_that_refuses_the_end_of_a_move_is_asked_ever_more_seldom() {
+    let mut w = World::failed_over();
+    w.hands.apply = false;
+    w.run(ms(500));
+    w.forget();
+    for _ in 0..1000 {
+        if !w.log.is_empty() {
+            w.refuse();
+            w.log.clear();
+        }
+        w.now = w.now + ms(1);
+        w.acknowledge();
+    }
+    let moved = |e: &Effect| matches!(e, Effect::Propose(Command::Moved { .. }));
+    assert!((10..=20).contains(&w.told(moved).len()), "{}", w.told(moved).len());
+}
+
+#[test]
+fn that_a_move_is_over_is_told_once_when_the_ledger_has_it() {
+    let over = |s: &Story| matches!(s, Story::MoveOver { .. });
+    let mut w = World::failed_over();
+    w.hands.apply = false;
+    w.run(secs(4));
+    assert_eq!((w.stories(over), w.log.len()), (0, 4), "proposed is not over");
+    w.hands.apply = true;
+    w.run(secs(20));
+    let phases = w.ledger.last_move().expect("a move").phases;
+    let told = Effect::Tell(Story::MoveOver { kind: Kind::Failover, phases });
+    assert_eq!((w.told(|e| *e == told).len(), w.stories(over)), (1, 1));
+
+    let mut w = World::failed_over();
+    w.hands.apply = false;
+    w.run(ms(500));
+    w.ask(1, Some("b"), AskMode::Do);
+    w.apply_next();
+    assert!(w.decide.is_handing_over());
+    assert_eq!(w.stories(over), 1, "handed over meanwhile");
+}
+
+#[test]
+fn a_move_of_an_earlier_process_is_not_told_again() {
+    let mut w = World::restarted(|_| {});
+    w.claimed_by("a", 1, &[]);
+    w.moved(true);
+    w.run(secs(1));
+    assert_eq!(w.stories(|s| matches!(s, Story::MoveOver { .. })), 0);
+}
+
+#[test]
+fn an_outcome_that_the_log_refused_or_lost_is_proposed_again() {
+    for refused in [true, false] {
+        let mut w = World::failed_over();
+        w.hands.apply = false;
+        w.run(ms(500));
+        w.apply_next();
+        let is_outcome = |(_, c): &(Term, Command)| matches!(c, Command::Outcome { .. });
+        assert!(w.log.back().is_some_and(is_outcome));
+        if refused {
+            w.refuse();
+        }
+        w.log.clear();
+        w.hands.apply = true;
+        w.run(if refused { ms(200) } else { ms(1200) });
+        assert!(w.ledger.unsettled.is_empty());
+        w.forget();
+        w.run(secs(5));
+        assert!(w.told(|e| matches!(e, Effect::Propose(_))).is_empty(), "once it is known");
+    }
+}
+
+#[test]
+fn where_no_table_is_found_nothing_is_in_sync() {
+    let mut w = World::failed_over_with(|s| s.tables.clear());
+    w.run(ms(4990));
+    assert!(!w.claim().done);
+    w.run(secs(1));
+    assert!(w.claim().done);
+    assert!(w.ledger.last_move().is_some_and(|m| !m.in_sync));
 }

@@ -6,7 +6,7 @@ use crate::ledger::Command;
 use crate::model::*;
 
 fn stories(w: &World) -> usize {
-    w.told(|e| matches!(e, Effect::Tell(Story::StandsBack { .. }))).len()
+    w.stories(|s| matches!(s, Story::StandsBack { .. }))
 }
 
 fn not_fit(peer: &mut Peer) {

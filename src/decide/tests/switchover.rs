@@ -193,7 +193,7 @@ fn swaps_that_were_not_begun_are_dropped() {
     assert!(w.told(is_swap).is_empty());
 
     let mut w = start();
-    w.event(Event::ProposalFailed);
+    w.refuse();
     assert!(w.open(), "called off");
     for t in ["rtb-1", "rtb-2"] {
         w.cloud.routes.insert(route(t), at("eni-a"));
@@ -225,7 +225,7 @@ fn called_off_before_the_trigger_the_permit_opens_again_and_the_owner_goes_on() 
             w.run(ms(1000));
         }),
         ("the log took no entry", |w| {
-            w.event(Event::ProposalFailed);
+            w.refuse();
         }),
     ];
     for (why, change) in cases {
@@ -285,7 +285,7 @@ fn after_the_trigger_there_is_no_permit_in_that_term_whatever_comes() {
         w.apply(w.view.term, &again);
         w.moved(true);
         w.event(Event::Health(Health::Healthy));
-        w.event(Event::ProposalFailed);
+        w.event(Event::ProposalFailed(again));
         w.event(Event::Barred(None));
         w.raft(|_| {});
         w.raft(|v| v.configs = vec![[ME].into()]);

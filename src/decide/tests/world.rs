@@ -202,6 +202,12 @@ impl World {
         self.apply(term, &command)
     }
 
+    /// The log takes no entry of what was proposed last; it stays in `log` and may come all the same.
+    pub fn refuse(&mut self) -> Vec<Effect> {
+        let (_, command) = self.log.back().cloned().expect("something was proposed");
+        self.event(Event::ProposalFailed(command))
+    }
+
     pub fn apply_all(&mut self) -> Vec<Effect> {
         let mut all = Vec::new();
         while !self.log.is_empty() {
@@ -368,6 +374,10 @@ impl World {
 
     pub fn claims(&self) -> usize {
         self.told(|e| matches!(e, Effect::Propose(Command::Claim { .. }))).len()
+    }
+
+    pub fn stories(&self, fits: impl Fn(&Story) -> bool) -> usize {
+        self.told(|e| matches!(e, Effect::Tell(s) if fits(s))).len()
     }
 
     pub fn transfers(&self) -> Vec<Incarnation> {

@@ -89,8 +89,7 @@ impl Decide {
         if let Some(why) = self.not_eligible() {
             return Some((why, Want::Any));
         }
-        // One whose health is not known leaves the VIP to one that is known to be well: nothing is
-        // lost, for nothing points here by its claim yet.
+        // One whose health is not known leaves the VIP to one that is known to be well.
         let doubt = match &self.health {
             Health::Healthy | Health::NotChecked => None,
             Health::Unknown(why) | Health::Unhealthy(why) => Some(why),

@@ -33,9 +33,12 @@ cargo fmt --all -- --check
 say "build (the first takes about ten minutes on two cores: aws-sdk-ec2)"
 cargo build --workspace --all-targets
 
+say "lints"
+cargo clippy --workspace --lib --bins -- -D warnings
+
 if [ "$mode" = quick ]; then
     say "units, configuration, vipctl, the source's own rules"
-    cargo test --workspace --lib --bins --test arrows --test config --test vipctl --test vpc
+    cargo test --workspace --lib --bins --test arrows --test config --test peers --test vipctl --test vpc
     exit 0
 fi
 

@@ -172,6 +172,7 @@ impl<C: Cloud> Driver<C> {
             myself: &self.hands.myself,
             decide: &self.decide,
             heard: &self.heard,
+            leader_heard: self.hands.group.heard(),
             now: clock::now(),
         }
     }
@@ -367,7 +368,7 @@ impl<C: Cloud> Driver<C> {
         self.hands.group.reports().set(self.view().me());
         let d = &self.decide;
         let has_leader = self.view().has_quorum();
-        let owns = d.is_owner() && d.quorum_stands(clock::now());
+        let owns = d.owns(clock::now());
         let standing = Standing { ready: has_leader, owner: owns };
         self.standing.send_if_modified(|old| std::mem::replace(old, standing) != standing);
         let m = &self.hands.metrics;

@@ -82,6 +82,7 @@ pub struct Decide {
     look_error: Option<String>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "one is held, and it moves a few times a second")]
 #[derive(Debug)]
 enum Stage {
     /// Another member leads, or none.

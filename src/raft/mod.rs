@@ -186,6 +186,8 @@ pub struct Group {
 pub struct Starting {
     shared: Arc<Shared>,
     timing: Timing,
+    /// When this process began: whatever its predecessor granted, it granted before.
+    began: Time,
     machine: Machine,
     applied: watch::Receiver<Applied>,
 }
@@ -220,7 +222,7 @@ impl Starting {
             changing: tokio::sync::Mutex::default(),
             desk: OnceLock::new(),
         };
-        Ok(Self { shared: Arc::new(shared), timing: config.timing, machine, applied })
+        Ok(Self { shared: Arc::new(shared), timing: config.timing, began: clock::now(), machine, applied })
     }
 
     /// What answers on the peer port.
@@ -241,7 +243,7 @@ impl Starting {
         shared.store.raise_longest_lease_ms(shared.lease_ms).await?;
         let quarantine =
             if fresh { Duration::ZERO } else { Duration::from_millis(longest) + self.timing.margin() };
-        let until = clock::now() + quarantine;
+        let until = self.began + quarantine;
         shared.quarantine_until.store(until.as_nanos(), Ordering::Relaxed);
 
         let found = form::find_group(&shared, shared.store.log_is_empty()).await?;
@@ -347,6 +349,12 @@ impl Group {
         self.raft.trigger().transfer_leader(to.0).await.map_err(|e| ProposeError::Raft(e.to_string()))
     }
 
+    /// When an append of another leader last came in.
+    pub fn heard(&self) -> Option<Time> {
+        let nanos = self.shared.heard_at.load(Ordering::Relaxed);
+        (nanos > 0).then(|| Time::from_nanos(nanos))
+    }
+
     /// Raft's state now.
     pub fn view(&self) -> RaftView {
         let metrics = self.raft.server_metrics();
@@ -355,8 +363,7 @@ impl Group {
         let names =
             membership.nodes().filter_map(|(id, n)| Some((Incarnation(*id), n.name.parse().ok()?))).collect();
         let configs = membership.get_joint_config().iter();
-        let at =
-            |nanos: &AtomicU64| Some(nanos.load(Ordering::Relaxed)).filter(|n| *n > 0).map(Time::from_nanos);
+        let campaigned = self.shared.campaigned_at.load(Ordering::Relaxed);
         RaftView {
             role: match metrics.state {
                 // Until its own vote is on disk, a new leader takes no proposal.
@@ -371,8 +378,8 @@ impl Group {
             configs: configs.map(|c| c.iter().map(|id| Incarnation(*id)).collect()).collect(),
             names,
             last_index: self.raft.data_metrics().borrow_watched().last_log.map_or(0, |id| id.index),
-            heard: at(&self.shared.heard_at),
-            campaigned: at(&self.shared.campaigned_at),
+            heard: self.heard(),
+            campaigned: (campaigned > 0).then(|| Time::from_nanos(campaigned)),
         }
     }
 

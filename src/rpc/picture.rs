@@ -22,6 +22,8 @@ pub struct View<'a> {
     pub myself: &'a Myself,
     pub decide: &'a Decide,
     pub heard: &'a Heard,
+    /// When an append of another leader last came in.
+    pub leader_heard: Option<Time>,
     pub now: Time,
 }
 
@@ -131,7 +133,7 @@ impl View<'_> {
         if d.raft().role == Role::Leader {
             return d.quorum_stands(self.now);
         }
-        d.raft().leader.is_some() && d.raft().heard.is_some_and(|at| self.now.since(at) < patience)
+        d.raft().leader.is_some() && self.leader_heard.is_some_and(|at| self.now.since(at) < patience)
     }
 
     fn members(&self) -> Vec<proto::Member> {

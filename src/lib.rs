@@ -3,7 +3,6 @@
 pub mod clock;
 pub mod config;
 pub mod decide;
-#[cfg(feature = "aws")]
 pub mod driver;
 pub mod health;
 pub mod ledger;

@@ -21,17 +21,21 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::clock;
 use crate::config::Config;
 use crate::decide::{
-    Answer, Ask, AskId, AskMode, Decide, Effect, Event, Gate, Now, Peer, Permit, Refusal, Role, Story,
+    Answer, Ask, AskId, AskMode, Decide, Effect, Event, Gate, MemberSettings, Now, Order, Peer, Permit,
+    Refusal, Role, Settings, Story, WhilePaused,
 };
 use crate::ledger::{Kind, Phases};
 use crate::metrics::Metrics;
-use crate::model::route::{Outcome, Stamp, Swap};
-use crate::model::{Health, Name, Vip};
-use crate::net::Addresses;
+use crate::model::route::{Fenced, Outcome, Stamp, Swap};
+use crate::model::{Health, Incarnation, Name, Vip};
+use crate::mutant::{self, Mutant};
+use crate::net::Interface;
 use crate::raft::{Group, Heard, SILENT_AFTER};
-use crate::rpc::desk::{Query, Transfer};
+use crate::rpc::desk::{Query, Transfer, Wish};
 use crate::rpc::http::Standing;
 use crate::rpc::picture::{Myself, View, read_health};
+use crate::runtime;
+use crate::service::Pulse;
 use crate::vpc::Cloud;
 
 /// Events that may wait: two seconds of acknowledgements from six members at the fastest profile.
@@ -41,14 +45,16 @@ pub const EVENTS_MAX: usize = 1024;
 pub const QUERIES_MAX: usize = 64;
 
 /// The hands of one member, and what they are told by.
-pub struct Hands<C> {
+pub struct Hands<C, N> {
     pub config: Arc<Config>,
     pub myself: Myself,
     pub group: Group,
     pub gate: Arc<Gate>,
     pub cloud: Arc<C>,
-    pub addresses: Addresses,
+    pub addresses: N,
     pub metrics: Metrics,
+    /// What the watchdog is fed by.
+    pub pulse: Pulse,
     /// The term and claim that requests made elsewhere carry.
     pub stamp: watch::Sender<Stamp>,
     /// To itself: how tasks report.
@@ -66,8 +72,8 @@ pub struct Inputs {
 }
 
 /// Runs one member until it is told to stop; an owner hands over first.
-pub struct Driver<C> {
-    hands: Hands<C>,
+pub struct Driver<C, N> {
+    hands: Hands<C, N>,
     decide: Decide,
     waiting: BTreeMap<AskId, Waiting>,
     next_ask: u64,
@@ -91,14 +97,43 @@ struct Stopping {
     again: Option<crate::model::Time>,
 }
 
+/// What the judgement of this member goes by.
+pub fn settings(config: &Config, me: Incarnation, myself: &Myself) -> Settings {
+    let members = config.members.iter().map(|m| MemberSettings {
+        name: m.name.clone(),
+        priority: m.priority,
+        witness: m.witness,
+    });
+    let lifetime = config.vip.lifetime_s;
+    Settings {
+        me: config.member.clone(),
+        my_incarnation: me,
+        members: members.collect(),
+        vips: config.vip.addresses.clone(),
+        tables: config.aws.route_tables.clone(),
+        eni: myself.eni.clone(),
+        create_missing: config.aws.create_missing,
+        margin: config.timing.margin(),
+        election_max: config.timing.election_max,
+        attempt_timeout: config.aws.attempt_timeout,
+        reconcile: config.aws.reconcile,
+        on_quorum_loss: config.policy.on_quorum_loss,
+        failback: config.policy.failback,
+        min_hold: config.policy.min_hold,
+        // A third of it: two refreshes may come late before the kernel takes the address away.
+        refresh_address: (lifetime > 0).then(|| Duration::from_millis(u64::from(lifetime) * 1000 / 3)),
+    }
+}
+
 /// How long after a refused handover the next is asked for.
 const STOP_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long SIGTERM waits for the handover.
-const STOP_DEADLINE: Duration = Duration::from_secs(10);
+pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
-impl<C: Cloud> Driver<C> {
-    pub fn new(hands: Hands<C>, decide: Decide, standing: watch::Sender<Standing>) -> Self {
+impl<C: Cloud, N: Interface> Driver<C, N> {
+    pub fn new(hands: Hands<C, N>, decide: Decide, standing: watch::Sender<Standing>) -> Self {
+        hands.metrics.start_at_zero(&MOVES, &Fenced::ALL.map(Fenced::label));
         Self {
             hands,
             decide,
@@ -120,6 +155,7 @@ impl<C: Cloud> Driver<C> {
         inputs.health.mark_changed();
         inputs.present.mark_changed();
         loop {
+            self.hands.pulse.turn();
             let wake = self.decide.wake(clock::now());
             let event = tokio::select! {
                 biased;
@@ -139,8 +175,9 @@ impl<C: Cloud> Driver<C> {
                     self.heard = heard.borrow_and_update().clone();
                     Event::Tick
                 }
-                () = tokio::time::sleep(wake.since(clock::now())) => Event::Tick,
+                () = runtime::sleep(wake.since(clock::now())) => Event::Tick,
             };
+            fault!(wait "loop.event");
             for event in self.peers().into_iter().chain([event]) {
                 self.step(event);
             }
@@ -173,16 +210,20 @@ impl<C: Cloud> Driver<C> {
             decide: &self.decide,
             heard: &self.heard,
             leader_heard: self.hands.group.heard(),
+            quarantined: self.hands.group.in_quarantine(),
             now: clock::now(),
         }
     }
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Gate(permit) => self.hands.gate.set(permit),
+            Effect::Gate(permit) => {
+                fault!("loop.gate");
+                self.hands.gate.set(permit);
+            }
             Effect::Propose(command) => {
                 let (group, events) = (self.hands.group.clone(), self.hands.events.clone());
-                tokio::spawn(async move {
+                runtime::spawn(async move {
                     tracing::debug!(%command, "propose");
                     if let Err(error) = group.propose(command.clone()).await {
                         tracing::debug!(%error, "the log took no entry");
@@ -194,7 +235,7 @@ impl<C: Cloud> Driver<C> {
             Effect::Swap(swap, permit) => self.swap(swap, permit),
             Effect::AddAddress(vip, permit) => {
                 let (net, events) = (self.hands.addresses.clone(), self.hands.events.clone());
-                tokio::spawn(async move {
+                runtime::spawn(async move {
                     if let Err(error) = net.add(vip, &permit).await {
                         tracing::error!(%vip, %error, "address not added");
                     }
@@ -203,7 +244,7 @@ impl<C: Cloud> Driver<C> {
             }
             Effect::RemoveAddress(vip) => {
                 let (net, events) = (self.hands.addresses.clone(), self.hands.events.clone());
-                tokio::spawn(async move {
+                runtime::spawn(async move {
                     if let Err(error) = net.remove(vip).await {
                         tracing::error!(%vip, %error, "address not removed");
                     }
@@ -212,7 +253,7 @@ impl<C: Cloud> Driver<C> {
             }
             Effect::Transfer(to) => {
                 let group = self.hands.group.clone();
-                tokio::spawn(async move {
+                runtime::spawn(async move {
                     if let Err(error) = group.transfer(to).await {
                         tracing::error!(%error, "the transfer was not triggered");
                     }
@@ -233,8 +274,10 @@ impl<C: Cloud> Driver<C> {
         let asked = clock::now();
         // `step` asked a moment ago on the same clock: the look counts from then.
         let asked_of = self.decide.look_asked().unwrap_or(asked);
-        tokio::spawn(async move {
+        runtime::spawn(async move {
+            fault!(wait "loop.look");
             let result = cloud.look(stamp).await;
+            fault!(wait "loop.looked");
             if let Err(error) = &result {
                 tracing::warn!(%error, "the route tables could not be read");
             }
@@ -245,10 +288,12 @@ impl<C: Cloud> Driver<C> {
     fn swap(&self, swap: Swap, permit: Permit) {
         let (cloud, gate) = (Arc::clone(&self.hands.cloud), Arc::clone(&self.hands.gate));
         let (events, metrics) = (self.hands.events.clone(), self.hands.metrics.clone());
-        tokio::spawn(async move {
+        runtime::spawn(async move {
             let epoch = permit.epoch();
+            fault!(wait "loop.swap");
             let call = cloud.swap(swap.clone(), permit, Arc::clone(&gate));
             let outcome = tokio::select! {
+                biased;
                 outcome = call => outcome,
                 // What is in the air when the lease ends is dropped; EC2 may have it all the same.
                 () = lease_ends(&gate, permit) => Outcome::Unknown(crate::model::route::CloudError::Timeout {
@@ -269,6 +314,7 @@ impl<C: Cloud> Driver<C> {
                     tracing::warn!(table = %swap.route.table, vip = %swap.route.vip, %why, "call stopped by the fence");
                 }
             }
+            fault!(wait "loop.swapped");
             let _ = events.send(Event::Swapped { swap, epoch, outcome }).await;
         });
     }
@@ -284,18 +330,28 @@ impl<C: Cloud> Driver<C> {
                 None
             }
             Query::Transfer(transfer, reply) => Some(self.ask(transfer, Waiting::Operator(reply))),
+            Query::Order(Wish { what, while_paused, wait }, reply) => {
+                let id = self.wait_for(Waiting::Operator(reply));
+                Some(Event::Ordered(Order { id, what, while_paused, deadline: clock::now() + wait }))
+            }
         }
     }
 
-    fn ask(&mut self, transfer: Transfer, who: Waiting) -> Event {
+    fn wait_for(&mut self, who: Waiting) -> AskId {
         let id = AskId(self.next_ask);
         self.next_ask += 1;
         self.waiting.insert(id, who);
-        let Transfer { to, reason, mode, wait } = transfer;
-        Event::Asked(Ask { id, to, reason, mode, deadline: clock::now() + wait })
+        id
+    }
+
+    fn ask(&mut self, transfer: Transfer, who: Waiting) -> Event {
+        let id = self.wait_for(who);
+        let Transfer { to, reason, mode, while_paused, wait } = transfer;
+        Event::Asked(Ask { id, to, reason, mode, while_paused, deadline: clock::now() + wait })
     }
 
     fn answer(&mut self, id: AskId, answer: Result<Answer, Refusal>) {
+        fault!("loop.answer");
         let mine = self.decide.ledger().owner() == Some(&self.hands.config.member);
         match self.waiting.remove(&id) {
             Some(Waiting::Operator(reply)) => {
@@ -327,13 +383,15 @@ impl<C: Cloud> Driver<C> {
     /// SIGTERM: an owner hands over, waits until the route has moved and its address is gone.
     fn stop(&mut self) -> Event {
         tracing::info!("stopping");
+        fault!("loop.stop");
         self.stopping = Some(Stopping { by: clock::now() + STOP_DEADLINE, handed_over: false, again: None });
         self.ask_to_hand_over()
     }
 
     fn ask_to_hand_over(&mut self) -> Event {
         let reason = format!("{} is stopping", self.hands.config.member);
-        let transfer = Transfer { to: None, reason, mode: AskMode::Do, wait: STOP_DEADLINE };
+        let while_paused = WhilePaused::Move;
+        let transfer = Transfer { to: None, reason, mode: AskMode::Do, while_paused, wait: STOP_DEADLINE };
         self.ask(transfer, Waiting::Stop)
     }
 
@@ -353,7 +411,10 @@ impl<C: Cloud> Driver<C> {
                 reachable: now.since(*at) < SILENT_AFTER,
                 health: read_health(member),
                 applied: member.applied,
+                quarantined: member.quarantined,
                 barred: Some(member.not_eligible.clone()).filter(|why| !why.is_empty()),
+                reached: member.cloud_seen_ms.map(|ms| at.before(Duration::from_millis(ms))),
+                cut_off: Some(member.cloud_error.clone()).filter(|why| !why.is_empty()),
             };
             if self.told.get(name) != Some(&peer) {
                 self.told.insert(name.clone(), peer.clone());
@@ -418,8 +479,15 @@ impl<C: Cloud> Driver<C> {
             Story::RouteMissing { route } => {
                 tracing::error!(table = %route.table, vip = %route.vip, "the route is missing: create it, or set aws.create_missing = true");
             }
+            Story::Contended { route, times } => {
+                tracing::error!(table = %route.table, vip = %route.vip, times, "the route was changed by someone else again and again within a minute: it is put right ever more slowly");
+            }
             Story::MoveOver { kind, phases } => self.move_over(kind, phases),
             Story::Released { vip } => tracing::info!(%vip, "address released"),
+            Story::Orders { drained, paused } => {
+                let drained: Vec<_> = drained.iter().map(Name::as_str).collect();
+                tracing::info!(?drained, paused, "the operators' orders have changed");
+            }
         }
     }
 
@@ -447,6 +515,15 @@ impl<C: Cloud> Driver<C> {
     }
 }
 
+/// The moves that are counted: a kind, and its [`cause`].
+const MOVES: [(&str, &str); 5] = [
+    ("first", "first-start"),
+    ("failover", "leader-lost"),
+    ("switchover", "health"),
+    ("switchover", "stop"),
+    ("switchover", "operator"),
+];
+
 /// A reason as a label: a handful of values, whatever people and HAProxy say.
 fn cause(kind: Kind, reason: &str) -> &'static str {
     match kind {
@@ -455,6 +532,8 @@ fn cause(kind: Kind, reason: &str) -> &'static str {
         Kind::Renewal => "renewal",
         Kind::Switchover if reason.starts_with("HAProxy") => "health",
         Kind::Switchover if reason.ends_with("is stopping") => "stop",
+        Kind::Switchover if reason.ends_with("is drained") => "drain",
+        Kind::Switchover if reason.starts_with("failback") => "failback",
         Kind::Switchover => "operator",
     }
 }
@@ -462,11 +541,14 @@ fn cause(kind: Kind, reason: &str) -> &'static str {
 /// Returns when `permit`'s term and claim no longer hold the gate open. The gate's deadline moves on
 /// with each acknowledgement.
 async fn lease_ends(gate: &Gate, permit: Permit) {
+    if mutant::on(Mutant::Superseded) {
+        return std::future::pending().await;
+    }
     let mut until = permit.deadline();
     loop {
         // A sleep until the end of a lone voter's lease would overflow the timer.
         let nap = until.since(clock::now()).min(Duration::from_secs(60));
-        tokio::time::sleep(nap).await;
+        runtime::sleep(nap).await;
         match gate.current() {
             Some(open)
                 if (open.term(), open.epoch()) == (permit.term(), permit.epoch())

@@ -1,5 +1,8 @@
 //! vipd keeps an overlay IP on a healthy HAProxy. `docs/ARCHITECTURE.md` has the map.
 
+#[macro_use]
+pub mod fault;
+
 pub mod clock;
 pub mod config;
 pub mod decide;
@@ -8,9 +11,12 @@ pub mod health;
 pub mod ledger;
 pub mod metrics;
 pub mod model;
+pub mod mutant;
 pub mod net;
 pub mod raft;
 pub mod rpc;
+pub mod runtime;
+pub mod service;
 pub mod vpc;
 
 /// The messages and services of `proto/vipd/v1`, generated.

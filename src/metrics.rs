@@ -1,158 +1,162 @@
 //! The counters and gauges of the contract, in the Prometheus text format.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TEXT_FORMAT, TextEncoder, exponential_buckets,
+};
 
-/// A gauge of seconds.
-type Seconds = Gauge<f64, AtomicU64>;
+/// The media type of [`Metrics::text`].
+pub const MEDIA_TYPE: &str = TEXT_FORMAT;
+
+/// The phases of a move, in their order.
+const PHASES: [&str; 6] = ["detect", "elect", "claim", "address", "route", "verify"];
+
+/// Two metrics of one name, or one that no Prometheus reads.
+#[derive(Debug, thiserror::Error)]
+#[error("a metric cannot be registered: {0}")]
+pub struct MetricsError(#[from] prometheus::Error);
 
 /// Everything that is counted. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
-    registry: Arc<Registry>,
-    pub term: Gauge,
-    pub is_leader: Gauge,
-    pub is_owner: Gauge,
-    pub has_leader: Gauge,
-    pub lease_remaining: Seconds,
-    pub haproxy_healthy: Gauge,
-    pub repairs: Counter,
-    peer_lag: Family<MemberLabel, Gauge>,
-    route_in_sync: Family<RouteLabels, Gauge>,
-    requests: Family<RequestLabels, Counter>,
-    request_time: Family<OperationLabel, Histogram>,
-    fenced: Family<ReasonLabel, Counter>,
-    moves: Family<MoveLabels, Counter>,
-    phases: Family<PhaseLabel, Histogram>,
-}
-
-macro_rules! labels {
-    ($($name:ident { $($field:ident),+ })+) => {$(
-        #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-        struct $name { $($field: String),+ }
-    )+};
-}
-labels! {
-    MemberLabel { member }
-    RouteLabels { vip, route_table }
-    RequestLabels { operation, outcome }
-    OperationLabel { operation }
-    ReasonLabel { reason }
-    MoveLabels { kind, reason }
-    PhaseLabel { phase }
+    registry: Registry,
+    pub term: IntGauge,
+    pub is_leader: IntGauge,
+    pub is_owner: IntGauge,
+    pub has_leader: IntGauge,
+    pub lease_remaining: Gauge,
+    pub haproxy_healthy: IntGauge,
+    pub repairs: IntCounter,
+    peer_lag: IntGaugeVec,
+    route_in_sync: IntGaugeVec,
+    requests: IntCounterVec,
+    request_time: HistogramVec,
+    fenced: IntCounterVec,
+    moves: IntCounterVec,
+    phases: HistogramVec,
 }
 
 /// From 1 ms to 8 s, by doubling: a move in one region takes 10 ms to 1 s.
-fn buckets() -> Histogram {
-    Histogram::new(exponential_buckets(0.001, 2.0, 14))
+fn histogram(name: &str, help: &str) -> Result<HistogramOpts, MetricsError> {
+    Ok(HistogramOpts::new(name, help).buckets(exponential_buckets(0.001, 2.0, 14)?))
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        let mut r = Registry::with_prefix("vipd");
-        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-        r.register("build", "The version that runs", build);
-        macro_rules! add {
-            ($metric:expr, $name:literal, $help:literal) => {{
-                let metric = $metric;
-                r.register($name, $help, metric.clone());
-                metric
-            }};
-        }
-        let term = add!(Gauge::default(), "term", "Raft's term");
-        let is_leader = add!(Gauge::default(), "is_leader", "1 on the leader");
-        let is_owner = add!(Gauge::default(), "is_owner", "1 on the owner of the VIP");
-        let has_leader = add!(Gauge::default(), "has_leader", "1 where a leader is known");
-        let lease_remaining = add!(
-            Seconds::default(),
-            "lease_remaining_seconds",
-            "Until the owner's lease ends; 0 where there is none"
-        );
-        let haproxy_healthy =
-            add!(Gauge::default(), "haproxy_healthy", "0 where HAProxy is known to be unhealthy");
-        let repairs = add!(Counter::default(), "route_repairs", "Routes put right outside a move");
-        let peer_lag =
-            add!(Family::default(), "peer_lag_entries", "Log entries a member is behind the leader");
-        let route_in_sync = add!(Family::default(), "route_in_sync", "1 where the route points at the owner");
-        let requests = add!(Family::default(), "ec2_requests", "Requests to EC2 by outcome");
-        let request_time = add!(
-            Family::new_with_constructor(buckets as fn() -> Histogram),
-            "ec2_request_duration_seconds",
-            "How long EC2 took to answer"
-        );
-        let fenced = add!(Family::default(), "fenced_calls", "Calls to EC2 that the fence stopped");
-        let moves = add!(Family::default(), "moves", "Moves of the VIP onto this member");
-        let phases = add!(
-            Family::new_with_constructor(buckets as fn() -> Histogram),
-            "move_phase_seconds",
-            "How long each phase of a move onto this member took"
-        );
-        Self {
-            registry: Arc::new(r),
-            term,
-            is_leader,
-            is_owner,
-            has_leader,
-            lease_remaining,
-            haproxy_healthy,
-            repairs,
-            peer_lag,
-            route_in_sync,
-            requests,
-            request_time,
-            fenced,
-            moves,
-            phases,
-        }
-    }
+fn add<M: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<M>,
+) -> Result<M, MetricsError> {
+    let metric = metric?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
 }
 
 impl Metrics {
+    pub fn new() -> Result<Self, MetricsError> {
+        let r = Registry::new();
+        let gauge = |name: &str, help: &str| add(&r, IntGauge::new(name, help));
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            add(&r, IntGaugeVec::new(Opts::new(name, help), labels))
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            add(&r, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        let build = gauges("vipd_build_info", "The version that runs", &["version"])?;
+        build.get_metric_with_label_values(&[env!("CARGO_PKG_VERSION")])?.set(1);
+        Ok(Self {
+            term: gauge("vipd_term", "Raft's term")?,
+            is_leader: gauge("vipd_is_leader", "1 on the leader")?,
+            is_owner: gauge("vipd_is_owner", "1 on the owner of the VIP")?,
+            has_leader: gauge("vipd_has_leader", "1 where a leader is known")?,
+            lease_remaining: add(
+                &r,
+                Gauge::new(
+                    "vipd_lease_remaining_seconds",
+                    "Until the owner's lease ends; 0 where there is none",
+                ),
+            )?,
+            haproxy_healthy: gauge("vipd_haproxy_healthy", "0 where HAProxy is known to be unhealthy")?,
+            repairs: add(&r, IntCounter::new("vipd_route_repairs_total", "Routes put right outside a move"))?,
+            peer_lag: gauges(
+                "vipd_peer_lag_entries",
+                "Log entries a member is behind the leader",
+                &["member"],
+            )?,
+            route_in_sync: gauges(
+                "vipd_route_in_sync",
+                "1 where the route points at the owner",
+                &["vip", "route_table"],
+            )?,
+            requests: counters(
+                "vipd_ec2_requests_total",
+                "Requests to EC2 by outcome",
+                &["operation", "outcome"],
+            )?,
+            request_time: add(
+                &r,
+                HistogramVec::new(
+                    histogram("vipd_ec2_request_duration_seconds", "How long EC2 took to answer")?,
+                    &["operation"],
+                ),
+            )?,
+            fenced: counters("vipd_fenced_calls_total", "Calls to EC2 that the fence stopped", &["reason"])?,
+            moves: counters("vipd_moves_total", "Moves of the VIP onto this member", &["kind", "reason"])?,
+            phases: add(
+                &r,
+                HistogramVec::new(
+                    histogram(
+                        "vipd_move_phase_seconds",
+                        "How long each phase of a move onto this member took",
+                    )?,
+                    &["phase"],
+                ),
+            )?,
+            registry: r,
+        })
+    }
+
+    /// Counters start at 0 and not with the first event, which `increase()` would not see.
+    pub fn start_at_zero(&self, moves: &[(&str, &str)], fences: &[&str]) {
+        for (kind, reason) in moves {
+            self.moves.with_label_values(&[*kind, *reason]);
+        }
+        for reason in fences {
+            self.fenced.with_label_values(&[*reason]);
+        }
+        for phase in PHASES {
+            self.phases.with_label_values(&[phase]);
+        }
+    }
+
     pub fn peer_lag(&self, member: &str, entries: u64) {
-        let label = MemberLabel { member: member.to_owned() };
-        self.peer_lag.get_or_create(&label).set(i64::try_from(entries).unwrap_or(i64::MAX));
+        self.peer_lag.with_label_values(&[member]).set(i64::try_from(entries).unwrap_or(i64::MAX));
     }
 
     pub fn route_in_sync(&self, vip: &str, route_table: &str, in_sync: bool) {
-        let labels = RouteLabels { vip: vip.to_owned(), route_table: route_table.to_owned() };
-        self.route_in_sync.get_or_create(&labels).set(i64::from(in_sync));
+        self.route_in_sync.with_label_values(&[vip, route_table]).set(i64::from(in_sync));
     }
 
     pub fn request(&self, operation: &str, outcome: &str, took: Duration) {
-        let operation = operation.to_owned();
-        self.request_time
-            .get_or_create(&OperationLabel { operation: operation.clone() })
-            .observe(took.as_secs_f64());
-        self.requests.get_or_create(&RequestLabels { operation, outcome: outcome.to_owned() }).inc();
+        self.request_time.with_label_values(&[operation]).observe(took.as_secs_f64());
+        self.requests.with_label_values(&[operation, outcome]).inc();
     }
 
     pub fn fenced(&self, reason: &str) {
-        self.fenced.get_or_create(&ReasonLabel { reason: reason.to_owned() }).inc();
+        self.fenced.with_label_values(&[reason]).inc();
     }
 
     pub fn moved(&self, kind: &str, reason: &str) {
-        self.moves.get_or_create(&MoveLabels { kind: kind.to_owned(), reason: reason.to_owned() }).inc();
+        self.moves.with_label_values(&[kind, reason]).inc();
     }
 
     pub fn phase(&self, phase: &str, took: Duration) {
-        self.phases.get_or_create(&PhaseLabel { phase: phase.to_owned() }).observe(took.as_secs_f64());
+        self.phases.with_label_values(&[phase]).observe(took.as_secs_f64());
     }
 
     /// All of it, as Prometheus reads it.
-    pub fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String does not fail.
-        let _ = encode(&mut text, &self.registry);
-        text
+    pub fn text(&self) -> Result<String, MetricsError> {
+        Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
     }
 }

@@ -37,6 +37,11 @@ impl Time {
     pub fn since(self, earlier: Time) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
+
+    /// So long before.
+    pub fn before(self, d: Duration) -> Time {
+        Time(self.0.saturating_sub(d))
+    }
 }
 
 impl std::ops::Add<Duration> for Time {

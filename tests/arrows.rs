@@ -1,7 +1,7 @@
 //! The source checked against its own rules: imports point one way, each foreign crate has one home,
 //! and nothing under `src/` makes a permit for itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -9,17 +9,27 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// A module, and which others of this crate its code may name. `tests` folders may name more.
 const ARROWS: &[(&str, &[&str])] = &[
     ("model", &[]),
-    ("clock", &["model"]),
+    ("mutant", &[]),
+    ("clock", &["model", "runtime"]),
+    ("runtime", &["model", "clock"]),
+    ("fault", &["clock", "runtime"]),
     ("ledger", &["model"]),
-    ("decide", &["model", "ledger"]),
+    ("decide", &["model", "ledger", "mutant"]),
     ("config", &["model"]),
     ("metrics", &[]),
+    ("service", &[]),
     ("net", &["model", "decide"]),
-    ("vpc", &["model", "decide", "config", "clock"]),
+    ("vpc", &["model", "decide", "config", "clock", "mutant"]),
     ("health", &["model", "config"]),
-    ("raft", &["model", "decide", "ledger", "config", "clock", "proto"]),
+    ("raft", &["model", "decide", "ledger", "config", "clock", "mutant", "proto", "runtime"]),
     ("rpc", &["model", "decide", "ledger", "config", "metrics", "proto", "raft"]),
-    ("driver", &["model", "decide", "ledger", "config", "clock", "metrics", "net", "raft", "rpc", "vpc"]),
+    (
+        "driver",
+        &[
+            "model", "decide", "ledger", "config", "clock", "metrics", "mutant", "net", "raft", "rpc",
+            "runtime", "service", "vpc",
+        ],
+    ),
 ];
 
 /// A foreign crate, as it is written in code, and the only module that may name it.
@@ -32,14 +42,24 @@ const HOMES: &[(&str, &str)] = &[
     ("aws_smithy_http_client", "vpc"),
     ("aws_smithy_runtime_api", "vpc"),
     ("aws_smithy_types", "vpc"),
-    ("prometheus_client", "metrics"),
+    ("prometheus", "metrics"),
     ("toml", "config"),
     ("axum", "rpc"),
 ];
 
 /// What the pure modules must not name.
-const IMPURE: &[&str] =
-    &["tokio", "tonic", "openraft", "aws_", "sled", "tracing", "clock::", "std::time::Instant", "SystemTime"];
+const IMPURE: &[&str] = &[
+    "tokio",
+    "tonic",
+    "openraft",
+    "aws_",
+    "sled",
+    "tracing",
+    "clock::",
+    "std::time::Instant",
+    "SystemTime",
+    "fault!",
+];
 
 struct Source {
     module: String,
@@ -155,4 +175,49 @@ fn only_tests_make_a_permit_of_their_own() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// `fault_25_...` stands for case 25: its row names it, in its file.
+#[test]
+fn docs_faults_names_every_test_of_a_fault() {
+    let rows: BTreeMap<u32, &str> = include_str!("../docs/FAULTS.md").lines().filter_map(row).collect();
+    let mut tests: BTreeMap<u32, BTreeMap<String, Vec<String>>> = BTreeMap::new();
+    let root = Path::new(ROOT);
+    for path in ["src", "tests", "cluster"].iter().flat_map(|part| files(&root.join(part))) {
+        let file = path.strip_prefix(root).expect("under the root").display().to_string();
+        let text = std::fs::read_to_string(&path).expect("a source file");
+        for name in
+            text.lines().filter_map(|l| l.trim_start().trim_start_matches("async ").strip_prefix("fn fault_"))
+        {
+            let Some((number, rest)) = name.split_once('_') else { continue };
+            let Ok(number) = number.parse() else { continue };
+            let rest = rest.split('(').next().expect("a name").to_owned();
+            tests.entry(number).or_default().entry(file.clone()).or_default().push(rest);
+        }
+    }
+    assert!(tests.len() > 40, "only {} cases have a test", tests.len());
+    let mut wrong = Vec::new();
+    for (number, row) in &rows {
+        let of_file = |(file, names): (&String, &Vec<String>)| format!("`{file}`: `{}`", names.join("`, `"));
+        let all = tests.remove(number).unwrap_or_default();
+        let cell = all.iter().map(of_file).collect::<Vec<_>>().join("<br>");
+        let cell = if cell.is_empty() { "-" } else { &cell };
+        if *row != cell {
+            wrong.push(format!("{number}: {cell}"));
+        }
+    }
+    assert!(wrong.is_empty(), "the last column of docs/FAULTS.md is to be:\n{}", wrong.join("\n"));
+    assert!(tests.is_empty(), "docs/FAULTS.md has no row for {tests:#?}");
+}
+
+/// The number and the last column of a case's row.
+fn row(line: &str) -> Option<(u32, &str)> {
+    let cells: Vec<&str> = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").collect();
+    Some((cells.first()?.parse().ok()?, cells.last()?))
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let found = entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] });
+    found.filter(|path| path.extension().is_some_and(|e| e == "rs")).collect()
 }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use vipd::decide::Permit;
 use vipd::model::Vip;
 use vipd::model::{Epoch, Term, Time};
-use vipd::net::{Addresses, NetError, may_configure};
+use vipd::net::{Addresses, Interface as _, NetError, may_configure};
 
 /// Set in the process that is inside.
 const INSIDE: &str = "VIPD_TEST_NETNS";

@@ -16,8 +16,8 @@ use vipd::decide::{Gate, Permit};
 use vipd::model::{Epoch, GroupId, Incarnation, Term, Time};
 use vipd::proto::peer_client::PeerClient;
 use vipd::proto::{Envelope, HelloRequest, JoinRequest, LogId, RaftVote, TransferRequest, VoteRequest};
-use vipd::raft::store::Store;
-use vipd::raft::{Group, Starting};
+use vipd::raft::store::{Stable as _, Store};
+use vipd::raft::{Group, Lazy, Starting};
 
 const GROUP: GroupId = GroupId(7);
 const LEASE: Duration = Duration::from_millis(1500);
@@ -80,7 +80,8 @@ async fn restarted() -> Member {
     // Nobody reads: what is sent is lost, as when the driver has not started yet.
     let (events, _) = mpsc::channel(16);
     let started = clock::now();
-    let starting = Starting::new(&config, store, Arc::clone(&gate), events).expect("a machine");
+    let starting =
+        Starting::new(&config, store, Arc::new(Lazy), Arc::clone(&gate), events).expect("a machine");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("its address");
     let service = starting.service();

@@ -14,6 +14,10 @@ use vipd::proto::{Member, Move, Route, Status, TransferLeaderResponse};
 
 #[path = "vipctl/fake.rs"]
 mod fake;
+#[path = "vipctl/orders.rs"]
+mod orders;
+#[path = "vipctl/terminal.rs"]
+mod terminal;
 
 use fake::{Answer, Fake, failure, member, no_quorum, steady};
 
@@ -422,6 +426,9 @@ async fn wrong_usage_exits_2_and_says_why() {
         (&["--endpoint", "https://a:1", "--ca", missing, "status"], "cannot read"),
         (&["--endpoint", "https://a:1", "--ca", file!(), "status"], "no certificate in"),
         (&["--cert", missing, "status"], "--key"),
+        (&["drain"], "<NAME>"),
+        (&["undrain"], "<NAME>"),
+        (&["pause", "az-a"], "az-a"),
     ];
     for (arguments, expected) in cases {
         let output = vipctl(&[], arguments).await;
@@ -438,7 +445,17 @@ async fn wrong_usage_exits_2_and_says_why() {
 
 #[tokio::test]
 async fn every_verb_has_an_example() {
-    for verb in ["status", "routes", "transfer-leader", "history", "completion"] {
+    for verb in [
+        "status",
+        "routes",
+        "transfer-leader",
+        "drain",
+        "undrain",
+        "pause",
+        "resume",
+        "history",
+        "completion",
+    ] {
         let output = vipctl(&[], &[verb, "--help"]).await;
         assert_eq!(code(output.status), 0, "{verb}");
         let help = text(&output.stdout);

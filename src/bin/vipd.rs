@@ -5,28 +5,29 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory as _, Parser, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing_subscriber::EnvFilter;
 
 use vipd::clock;
 use vipd::config::{Config, SourceDestCheck};
-use vipd::decide::{Decide, Event, Gate, MemberSettings, Now, Settings};
-use vipd::driver::{Driver, EVENTS_MAX, Hands, Inputs, QUERIES_MAX};
+use vipd::decide::{Decide, Event, Gate, Now};
+use vipd::driver::{Driver, EVENTS_MAX, Hands, Inputs, QUERIES_MAX, settings};
 use vipd::health;
 use vipd::metrics::Metrics;
 use vipd::model::EniId;
 use vipd::net::{Addresses, may_configure};
 use vipd::raft::store::{Store, StoreError};
-use vipd::raft::{Group, Starting};
+use vipd::raft::{Lazy, Starting};
 use vipd::rpc::desk::Desk;
 use vipd::rpc::http::Standing;
 use vipd::rpc::listen;
 use vipd::rpc::picture::Myself;
-use vipd::vpc::Stamp;
+use vipd::service::{Pulse, Service, lock_memory};
 use vipd::vpc::ec2::{ConnectError, Ec2, Request};
 use vipd::vpc::imds;
+use vipd::vpc::{CloudError, Stamp};
 
 /// Keeps an overlay IP on a healthy HAProxy across availability zones.
 #[derive(Parser)]
@@ -45,6 +46,9 @@ struct Args {
     /// How the log is written to standard error.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+    /// Print the manual page, for the package.
+    #[arg(long, hide = true)]
+    man: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -56,8 +60,11 @@ enum LogFormat {
 /// Wrong usage or configuration.
 const USAGE: u8 = 2;
 
-fn main() -> ExitCode {
+pub fn main() -> ExitCode {
     let args = Args::parse();
+    if args.man {
+        return print_manual();
+    }
     let config = match Config::load(&args.config) {
         Ok(config) => config,
         Err(error) => {
@@ -104,6 +111,17 @@ fn main() -> ExitCode {
     }
 }
 
+fn print_manual() -> ExitCode {
+    let page = clap_mangen::Man::new(Args::command()).section("8");
+    match page.render(&mut std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: the manual page cannot be written: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn log_to_stderr(format: LogFormat) -> Result<(), tracing_subscriber::filter::ParseError> {
     // openraft says at INFO what each message was; its warnings name a peer that is down each time.
     let default = "info,openraft=error,sled=warn";
@@ -138,28 +156,39 @@ async fn run(config: Config) -> anyhow::Result<()> {
         tracing::warn!("{warning}");
     }
     may_configure()?;
+    if let Err(error) = lock_memory() {
+        tracing::warn!(%error, "the memory is not locked: pages may have to be read back");
+    }
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
 
     let store = Store::open(&config.data_dir, &config.cluster, &config.member, Arc::new(on_fatal))?;
     // From here on: sled panics on some damage, which `Store::open` has turned into an error.
     die_whole();
+    vipd::fault!(wait "start.opened");
     let gate = Arc::new(Gate::new(config.timing.margin()));
     let (events_tx, events) = mpsc::channel(EVENTS_MAX);
     let (queries_tx, queries) = mpsc::channel(QUERIES_MAX);
     let (group_tx, group_rx) = watch::channel(None);
     let (standing, standing_rx) = watch::channel(Standing::default());
-    let metrics = Metrics::default();
+    let metrics = Metrics::new()?;
     let desk = Desk::new(queries_tx, group_rx);
 
-    let starting = Starting::new(&config, store, Arc::clone(&gate), events_tx.clone())?;
+    let starting = Starting::new(&config, store, Arc::new(Lazy), Arc::clone(&gate), events_tx.clone())?;
     listen::peers(&config, starting.service()).await?;
     listen::operators(&config, desk.clone()).await?;
-    listen::monitors(&config, metrics.clone(), standing_rx).await?;
+    listen::monitors(&config, metrics.clone(), standing_rx.clone()).await?;
 
+    vipd::fault!(wait "start.listening");
     let (addresses, present) =
         Addresses::open(&config.vip.interface, config.vip.addresses.clone(), config.vip.lifetime_s).await?;
     let health = health::spawn(&config.health);
+
+    let (service, pulse) = (Service::of_environment(), Pulse::default());
+    service.status("starting: asks IMDS, waits for the other members").await;
+    service.ready().await;
+    tokio::spawn(service.clone().watch(pulse.clone()));
+    tokio::spawn(show(service.clone(), standing_rx));
 
     // Whatever still has to be found out, SIGTERM ends the waiting.
     let found = async {
@@ -178,6 +207,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         let desk = forwarded.clone();
         Box::pin(async move { desk.answer(verb).await })
     }));
+    vipd::fault!(wait "start.grouped");
     group_tx.send_replace(Some(group.clone()));
 
     let cloud = Arc::new(cloud);
@@ -192,8 +222,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(keep_warm(Arc::clone(&config), Arc::clone(&cloud), stamp_rx));
     let raft_ended = tokio::spawn(group.watch());
     let now = Now { time: clock::now(), wall: clock::wall() };
-    let decide = Decide::new(settings(&config, &group, &myself), now);
-    let hands = Hands { config, myself, group, gate, cloud, addresses, metrics, stamp, events: events_tx };
+    let decide = Decide::new(settings(&config, group.incarnation(), &myself), now);
+    let hands =
+        Hands { config, myself, group, gate, cloud, addresses, metrics, pulse, stamp, events: events_tx };
     let (stop_tx, stop) = watch::channel(false);
     let driver = Driver::new(hands, decide, standing);
     let running = tokio::spawn(driver.run(Inputs { events, queries, health, present, stop }));
@@ -204,8 +235,24 @@ async fn run(config: Config) -> anyhow::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    service.stopping().await;
     stop_tx.send_replace(true);
-    running.await.context("the driver ended")
+    let ended = running.await.context("the driver ended");
+    vipd::fault!(wait "stop.over");
+    ended
+}
+
+/// What `systemctl status` says of this member.
+async fn show(service: Service, mut standing: watch::Receiver<Standing>) {
+    while standing.changed().await.is_ok() {
+        let now = *standing.borrow_and_update();
+        let line = match (now.owner, now.ready) {
+            (true, _) => "owns the VIP",
+            (false, true) => "in the group, not the owner",
+            (false, false) => "no leader is heard",
+        };
+        service.status(line).await;
+    }
 }
 
 /// The data could not be saved: nothing that follows may be acknowledged (FAULTS 12).
@@ -293,6 +340,9 @@ async fn watch_eni(
             (Ok(_), SourceDestCheck::Verify | SourceDestCheck::Ignore) => Some(Some(format!(
                 "the source/dest check of {eni} is on; switch it off, or set aws.source_dest_check = \"fix\""
             ))),
+            (Err(CloudError::NotFound { .. }), _) => {
+                Some(Some(format!("EC2 knows no network interface {eni}; correct aws.eni, or attach one")))
+            }
             // What cannot be read bars nobody.
             (Err(error), _) => {
                 tracing::warn!(%eni, %error, "the source/dest check cannot be read");
@@ -316,37 +366,11 @@ async fn keep_warm(config: Arc<Config>, cloud: Arc<Ec2>, stamp: watch::Receiver<
         return;
     }
     loop {
+        vipd::fault!(wait "start.warm");
         let now = *stamp.borrow();
         if let Err(error) = cloud.warm(config.aws.warm_connections, now).await {
             tracing::debug!(%error, "a warming read failed");
         }
         tokio::time::sleep(std::time::Duration::from_secs(10)).await;
-    }
-}
-
-fn settings(config: &Config, group: &Group, myself: &Myself) -> Settings {
-    let members = config.members.iter().map(|m| MemberSettings {
-        name: m.name.clone(),
-        priority: m.priority,
-        witness: m.witness,
-    });
-    let lifetime = config.vip.lifetime_s;
-    Settings {
-        me: config.member.clone(),
-        my_incarnation: group.incarnation(),
-        members: members.collect(),
-        vips: config.vip.addresses.clone(),
-        tables: config.aws.route_tables.clone(),
-        eni: myself.eni.clone(),
-        create_missing: config.aws.create_missing,
-        margin: config.timing.margin(),
-        election_max: config.timing.election_max,
-        attempt_timeout: config.aws.attempt_timeout,
-        reconcile: config.aws.reconcile,
-        on_quorum_loss: config.policy.on_quorum_loss,
-        min_hold: config.policy.min_hold,
-        // A third of it: two refreshes may come late before the kernel takes the address away.
-        refresh_address: (lifetime > 0)
-            .then(|| std::time::Duration::from_millis(u64::from(lifetime) * 1000 / 3)),
     }
 }

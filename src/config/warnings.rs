@@ -27,11 +27,6 @@ impl Config {
                 self.vip.addresses.len()
             ));
         }
-        if self.policy.failback {
-            all.push(
-                "policy.failback has no effect in this version: move back by transfer-leader".to_owned(),
-            );
-        }
         all
     }
 

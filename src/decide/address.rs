@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Decide, Effect, Now, Stage, Story};
 use crate::ledger::Kind;
 use crate::model::{OnQuorumLoss, Time, Vip};
+use crate::mutant::{self, Mutant};
 
 /// How long an attempt may stay unanswered before the next: netlink answers within microseconds, and
 /// its adapter gives up after a second.
@@ -91,7 +92,7 @@ impl Decide {
             && claim.previous.as_ref() == Some(&self.settings.me)
             && !claim.done
             && now.time.since(seen) < DRAIN;
-        if draining { Want::Leave } else { Want::Gone }
+        if draining || mutant::on(Mutant::ReleaseAddress) { Want::Leave } else { Want::Gone }
     }
 
     /// The newest claim known here is this member's own, but it may not act.

@@ -29,6 +29,7 @@ pub struct Settings {
     pub attempt_timeout: Duration,
     pub reconcile: Duration,
     pub on_quorum_loss: OnQuorumLoss,
+    pub failback: bool,
     pub min_hold: Duration,
     /// How often the owner refreshes the address's kernel lifetime; `None`: it has none.
     pub refresh_address: Option<Duration>,
@@ -88,8 +89,14 @@ pub struct Peer {
     pub reachable: bool,
     pub health: Health,
     pub applied: u64,
+    /// It has just started, and takes no leadership yet.
+    pub quarantined: bool,
     /// Why it may not own; `None` where it may.
     pub barred: Option<String>,
+    /// When EC2 last answered it, on this member's clock.
+    pub reached: Option<Time>,
+    /// Why it does not reach EC2; `None` where it does.
+    pub cut_off: Option<String>,
 }
 
 /// What happened.
@@ -130,6 +137,8 @@ pub enum Event {
     },
     /// Leadership is to go to another member.
     Asked(Ask),
+    /// The ledger is to keep what an operator wants.
+    Ordered(Order),
 }
 
 /// A switchover that somebody wants.
@@ -140,8 +149,35 @@ pub struct Ask {
     pub to: Option<Name>,
     pub reason: String,
     pub mode: AskMode,
+    pub while_paused: WhilePaused,
     /// When whoever asks stops waiting.
     pub deadline: Time,
+}
+
+/// What stands until it is taken back, whoever leads.
+#[derive(Clone, Debug)]
+pub struct Order {
+    pub id: AskId,
+    pub what: Directive,
+    /// Of a drain that needs a move.
+    pub while_paused: WhilePaused,
+    pub deadline: Time,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Directive {
+    /// Own nothing; an owner hands over.
+    Drain(Name),
+    Undrain(Name),
+    Pause,
+    Resume,
+}
+
+/// What becomes of an ask for a move while the group is paused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WhilePaused {
+    Refuse,
+    Move,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -179,6 +215,8 @@ pub enum Answer {
     Moved(Epoch),
     /// What a dry run would do.
     Would { from: Option<Name>, to: Name },
+    /// The ledger has the order; nothing had to move.
+    Kept,
 }
 
 /// Why a switchover was not made. Messages name the cause; [`next`](Refusal::next) the next step.
@@ -200,8 +238,12 @@ pub enum Refusal {
     Unhealthy(Name, String),
     #[error("{0} may not own: {1}")]
     Barred(Name, String),
+    #[error("{0} is drained")]
+    Drained(Name),
     #[error("{0} lags by {1} log entries")]
     Lagging(Name, u64),
+    #[error("{0} has just started and takes no leadership yet")]
+    Quarantined(Name),
     #[error("no other member may own: {0}")]
     Nobody(String),
     #[error("a move to {0} is under way")]
@@ -210,6 +252,10 @@ pub enum Refusal {
     NoClaim,
     #[error("no quorum acknowledges the leader")]
     NoQuorum,
+    #[error("the group is paused")]
+    Paused,
+    #[error("{0} orders wait for the log already")]
+    TooMany(usize),
     /// The trigger was not pulled: the owner stays.
     #[error("the transfer was called off: {0}; the owner stays {1}")]
     CalledOff(&'static str, Name),
@@ -220,6 +266,10 @@ pub enum Refusal {
     Elsewhere(Name, Name),
     #[error("the VIP moved to {0}, but not every route table shows it")]
     NotInSync(Name),
+    #[error("{0} is drained, but it still owns the VIP: {1}")]
+    StillOwns(Name, String),
+    #[error("the log did not take it in time; it may come all the same")]
+    NotLogged,
 }
 
 impl Refusal {
@@ -234,7 +284,11 @@ impl Refusal {
             | Refusal::Unreachable(_)
             | Refusal::Unhealthy(..)
             | Refusal::Barred(..)
+            | Refusal::Drained(_)
             | Refusal::Lagging(..)
+            | Refusal::Quarantined(_)
+            | Refusal::Paused
+            | Refusal::TooMany(_)
             | Refusal::Nobody(_)
             | Refusal::UnderWay(_)
             | Refusal::NoClaim
@@ -242,6 +296,8 @@ impl Refusal {
             Refusal::CalledOff(..)
             | Refusal::NotInTime(..)
             | Refusal::Elsewhere(..)
+            | Refusal::StillOwns(..)
+            | Refusal::NotLogged
             | Refusal::NotInSync(_) => false,
         }
     }
@@ -264,7 +320,15 @@ impl Refusal {
             }
             Refusal::Unhealthy(..) => "mend HAProxy there, or name another member with --to",
             Refusal::Barred(..) => "mend what is named, or choose another member with --to",
+            Refusal::Drained(_) => "vipctl undrain it first, or choose another member with --to",
+            Refusal::Paused => "vipctl resume ends the pause; --force moves the VIP all the same",
+            Refusal::TooMany(_) => "ask again in a moment",
+            Refusal::StillOwns(..) => {
+                "it hands over as soon as another member may own; vipctl undrain takes it back"
+            }
+            Refusal::NotLogged => "vipctl status shows whether it came; it may be asked for again",
             Refusal::Lagging(..) => "wait until it has caught up; vipctl status shows the lag",
+            Refusal::Quarantined(_) => "wait for one lease (vipd --check shows it) and ask again",
             Refusal::Nobody(_) => "vipctl status shows what is wrong with each member",
             Refusal::UnderWay(_) => "wait for it to end; vipctl status --watch shows it",
             Refusal::CalledOff(..) => "look at the leader's log, then ask again",
@@ -305,6 +369,11 @@ pub enum Story {
     RouteMissing {
         route: RouteKey,
     },
+    /// Somebody else changed it so often within a minute.
+    Contended {
+        route: RouteKey,
+        times: usize,
+    },
     /// The ledger shows the end of a move that began here.
     MoveOver {
         kind: Kind,
@@ -312,6 +381,11 @@ pub enum Story {
     },
     Released {
         vip: Vip,
+    },
+    /// What operators ordered has changed: this is all of it.
+    Orders {
+        drained: BTreeSet<Name>,
+        paused: bool,
     },
 }
 

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use super::leading::Leading;
 use super::owning::Owning;
-use super::{Answer, Ask, AskMode, Decide, Effect, Now, PROPOSAL_WAIT, Refusal, Stage, Story};
+use super::{Answer, Ask, AskMode, Decide, Effect, Now, PROPOSAL_WAIT, Refusal, Stage, Story, WhilePaused};
 use crate::ledger::Command;
 use crate::model::{Epoch, Health, Incarnation, Name, Term, Time, WallMs};
+use crate::mutant::{self, Mutant};
 
 /// A target may be so many entries behind what the leader last heard of it: reports are up to a
 /// second old, and a member writes a handful of entries in a move.
@@ -21,6 +23,10 @@ pub(super) enum Want {
     Fit,
     /// One that may own.
     Any,
+    /// One that may own, is not known to be unhealthy, and has reached EC2 after that time.
+    Reaching {
+        since: Time,
+    },
     This(Name),
 }
 
@@ -96,7 +102,7 @@ impl Decide {
     }
 
     /// Whom an ask means, or why it cannot be done.
-    fn target(&self, now: Now, ask: &Ask) -> Result<Name, Refusal> {
+    pub(super) fn target(&self, now: Now, ask: &Ask) -> Result<Name, Refusal> {
         if let Some(w) = &self.watching {
             return Err(Refusal::UnderWay(w.to.clone()));
         }
@@ -105,7 +111,12 @@ impl Decide {
             Stage::Owning(_) => return Err(Refusal::NoQuorum),
             Stage::Handing(h) => return Err(Refusal::UnderWay(h.to.clone())),
             Stage::Idle => return Err(Refusal::NotLeader),
-            Stage::Leading(_) | Stage::Spent { .. } => return Err(Refusal::NoClaim),
+            Stage::Leading(_) | Stage::Spent { .. } => {
+                return Err(self.nobody_may_own().map_or(Refusal::NoClaim, Refusal::Nobody));
+            }
+        }
+        if self.ledger.paused.is_some() && ask.while_paused == WhilePaused::Refuse {
+            return Err(Refusal::Paused);
         }
         match &ask.to {
             Some(name) => self.refusal(name).map_or_else(|| Ok(name.clone()), Err),
@@ -125,6 +136,9 @@ impl Decide {
         if member.witness {
             return Some(Refusal::Witness(name.clone()));
         }
+        if self.ledger.drained.contains(name) {
+            return Some(Refusal::Drained(name.clone()));
+        }
         if !self.raft.is_voter(name) {
             return Some(Refusal::NotVoter(name.clone()));
         }
@@ -138,10 +152,23 @@ impl Decide {
             return Some(Refusal::Unhealthy(name.clone(), why.clone()));
         }
         let lag = self.raft.last_index.saturating_sub(peer.applied);
-        (lag > LAG_ALLOWED).then(|| Refusal::Lagging(name.clone(), lag))
+        if lag > LAG_ALLOWED {
+            return Some(Refusal::Lagging(name.clone(), lag));
+        }
+        // It would take no leadership (FENCING.md, hole 2), and the term would be spent for nothing.
+        peer.quarantined.then(|| Refusal::Quarantined(name.clone()))
     }
 
-    /// The best target: by health, then by priority, then by lag, then by name.
+    pub(super) fn is_quarantined(&self, name: &Name) -> bool {
+        self.peers.get(name).is_some_and(|p| p.quarantined)
+    }
+
+    /// It may own, if not at once.
+    pub(super) fn stands(&self, name: &Name) -> bool {
+        matches!(self.refusal(name), None | Some(Refusal::Quarantined(_)))
+    }
+
+    /// The best target: by whether it reaches EC2, then by health, then by priority, then by lag, then by name.
     pub(super) fn best(&self, want: Want) -> Option<Name> {
         self.best_but(want, None)
     }
@@ -150,15 +177,25 @@ impl Decide {
     pub(super) fn best_but(&self, want: Want, left_out: Option<&Name>) -> Option<Name> {
         let doubt = |name: &Name| self.peers.get(name).map_or(Doubt::Unknown, |p| Doubt::of(&p.health));
         let fits = |name: &Name| match (&want, self.refusal(name)) {
-            (Want::This(this), refusal) => this == name && refusal.is_none(),
+            (Want::This(this), _) => this == name && self.stands(name),
             (Want::Healthy, refusal) => refusal.is_none() && doubt(name) == Doubt::None,
             (Want::Fit, refusal) => refusal.is_none(),
-            (Want::Any, None | Some(Refusal::Unhealthy(..))) => true,
+            (Want::Reaching { since }, refusal) => refusal.is_none() && self.reaches(name, *since),
+            (Want::Any, None | Some(Refusal::Unhealthy(..) | Refusal::Quarantined(_))) => true,
             (Want::Any, Some(_)) => false,
         };
         let rank = |name: &Name, priority: u32| {
             let applied = self.peers.get(name).map_or(0, |p| p.applied);
-            (doubt(name), std::cmp::Reverse(priority), std::cmp::Reverse(applied), name.clone())
+            let cut_off = self.peers.get(name).is_some_and(|p| p.cut_off.is_some());
+            let late = self.is_quarantined(name);
+            (
+                cut_off,
+                doubt(name),
+                late,
+                std::cmp::Reverse(priority),
+                std::cmp::Reverse(applied),
+                name.clone(),
+            )
         };
         self.settings
             .members
@@ -168,7 +205,7 @@ impl Decide {
             .map(|m| m.name.clone())
     }
 
-    fn why_nobody(&self) -> String {
+    pub(super) fn why_nobody(&self) -> String {
         let others = self.settings.members.iter().filter(|m| m.name != self.settings.me);
         let reasons: Vec<String> =
             others.filter_map(|m| self.refusal(&m.name)).map(|r| r.to_string()).collect();
@@ -198,7 +235,8 @@ impl Decide {
         }
         // Calls in the air end within their attempt's time (F-b).
         let patience = self.settings.attempt_timeout + Duration::from_millis(100);
-        if h.owning.calls_in_the_air() > 0 && now.time.since(h.since) < patience {
+        let waits = !mutant::on(Mutant::ClosedBeforeTransfer);
+        if waits && h.owning.calls_in_the_air() > 0 && now.time.since(h.since) < patience {
             return Stage::Handing(h);
         }
         let Some((recorded, _)) = h.recorded else {
@@ -251,17 +289,26 @@ impl Decide {
             out.push(h.owning.recall(now, at));
         }
         self.look.next = now.time;
+        h.owning.stay_a_while(now);
         Stage::Owning(h.owning)
     }
 
     /// The trigger was pulled, and this member still leads: the voters' leases are off, so somebody
     /// has to take over. Where the target failed, the next one is asked.
     pub(super) fn spent(&mut self, now: Now, since: Time, out: &mut Vec<Effect>) -> Stage {
-        if now.time.since(since) < self.settings.election_max * 2 {
+        let owner = self.ledger.owner().filter(|o| self.stands(o)).cloned();
+        // An owner that stands and lives comes first, and soon: it may only have been in its quarantine, and the
+        // other voters, who are free now, campaign after an election timeout.
+        let patience = match owner {
+            Some(_) => self.settings.election_max / 4,
+            None => self.settings.election_max * 2,
+        };
+        if now.time.since(since) < patience {
             return Stage::Spent { since };
         }
-        let owner = self.ledger.owner().filter(|o| self.refusal(o).is_none()).cloned();
-        // An owner that stands and lives comes first: it may only have been in its quarantine.
+        if mutant::on(Mutant::SpentTerm) {
+            return Stage::Leading(Leading::begin(now, &self.raft));
+        }
         if let Some(to) = owner.or_else(|| self.best(Want::Any))
             && let Some(id) = self.raft.incarnation_of(&to)
         {

@@ -6,8 +6,9 @@ use super::handover::Want;
 use super::owning::{Marks, Owning};
 use super::proposal::Proposal;
 use super::{Decide, Effect, Now, RaftView, Stage, Story};
-use crate::ledger::Command;
+use crate::ledger::{Claim, Command};
 use crate::model::{Health, Name, Time};
+use crate::mutant::{self, Mutant};
 
 /// How long the leader of a group that has restarted waits to learn whether the owner lives: the
 /// members report to each other once a second. Meanwhile the route stays where it is.
@@ -47,7 +48,9 @@ impl Leading {
 impl Decide {
     pub(super) fn lead(&mut self, now: Now, mut leading: Leading, out: &mut Vec<Effect>) -> Stage {
         let me = &self.settings.me;
-        if let Some(claim) = self.ledger.claim.as_ref().filter(|c| c.member == *me && c.term == self.term()) {
+        let mine =
+            |c: &&Claim| (c.member == *me && c.term == self.term()) || mutant::on(Mutant::ClaimBeforeCall);
+        if let Some(claim) = self.ledger.claim.as_ref().filter(mine) {
             let claim = claim.clone();
             out.push(Effect::Tell(Story::Owning { term: claim.term, epoch: claim.epoch }));
             self.moving = (!claim.done).then_some(claim.epoch);
@@ -86,8 +89,18 @@ impl Decide {
 
     /// Why this leader does not claim, and whom it wants to lead instead.
     fn stands_back(&self) -> Option<(String, Want)> {
-        if let Some(why) = self.not_eligible() {
+        let not_eligible = self.not_eligible();
+        // After a restart of the whole group the VIP stays where it is, if its owner lives.
+        let owner = self.ledger.owner().filter(|o| !self.followed && **o != self.settings.me);
+        if let Some(owner) = owner.filter(|o| self.stands(o)) {
+            let why = not_eligible.unwrap_or_else(|| "the owner before the restart lives".to_owned());
+            return Some((why, Want::This(owner.clone())));
+        }
+        if let Some(why) = not_eligible {
             return Some((why, Want::Any));
+        }
+        if let Some(reach) = self.wants_reach().filter(|(_, want)| self.best(want.clone()).is_some()) {
+            return Some(reach);
         }
         // One whose health is not known leaves the VIP to one that is known to be well.
         let doubt = match &self.health {
@@ -99,11 +112,7 @@ impl Decide {
         {
             return Some((why.clone(), Want::Healthy));
         }
-        // After a restart of the whole group the VIP stays where it is, if its owner lives.
-        let owner = self.ledger.owner().filter(|o| !self.followed && **o != self.settings.me)?;
-        self.refusal(owner)
-            .is_none()
-            .then(|| ("the owner before the restart lives".to_owned(), Want::This(owner.clone())))
+        None
     }
 
     fn stand_back(
@@ -115,6 +124,11 @@ impl Decide {
         out: &mut Vec<Effect>,
     ) -> Stage {
         let to: Option<Name> = self.best(want);
+        if to.as_ref().is_some_and(|to| self.is_quarantined(to)) {
+            // It would refuse, and the term be spent. It lasts no longer than this member's own did, and
+            // one that falls silent is no target.
+            return Stage::Leading(leading);
+        }
         let target = to.as_ref().and_then(|n| self.raft.incarnation_of(n));
         if target.is_some() || !leading.told {
             leading.told = true;
@@ -133,6 +147,7 @@ impl Decide {
 
     /// Only what the stage waits for counts: a failure may come late, out of an earlier stage.
     pub(super) fn proposal_failed(&mut self, now: Now, command: &Command) {
+        self.order_failed(now, command);
         match &mut self.stage {
             Stage::Leading(leading) => leading.claim.failed(now.time, command),
             Stage::Owning(owning) => owning.proposal_failed(now, command),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::{Incarnation, Term, Time};
+use crate::mutant::{self, Mutant};
 
 /// The promises that voters made to the leader of one term. A voter that acknowledged an append
 /// sent at `s` and grants `g` votes for nobody else before `s + g`, measured on its own clock from
@@ -26,7 +27,8 @@ impl Lease {
         if term != self.term {
             return;
         }
-        let until = sent + granted.mul_f64(0.99);
+        let counted = if mutant::on(Mutant::LeaseMargin) { granted } else { granted.mul_f64(0.99) };
+        let until = sent + counted;
         let best = self.until.entry(from).or_insert(until);
         *best = until.max(*best);
     }

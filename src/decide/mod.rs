@@ -19,10 +19,13 @@ mod event;
 mod handover;
 mod leading;
 mod lease;
+mod leaving;
+mod orders;
 mod owning;
 mod permit;
 mod plan;
 mod proposal;
+mod reach;
 #[cfg(test)]
 mod tests;
 
@@ -32,8 +35,8 @@ use std::time::Duration;
 
 pub use crate::model::route::Fenced;
 pub use event::{
-    Answer, Ask, AskId, AskMode, Effect, Event, MemberSettings, Now, Peer, RaftView, Refusal, Role, Settings,
-    Story,
+    Answer, Ask, AskId, AskMode, Directive, Effect, Event, MemberSettings, Now, Order, Peer, RaftView,
+    Refusal, Role, Settings, Story, WhilePaused,
 };
 pub use permit::{Gate, Permit};
 pub use plan::{Fix, plan};
@@ -41,10 +44,13 @@ pub use plan::{Fix, plan};
 use crate::ledger::Ledger;
 use crate::model::route::Sight;
 use crate::model::{Epoch, Health, Name, RouteKey, Term, Time, Vip};
-use handover::{Handing, Watching};
+use crate::mutant::{self, Mutant};
+use handover::{Handing, Want, Watching};
 use leading::Leading;
 use lease::Lease;
+use orders::Pending;
 use owning::Owning;
+use reach::Reach;
 
 /// The judgement of one member.
 #[derive(Debug)]
@@ -62,6 +68,7 @@ pub struct Decide {
     address_refreshed: Time,
     sight: Option<(Time, Sight)>,
     look: Look,
+    reach: Reach,
     lease: Lease,
     /// When the newest lease ends or ended (at first: the start), for `release`. One that hands over
     /// has no permit, but its lease.
@@ -73,12 +80,15 @@ pub struct Decide {
     followed: bool,
     published: Option<Permit>,
     watching: Option<Watching>,
+    /// Orders that the ledger does not show yet.
+    pending: Vec<Pending>,
     /// The newest claim and when it was first seen here.
     claim_seen: Option<(Epoch, Time)>,
     /// This member's claim whose move is not known to be over.
     moving: Option<Epoch>,
     repairs: u64,
     errors: BTreeMap<RouteKey, String>,
+    contended: BTreeMap<RouteKey, usize>,
     look_error: Option<String>,
 }
 
@@ -127,6 +137,7 @@ impl Decide {
             address_refreshed: now.time,
             sight: None,
             look: Look { asked: None, next: now.time },
+            reach: Reach::default(),
             lease: Lease::default(),
             lease_end: Some(now.time),
             stage: Stage::Idle,
@@ -134,10 +145,12 @@ impl Decide {
             followed: false,
             published: None,
             watching: None,
+            pending: Vec::new(),
             claim_seen: None,
             moving: None,
             repairs: 0,
             errors: BTreeMap::new(),
+            contended: BTreeMap::new(),
             look_error: None,
         }
     }
@@ -146,6 +159,7 @@ impl Decide {
     pub fn step(&mut self, now: Now, event: Event) -> Vec<Effect> {
         let mut out = Vec::new();
         self.take_in(now, event, &mut out);
+        self.follow_orders(now, &mut out);
         match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Idle => self.stage = Stage::Idle,
             Stage::Leading(leading) => self.stage = self.lead(now, leading, &mut out),
@@ -169,16 +183,17 @@ impl Decide {
 
     /// When `step` wants a tick at the latest.
     pub fn wake(&self, now: Time) -> Time {
-        let busy = match &self.stage {
-            Stage::Idle => self.watching.is_some(),
-            // One that stands back and finds nobody has no time of its own.
-            Stage::Leading(leading) if leading.claim_at() > now => {
-                return leading.claim_at().min(now + Duration::from_millis(10));
-            }
-            Stage::Leading(_) => true,
-            Stage::Handing(_) | Stage::Spent { .. } => true,
-            Stage::Owning(owning) => owning.is_busy() || !self.claim_done(),
-        };
+        let busy = !self.pending.is_empty()
+            || match &self.stage {
+                Stage::Idle => self.watching.is_some(),
+                // One that stands back and finds nobody has no time of its own.
+                Stage::Leading(leading) if leading.claim_at() > now => {
+                    return leading.claim_at().min(now + Duration::from_millis(10));
+                }
+                Stage::Leading(_) => true,
+                Stage::Handing(_) | Stage::Spent { .. } => true,
+                Stage::Owning(owning) => owning.is_busy() || !self.claim_done(),
+            };
         now + if busy { Duration::from_millis(10) } else { Duration::from_millis(100) }
     }
 
@@ -194,6 +209,10 @@ impl Decide {
                 if epoch != self.claim_seen.map(|(e, _)| e) {
                     self.claim_seen = epoch.map(|e| (e, now.time));
                 }
+                if (&ledger.drained, ledger.paused) != (&self.ledger.drained, self.ledger.paused) {
+                    let (drained, paused) = (ledger.drained.clone(), ledger.paused.is_some());
+                    out.push(Effect::Tell(Story::Orders { drained, paused }));
+                }
                 self.raft.last_index = self.raft.last_index.max(index);
                 (self.ledger, self.applied) = (ledger, index);
             }
@@ -201,13 +220,15 @@ impl Decide {
             Event::Health(health) => self.health = health,
             Event::Addresses(present) => self.take_addresses(present),
             Event::AddressTried(vip) => self.address_tried(now, vip),
-            Event::Peer(name, peer) => {
-                self.peers.insert(name, peer);
+            Event::Peer(name, peer) => self.take_peer(now, name, peer),
+            Event::Barred(why) => {
+                self.reach.interface_read();
+                self.barred = why;
             }
-            Event::Barred(why) => self.barred = why,
             Event::Looked { asked, result } => self.take_look(now, asked, result, out),
             Event::Swapped { swap, epoch, outcome } => self.take_swapped(now, swap, epoch, outcome),
             Event::Asked(ask) => self.take_ask(now, ask, out),
+            Event::Ordered(order) => self.take_order(now, order, out),
         }
     }
 
@@ -217,6 +238,7 @@ impl Decide {
         self.followed |= self.raft.heard.is_some();
         if self.raft.role != Role::Leader {
             self.stage = Stage::Idle;
+            self.contended.clear();
             self.lease = Lease::default();
         } else if before.role != Role::Leader || before.term != self.raft.term {
             self.lease = Lease::begin(self.raft.term);
@@ -230,10 +252,14 @@ impl Decide {
 
     /// The proof that this member may call now; `None` outside Owning and outside the lease.
     fn permit(&self, now: Time) -> Option<Permit> {
-        let Stage::Owning(owning) = &self.stage else {
-            return None;
+        let epoch = match &self.stage {
+            Stage::Owning(owning) => owning.epoch,
+            Stage::Handing(_) | Stage::Spent { .. } if mutant::on(Mutant::ClosedBeforeTransfer) => {
+                self.ledger.claim.as_ref()?.epoch
+            }
+            Stage::Idle | Stage::Leading(_) | Stage::Handing(_) | Stage::Spent { .. } => return None,
         };
-        self.permit_for(owning.epoch, now)
+        self.permit_for(epoch, now)
     }
 
     fn permit_for(&self, epoch: Epoch, now: Time) -> Option<Permit> {
@@ -242,6 +268,7 @@ impl Decide {
             self.ledger.claim.as_ref().is_some_and(|c| {
                 c.epoch == epoch && c.member == self.settings.me && c.term == self.raft.term
             });
+        let newest = newest || mutant::on(Mutant::ClaimBeforeCall);
         (newest && now + self.settings.margin < deadline)
             .then(|| Permit::mint(self.raft.term, epoch, deadline))
     }
@@ -316,6 +343,11 @@ impl Decide {
         self.errors.get(route).map(String::as_str)
     }
 
+    /// Routes that somebody else keeps changing, and how often within the last minute.
+    pub fn contended(&self) -> &BTreeMap<RouteKey, usize> {
+        &self.contended
+    }
+
     /// Routes put right outside a move since this process started.
     pub fn repairs(&self) -> u64 {
         self.repairs
@@ -348,13 +380,26 @@ impl Decide {
 
     /// Why this member may not own; `None` where it may.
     pub fn not_eligible(&self) -> Option<String> {
+        let drained = || self.ledger.drained.contains(&self.settings.me).then(|| "it is drained".to_owned());
+        self.unable().or_else(drained)
+    }
+
+    /// Why this member cannot own, whatever operators ordered.
+    pub fn unable(&self) -> Option<String> {
         if self.is_witness(&self.settings.me) {
             return Some("it is a witness".to_owned());
         }
         if self.settings.eni.is_none() {
             return Some("its network interface is not known".to_owned());
         }
-        self.barred.clone()
+        self.barred.clone().or_else(|| self.reach.no_interface().map(str::to_owned))
+    }
+
+    /// Why no member may own, so that the last claim stands. Only a leader can tell.
+    pub fn nobody_may_own(&self) -> Option<String> {
+        let mine = self.not_eligible().filter(|_| self.raft.role == Role::Leader)?;
+        let others = self.best(Want::Any).is_none().then(|| self.why_nobody())?;
+        Some(format!("{}: {mine}; {others}", self.settings.me))
     }
 
     fn is_witness(&self, name: &Name) -> bool {

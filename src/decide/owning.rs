@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::handover::Want;
-use super::plan::{Budget, Fix, Pace, in_sync, plan};
+use super::plan::{Budget, Churn, Fix, Pace, in_sync, plan};
 use super::proposal::Proposal;
 use super::{Decide, Effect, Look, Now, PROPOSAL_WAIT, Stage, Story, WARM_EVERY};
 use crate::ledger::{Claim, Command, Kind, Phases};
 use crate::model::route::{CloudError, Outcome, Sight, Swap, Verb};
-use crate::model::{Epoch, Health, Name, Observed, RouteKey, Term, Time, WallMs};
+use crate::model::{Epoch, Name, Observed, RouteKey, Term, Time, WallMs};
+use crate::mutant::{self, Mutant};
 
 /// How long the first swaps wait for the address: it takes well under a millisecond, and a route
 /// that points at a member without the address loses the first packets.
@@ -21,16 +21,23 @@ const MOVE_ENDS: Duration = Duration::from_secs(5);
 /// Reading back is fast for so long after a claim ...
 const FAST: Duration = Duration::from_secs(15);
 
+/// ... every second, which is also how soon a look that failed is tried again ...
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// ... and for so long where an earlier call may still land: EC2 takes a signature for 15 minutes
 /// (AWS SigV4, request expiry).
 const SIGNATURE_LIVES: Duration = Duration::from_secs(15 * 60);
+
+/// After a handover that was called off: a log that refuses does so at once, and would be asked again at
+/// once for as long as it does.
+const LEAVE_AGAIN: Duration = Duration::from_millis(100);
 
 /// What the owner is doing.
 #[derive(Debug)]
 pub(super) struct Owning {
     pub(super) epoch: Epoch,
     pub(super) term: Term,
-    since: Time,
+    pub(super) since: Time,
     marks: Marks,
     /// Covered by a committed intent, not yet tried.
     to_swap: Vec<Swap>,
@@ -48,12 +55,17 @@ pub(super) struct Owning {
     outcome: Proposal,
     recall: Proposal,
     calm_at: Time,
+    /// It does not hand over of its own accord before: a handover was called off a moment ago.
+    leave_at: Time,
     pace: Pace,
     budget: Budget,
     request_ids: Vec<String>,
     /// Every route was right in the newest look.
     in_sync: bool,
     was_in_sync: BTreeSet<RouteKey>,
+    /// Whom the VIP is to go back to, and since when that member would do.
+    pub(super) preferred: Option<(Name, Time)>,
+    churn: Churn,
 }
 
 /// An intent on its way through the log.
@@ -126,11 +138,14 @@ impl Owning {
             outcome: Proposal::new(now.time),
             recall: Proposal::new(now.time),
             calm_at: now.time + SIGNATURE_LIVES,
+            leave_at: now.time,
             pace: Pace::default(),
             budget: Budget::full(now.time),
             request_ids: Vec::new(),
             in_sync: false,
             was_in_sync: BTreeSet::new(),
+            preferred: None,
+            churn: Churn::default(),
         };
         // From another member: swap at once, nothing is read first. Otherwise the route is probably
         // right already, and a look decides.
@@ -173,6 +188,11 @@ impl Owning {
         self.recall.propose(now.time, Command::Recall { term: self.term, at })
     }
 
+    /// A handover was called off: the next wish for one waits.
+    pub(super) fn stay_a_while(&mut self, now: Now) {
+        self.leave_at = now.time + LEAVE_AGAIN;
+    }
+
     /// No more calls under this claim: what was not begun is dropped.
     pub(super) fn quiesce(&mut self) {
         self.to_swap.clear();
@@ -196,33 +216,19 @@ impl Decide {
         }
         self.intent_applied(&mut o);
         // Before anything is taken: what is handed out in the step that closes the gate is fenced.
-        if let Some((reason, want)) = self.wants_to_leave()
-            && let Some(to) = self.best_but(want, self.just_left(now, &o))
-        {
+        let may_leave = now.time >= o.leave_at && self.quorum_stands(now.time);
+        let wishes = [self.wants_to_leave(), self.wants_reach()].into_iter().flatten();
+        for (reason, want) in wishes.filter(|_| may_leave) {
+            if let Some(to) = self.best_but(want, self.just_left(now, &o)) {
+                return self.begin_handover(now, o, to, reason, out);
+            }
+        }
+        if may_leave && let Some((to, reason)) = self.wants_back(now, &mut o) {
             return self.begin_handover(now, o, to, reason, out);
         }
         self.swap(now, &mut o, out);
         self.conclude(now, &mut o, out);
         Stage::Owning(o)
-    }
-
-    /// Why the owner would rather see another own, and whom.
-    fn wants_to_leave(&self) -> Option<(String, Want)> {
-        let me = &self.settings.me;
-        if let Some(why) = self.not_eligible() {
-            return Some((format!("{me} may not own: {why}"), Want::Fit));
-        }
-        match &self.health {
-            Health::Unhealthy(why) => Some((format!("HAProxy on {me} is unhealthy: {why}"), Want::Healthy)),
-            Health::Healthy | Health::Unknown(_) | Health::NotChecked => None,
-        }
-    }
-
-    /// The member that lost ownership a moment ago: what the owner wishes waits, if nobody else is
-    /// left to take it (`min_hold_s`).
-    fn just_left(&self, now: Now, o: &Owning) -> Option<&Name> {
-        let held = now.time.since(o.since) >= self.settings.min_hold;
-        self.ledger.claim.as_ref().and_then(|c| c.previous.as_ref()).filter(|_| !held)
     }
 
     fn intent_applied(&self, o: &mut Owning) {
@@ -244,6 +250,9 @@ impl Decide {
         let Some(permit) = self.permit_for(o.epoch, now.time).filter(|_| ready) else {
             return;
         };
+        // A late entry may have settled what waits here: a look decides again.
+        let intended = |s: &Swap| self.ledger.unsettled.contains_key(&s.route) || mutant::on(Mutant::Intent);
+        o.to_swap.retain(intended);
         while !o.to_swap.is_empty() && o.budget.take(now.time) {
             let swap = o.to_swap.remove(0);
             o.pace.wrote(&swap.route, now.time);
@@ -321,6 +330,13 @@ impl Decide {
             }
             Outcome::Refused(error) => {
                 o.settled.insert(swap.route.clone());
+                match &error {
+                    CloudError::Throttled { .. } => o.pace.throttled(&swap.route),
+                    CloudError::NotFound { code, .. } if code.starts_with("InvalidNetworkInterfaceID") => {
+                        self.reach.interface_gone(now.time, &swap.eni, code);
+                    }
+                    _ => {}
+                }
                 self.errors.insert(swap.route, error.to_string());
             }
             Outcome::Fenced(why) => {
@@ -355,7 +371,10 @@ impl Decide {
         }
         match result {
             Ok(sight) => self.take_sight(now, asked, sight, out),
-            Err(error) => self.look_error = Some(error.to_string()),
+            Err(error) => {
+                self.reach.failed(asked, &error);
+                self.look_error = Some(error.to_string());
+            }
         }
         // A swap that ended meanwhile has made the next look due at once. Otherwise what was just
         // seen says how soon.
@@ -366,6 +385,10 @@ impl Decide {
 
     fn take_sight(&mut self, now: Now, asked: Time, sight: Sight, out: &mut Vec<Effect>) {
         self.look_error = None;
+        self.reach.answered(now.time);
+        if let Some(eni) = &self.settings.eni {
+            self.reach.take_sight(now.time, eni, &sight);
+        }
         let fixes = self
             .settings
             .eni
@@ -405,6 +428,7 @@ impl Decide {
             match fix {
                 Fix::None => {
                     self.errors.remove(&route);
+                    o.churn.right(&route);
                     o.was_in_sync.insert(route);
                 }
                 Fix::Missing => {
@@ -414,18 +438,25 @@ impl Decide {
                     }
                 }
                 Fix::Swap(swap) => {
+                    if !stale(o, &route) && o.churn.wrong(&route, now.time) {
+                        out.push(Effect::Tell(Story::Contended { route: route.clone(), times: Churn::MANY }));
+                    }
                     if !stale(o, &route) && o.pace.allows(&route, now.time) {
                         swaps.push(swap);
                     }
                 }
             }
         }
+        self.contended = o.churn.contended(now.time);
         if swaps.is_empty() || o.is_busy() {
             return;
         }
         for swap in swaps.iter().filter(|s| o.was_in_sync.contains(&s.route)) {
             self.repairs += 1;
             out.push(Effect::Tell(Story::Repair { swap: swap.clone() }));
+        }
+        if mutant::on(Mutant::Intent) {
+            return o.to_swap.extend(swaps);
         }
         let serial = self.ledger.claim.as_ref().map_or(0, |c| c.serial) + 1;
         let routes = swaps.iter().map(|s| s.route.clone()).collect();
@@ -436,15 +467,20 @@ impl Decide {
     /// How long after a look the next one is due (FENCING.md, F-c).
     fn look_gap(&self, now: Now) -> Duration {
         let Stage::Owning(o) = &self.stage else {
-            return WARM_EVERY;
+            return if self.reach.is_in_doubt() { AGAIN } else { WARM_EVERY };
         };
+        if mutant::on(Mutant::ReadBack) {
+            return SIGNATURE_LIVES;
+        }
+        let stray = self.ledger.stray && !mutant::on(Mutant::Stray);
+        let lost = self.reach.is_in_doubt() || self.cut_off().is_some();
         let age = now.time.since(o.since);
         if age < Duration::from_millis(500) {
             Duration::from_millis(250)
         } else if age < Duration::from_secs(1) {
             Duration::from_millis(500)
-        } else if age < FAST || (self.ledger.stray && age < SIGNATURE_LIVES) || !o.in_sync {
-            Duration::from_secs(1)
+        } else if age < FAST || (stray && age < SIGNATURE_LIVES) || !o.in_sync || lost {
+            AGAIN
         } else {
             self.settings.reconcile
         }

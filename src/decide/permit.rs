@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::model::route::Fenced;
 use crate::model::{Epoch, Term, Time};
+use crate::mutant::{self, Mutant};
 
 /// Proof that this member led `term`, that its claim `epoch` was applied and the newest, and that
 /// its lease was valid when the permit was minted. Whoever takes something (a route, the address)
@@ -78,7 +79,9 @@ impl Gate {
     /// closed for good, before the vote is known to anybody.
     pub fn voted(&self, term: Term) {
         let mut state = self.state();
-        state.voted = state.voted.max(term);
+        if !mutant::on(Mutant::VoteWhileLeading) {
+            state.voted = state.voted.max(term);
+        }
     }
 
     /// What is open now.
@@ -91,10 +94,11 @@ impl Gate {
     /// term and claim, and `now + margin` is before the lease's end as it is known now.
     pub fn check(&self, permit: &Permit, now: Time) -> Result<(), Fenced> {
         let open = self.current().ok_or(Fenced::Closed)?;
-        if (open.term, open.epoch) != (permit.term, permit.epoch) {
+        if (open.term, open.epoch) != (permit.term, permit.epoch) && !mutant::on(Mutant::Superseded) {
             return Err(Fenced::Superseded);
         }
-        if now + self.margin >= open.deadline {
+        let margin = if mutant::on(Mutant::LeaseMargin) { Duration::ZERO } else { self.margin };
+        if now + margin >= open.deadline {
             return Err(Fenced::LeaseOver);
         }
         Ok(())

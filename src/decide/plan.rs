@@ -1,10 +1,11 @@
 //! Desired and observed: which routes are wrong, and by which call each is put right.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::model::route::{Sight, Swap, Verb};
 use crate::model::{EniId, Observed, RouteKey, Time, Vip};
+use crate::mutant::{self, Mutant};
 
 /// What to do about one route.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -63,7 +64,17 @@ impl Pace {
 
     /// Whether `route` may be written at `now`.
     pub fn allows(&self, route: &RouteKey, now: Time) -> bool {
-        self.0.get(route).is_none_or(|s| now >= s.not_before)
+        self.0.get(route).is_none_or(|s| now >= s.not_before) || mutant::on(Mutant::Pace)
+    }
+
+    /// EC2 wants fewer calls: `route` waits up to half as long again, each by itself, so that what was throttled
+    /// together does not come back together.
+    pub fn throttled(&mut self, route: &RouteKey) {
+        if let Some(step) = self.0.get_mut(route) {
+            let of = |sum: u32, byte: u8| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+            let spread = route.table.as_str().bytes().fold(0x811c_9dc5, of) % 64;
+            step.not_before = step.not_before + step.wait * spread / 128;
+        }
     }
 
     /// `route` is being written at `now`.
@@ -73,6 +84,53 @@ impl Pace {
             Some(_) | None => Self::FIRST,
         };
         self.0.insert(route.clone(), Step { not_before: now + wait, wait, last: now });
+    }
+}
+
+/// How often somebody else changed each route (FAULTS 43).
+#[derive(Debug, Default)]
+pub struct Churn(BTreeMap<RouteKey, Changes>);
+
+#[derive(Debug, Default)]
+struct Changes {
+    is_right: bool,
+    /// The newest, at most [`Churn::KEPT`].
+    at: VecDeque<Time>,
+}
+
+impl Churn {
+    /// So often within a minute is no accident.
+    pub const MANY: usize = 5;
+    const WITHIN: Duration = Duration::from_secs(60);
+    const KEPT: usize = 16;
+
+    /// A look showed `route` as it should be.
+    pub fn right(&mut self, route: &RouteKey) {
+        self.0.entry(route.clone()).or_default().is_right = true;
+    }
+
+    /// A look showed it wrong. Whether this makes it one that somebody keeps changing.
+    pub fn wrong(&mut self, route: &RouteKey, now: Time) -> bool {
+        let Some(changes) = self.0.get_mut(route).filter(|c| c.is_right) else { return false };
+        changes.is_right = false;
+        let before = changes.within(now);
+        changes.at.push_back(now);
+        if changes.at.len() > Self::KEPT {
+            changes.at.pop_front();
+        }
+        before < Self::MANY && changes.within(now) >= Self::MANY
+    }
+
+    /// Those that somebody keeps changing, and how often within the last minute.
+    pub fn contended(&self, now: Time) -> BTreeMap<RouteKey, usize> {
+        let counts = self.0.iter().map(|(route, changes)| (route.clone(), changes.within(now)));
+        counts.filter(|(_, times)| *times >= Self::MANY).collect()
+    }
+}
+
+impl Changes {
+    fn within(&self, now: Time) -> usize {
+        self.at.iter().filter(|at| now.since(**at) < Churn::WITHIN).count()
     }
 }
 

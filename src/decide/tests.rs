@@ -4,9 +4,12 @@
 mod address;
 mod claiming;
 mod doubting;
+mod failback;
 mod fence;
 mod invariants;
+mod orders;
 mod random;
+mod reaching;
 mod recall;
 mod repairing;
 mod settling;

@@ -97,6 +97,7 @@ async fn run(
     let mut gap_until = Instant::now();
     loop {
         let started = Instant::now();
+        fault!(wait "health.probe");
         judge.note(check.probe().await);
         board.show(place, judge.verdict());
         // While failures are being counted the next probe starts one timeout after the last, so

@@ -9,9 +9,12 @@
 //!   Outcome  -> settles n  (how those calls ended is known)
 //!   Moved    -> closes E's move: phases, request ids
 //!   Calm     -> no call of an earlier claim can land any more
+//!
+//!   Drain, Undrain   what operators ordered: it stands until it is taken back, across restarts
+//!   Pause, Resume
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -33,20 +36,62 @@ const REQUEST_IDS_KEPT: usize = 64;
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Command {
     /// `member`, leader of `term`, becomes owner and is about to change `routes`.
-    Claim { member: Name, term: Term, at: WallMs, routes: Vec<RouteKey> },
+    Claim {
+        member: Name,
+        term: Term,
+        at: WallMs,
+        routes: Vec<RouteKey>,
+    },
     /// The owner under `epoch` is about to change `routes`. Serials of one epoch rise from 1; the
     /// claim's own intent is 0.
-    Intent { epoch: Epoch, serial: u64, routes: Vec<RouteKey> },
+    Intent {
+        epoch: Epoch,
+        serial: u64,
+        routes: Vec<RouteKey>,
+    },
     /// Every call of the intents up to `serial` has ended, and on `settled` it is known how.
-    Outcome { epoch: Epoch, serial: u64, settled: Vec<RouteKey> },
+    Outcome {
+        epoch: Epoch,
+        serial: u64,
+        settled: Vec<RouteKey>,
+    },
     /// The move that `epoch` began is over.
-    Moved { epoch: Epoch, phases: Phases, total_us: u64, in_sync: bool, request_ids: Vec<String> },
+    Moved {
+        epoch: Epoch,
+        phases: Phases,
+        total_us: u64,
+        in_sync: bool,
+        request_ids: Vec<String>,
+    },
     /// The leader of `term` is about to transfer its leadership.
-    Handover { from: Name, to: Name, term: Term, reason: String, at: WallMs },
+    Handover {
+        from: Name,
+        to: Name,
+        term: Term,
+        reason: String,
+        at: WallMs,
+    },
     /// The handover that the leader of `term` announced at `at` was called off.
-    Recall { term: Term, at: WallMs },
+    Recall {
+        term: Term,
+        at: WallMs,
+    },
     /// So much time has passed that EC2 takes no call signed under an earlier claim.
-    Calm { epoch: Epoch },
+    Calm {
+        epoch: Epoch,
+    },
+    /// `member` is not to own.
+    Drain {
+        member: Name,
+    },
+    Undrain {
+        member: Name,
+    },
+    /// The VIP is to stay where it is, unless the leader dies.
+    Pause {
+        at: WallMs,
+    },
+    Resume,
 }
 
 impl fmt::Display for Command {
@@ -65,6 +110,10 @@ impl fmt::Display for Command {
             }
             Command::Recall { term, .. } => write!(f, "recall(term {term})"),
             Command::Calm { epoch } => write!(f, "calm({epoch})"),
+            Command::Drain { member } => write!(f, "drain({member})"),
+            Command::Undrain { member } => write!(f, "undrain({member})"),
+            Command::Pause { .. } => write!(f, "pause"),
+            Command::Resume => write!(f, "resume"),
         }
     }
 }
@@ -83,6 +132,12 @@ pub struct Ledger {
     pub stray: bool,
     /// Past moves, oldest first, at most [`MOVES_KEPT`].
     pub moves: VecDeque<Move>,
+    /// Whom operators keep from owning. A snapshot of a version without it has none.
+    #[serde(default)]
+    pub drained: BTreeSet<Name>,
+    /// Since when operators keep the group from moving.
+    #[serde(default)]
+    pub paused: Option<WallMs>,
 }
 
 /// A claim that was applied.
@@ -181,7 +236,9 @@ impl Ledger {
                 // entry's term is that of the leader that made it). One that was proposed twice, since
                 // the log was slow, is one claim: its epoch is the first entry's.
                 let again = self.claim.as_ref().is_some_and(|c| c.member == *member && c.term == *claimed);
-                if claimed.0 == term && !again {
+                // A new leader may propose before it has applied the entry that drains it.
+                let drained = self.drained.contains(member);
+                if claimed.0 == term && !again && !drained {
                     self.claim(Epoch(index), member, *claimed, *at, routes);
                 }
             }
@@ -229,6 +286,17 @@ impl Ledger {
                     self.unsettled.clear();
                 }
             }
+            Command::Drain { member } => {
+                self.drained.insert(member.clone());
+            }
+            Command::Undrain { member } => {
+                self.drained.remove(member);
+            }
+            // Paused twice, it has been paused since the first.
+            Command::Pause { at } => {
+                self.paused.get_or_insert(*at);
+            }
+            Command::Resume => self.paused = None,
         }
     }
 

@@ -136,3 +136,43 @@ fn a_recalled_handover_makes_no_switchover_and_another_one_stays() {
     assert!(l(recall(1, 2)).handover.is_some(), "a later one of that term");
     assert!(l(recall(2, 1)).handover.is_some(), "of another term");
 }
+
+#[test]
+fn drains_and_pauses_stand_until_they_are_taken_back() {
+    let drain = |member: &str| Command::Drain { member: name(member) };
+    let mut l = after(&[(1, claim("a", 1)), (1, drain("a")), (1, drain("b")), (1, drain("b"))]);
+    l.apply(5, 1, &Command::Pause { at: WallMs(7) });
+    l.apply(6, 1, &Command::Pause { at: WallMs(9) });
+    l.apply(7, 2, &claim("c", 2));
+    assert_eq!(l.drained, [name("a"), name("b")].into());
+    assert_eq!(l.paused, Some(WallMs(7)), "since the first");
+    let json = serde_json::to_vec(&l).expect("serialise");
+    assert_eq!(serde_json::from_slice::<Ledger>(&json).expect("parse"), l, "in the snapshot");
+    l.apply(8, 2, &Command::Undrain { member: name("a") });
+    l.apply(9, 2, &Command::Undrain { member: name("x") });
+    l.apply(10, 2, &Command::Resume);
+    assert_eq!((l.drained, l.paused), ([name("b")].into(), None));
+}
+
+#[test]
+fn a_snapshot_from_before_drain_and_pause_is_read() {
+    let l = after(&[(1, claim("a", 1))]);
+    let mut json = serde_json::to_value(&l).expect("serialise");
+    let fields = json.as_object_mut().expect("an object");
+    for new in ["drained", "paused"] {
+        assert!(fields.remove(new).is_some(), "{new}");
+    }
+    assert_eq!(serde_json::from_value::<Ledger>(json).expect("parse"), l);
+}
+
+#[test]
+fn a_drained_member_s_claim_is_void_and_the_one_it_holds_stands() {
+    let drain = |member: &str| Command::Drain { member: name(member) };
+    let mut l = after(&[(1, claim("a", 1)), (1, drain("b")), (2, claim("b", 2))]);
+    assert_eq!((l.owner(), l.moves.len()), (Some(&name("a")), 1));
+    l.apply(4, 2, &drain("a"));
+    assert_eq!(l.owner(), Some(&name("a")));
+    l.apply(5, 3, &Command::Undrain { member: name("b") });
+    l.apply(6, 3, &claim("b", 3));
+    assert_eq!(l.owner(), Some(&name("b")));
+}

@@ -59,9 +59,9 @@ pub enum CloudError {
     )]
     Throttled { action: &'static str },
     #[error(
-        "not allowed to call ec2:{action}: {message}; add the action to the instance's role (docs/OPERATIONS.md has the policy)"
+        "not allowed to call ec2:{action} on {resource}: {message}; add to the policy of the instance's role: {{\"Effect\": \"Allow\", \"Action\": \"ec2:{action}\", \"Resource\": \"{resource}\"}}"
     )]
-    Unauthorized { action: &'static str, message: String },
+    Unauthorized { action: &'static str, resource: String, message: String },
     #[error("{action}: EC2 does not know it ({code}): {message}")]
     NotFound { action: &'static str, code: String, message: String },
     #[error(
@@ -85,6 +85,20 @@ pub enum CloudError {
 }
 
 impl CloudError {
+    /// Whether it lies with this member, its way to EC2 or its rights, so that another one may do better. EC2
+    /// itself answered otherwise.
+    pub fn is_own(&self) -> bool {
+        match self {
+            CloudError::Unauthorized { .. }
+            | CloudError::Clock { .. }
+            | CloudError::Credentials { .. }
+            | CloudError::Unreachable { .. }
+            | CloudError::Timeout { .. }
+            | CloudError::Garbled { .. } => true,
+            CloudError::Throttled { .. } | CloudError::NotFound { .. } | CloudError::Other { .. } => false,
+        }
+    }
+
     /// The label of `vipd_ec2_requests_total`.
     pub fn label(&self) -> &'static str {
         match self {
@@ -113,6 +127,8 @@ pub enum Fenced {
 }
 
 impl Fenced {
+    pub const ALL: [Fenced; 3] = [Fenced::Closed, Fenced::Superseded, Fenced::LeaseOver];
+
     pub fn label(self) -> &'static str {
         match self {
             Fenced::Closed => "closed",

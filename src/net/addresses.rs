@@ -8,7 +8,7 @@ use rtnetlink::Handle;
 use tokio::sync::watch;
 
 use super::request::{Lifetime, add, ask, find_interface, lifetimes, list, remove};
-use super::{NetError, watcher};
+use super::{Interface, NetError, watcher};
 use crate::decide::Permit;
 use crate::model::Vip;
 
@@ -75,35 +75,9 @@ impl Addresses {
         &self.0.interface
     }
 
-    /// Puts the address on the interface, adopts one that is there, and starts its lifetime
-    /// anew. One attempt, within a second.
-    pub async fn add(&self, vip: Vip, _permit: &Permit) -> Result<(), NetError> {
-        ask(|handle| async move {
-            let index = find_interface(&handle, &self.0.interface).await?;
-            add(&handle, index, vip, &self.0.interface, self.0.lifetime_s).await
-        })
-        .await
-    }
-
-    /// Takes the address away, at whatever prefix length it is there; from an interface that was
-    /// renamed too. Ok where it is absent. One attempt, within a second.
-    pub async fn remove(&self, vip: Vip) -> Result<(), NetError> {
-        ask(|handle| async move {
-            let Some(index) = self.locate(&handle).await? else {
-                return Ok(());
-            };
-            let mut outcome = Ok(());
-            for (_, found) in list(&handle, index, &[vip]).await? {
-                // All are tried: one that stays must not keep the others.
-                outcome = outcome.and(remove(&handle, found).await);
-            }
-            outcome
-        })
-        .await
-    }
-
     /// One reading.
     pub(super) async fn look(&self) -> Result<Seen, NetError> {
+        fault!(wait "net.look", error(e) => return Err(NetError::Socket(e)));
         ask(|handle| async move {
             let found = match self.locate(&handle).await? {
                 Some(index) => lifetimes(&list(&handle, index, &self.0.vips).await?),
@@ -137,5 +111,35 @@ impl Addresses {
             }
             Err(other) => Err(other),
         }
+    }
+}
+
+impl Interface for Addresses {
+    /// Adopts one that is there, and starts its lifetime anew. One attempt, within a second.
+    async fn add(&self, vip: Vip, _permit: &Permit) -> Result<(), NetError> {
+        ask(|handle| async move {
+            let index = find_interface(&handle, &self.0.interface).await?;
+            fault!(wait "net.add");
+            add(&handle, index, vip, &self.0.interface, self.0.lifetime_s).await
+        })
+        .await
+    }
+
+    /// At whatever prefix length it is there; from an interface that was renamed too. One attempt,
+    /// within a second.
+    async fn remove(&self, vip: Vip) -> Result<(), NetError> {
+        ask(|handle| async move {
+            let Some(index) = self.locate(&handle).await? else {
+                return Ok(());
+            };
+            fault!(wait "net.remove");
+            let mut outcome = Ok(());
+            for (_, found) in list(&handle, index, &[vip]).await? {
+                // All are tried: one that stays must not keep the others.
+                outcome = outcome.and(remove(&handle, found).await);
+            }
+            outcome
+        })
+        .await
     }
 }

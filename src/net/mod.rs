@@ -16,6 +16,20 @@ mod error;
 mod request;
 mod watcher;
 
+use std::future::Future;
+
+use crate::decide::Permit;
+use crate::model::Vip;
+
+/// The port. [`Addresses`] is the real one.
+pub trait Interface: Clone + Send + Sync + 'static {
+    /// Puts the address there, or adopts it. Taking needs a permit.
+    fn add(&self, vip: Vip, permit: &Permit) -> impl Future<Output = Result<(), NetError>> + Send;
+
+    /// Takes it away; done, if it is not there.
+    fn remove(&self, vip: Vip) -> impl Future<Output = Result<(), NetError>> + Send;
+}
+
 pub use addresses::Addresses;
 pub use capability::may_configure;
 pub use error::NetError;

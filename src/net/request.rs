@@ -30,6 +30,7 @@ where
 {
     // The receiver lives until the end: without it the connection ends with its last handle,
     // which can be before the answer.
+    fault!(wait "net.socket", error(e) => return Err(NetError::Socket(e)));
     let (connection, handle, _unasked) = rtnetlink::new_connection().map_err(NetError::Socket)?;
     let asked = async {
         tokio::select! {

@@ -19,6 +19,7 @@ use super::types::Node;
 use crate::config::Member;
 use crate::model::{GroupId, Incarnation, Name};
 use crate::proto;
+use crate::runtime;
 
 /// How often the others are asked while there is no group.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -115,7 +116,7 @@ pub(super) async fn find_group(shared: &Shared, log_is_empty: bool) -> Result<Fo
             }
             Search::Wait(why) => tell(&mut told, &why),
         }
-        tokio::time::sleep(ASK_EVERY).await;
+        runtime::sleep(ASK_EVERY).await;
     }
     Ok(Found::Member)
 }
@@ -134,10 +135,7 @@ fn read_founding(shared: &Shared) -> Option<Founding> {
 }
 
 fn random_u128() -> u128 {
-    let mut bytes = [0; 16];
-    // The kernel's generator does not fail once it is seeded (getrandom(2)).
-    assert!(getrandom::fill(&mut bytes).is_ok(), "the kernel gives no random bytes");
-    u128::from_be_bytes(bytes)
+    u128::from(runtime::random_u64()) << 64 | u128::from(runtime::random_u64())
 }
 
 enum Search {
@@ -147,6 +145,7 @@ enum Search {
 }
 
 async fn ask_all(shared: &Shared) -> Search {
+    fault!(wait "form.ask");
     let mut empty = BTreeMap::from([(shared.me, shared.name.clone())]);
     let mut wait = Vec::new();
     for member in shared.members.iter().filter(|m| m.name != shared.name) {
@@ -207,9 +206,11 @@ async fn found(shared: &Shared, founding: Founding) -> Result<Found, StoreError>
             break;
         }
         tell(&mut told, &format!("founding the group: {}; {START_OVER}", missing.join("; ")));
-        tokio::time::sleep(ASK_EVERY).await;
+        runtime::sleep(ASK_EVERY).await;
     }
+    fault!(wait "form.agreed");
     shared.store.set_group(founding.group).await?;
+    fault!(wait "form.founded");
     tracing::info!(group = %founding.group, members = founding.members.len(), "the group is founded");
     let node = |name: &Name| {
         let peer =

@@ -10,6 +10,7 @@ use super::types::Node;
 use crate::clock;
 use crate::model::{GroupId, Incarnation, Name};
 use crate::proto;
+use crate::runtime;
 
 /// The old incarnation must have been silent for so long before it is replaced.
 const SILENT: Duration = Duration::from_secs(10);
@@ -82,14 +83,15 @@ pub(super) async fn admit(shared: &Arc<Shared>, request: proto::JoinRequest) -> 
     let failed = |e: String| JoinError::Raft(e);
     let node = Node { name: request.member, peer: member.peer.clone() };
     let learn = raft.add_learner(newcomer.0, node, true);
-    tokio::time::timeout(CATCH_UP, learn)
+    runtime::timeout(CATCH_UP, learn)
         .await
         .map_err(|_| failed("the newcomer did not catch up within 10 s".to_owned()))?
         .map_err(|e| failed(e.to_string()))?;
+    fault!(wait "join.learner", error(e) => return Err(failed(e.to_string())));
     let mut voters: BTreeSet<u64> = raft.voter_ids().filter(|id| !old.contains(id)).collect();
     voters.insert(newcomer.0);
     let change = raft.change_membership(voters, false);
-    tokio::time::timeout(CATCH_UP, change)
+    runtime::timeout(CATCH_UP, change)
         .await
         .map_err(|_| failed("no quorum within 10 s".to_owned()))?
         .map_err(|e| failed(e.to_string()))?;
@@ -100,11 +102,12 @@ pub(super) async fn admit(shared: &Arc<Shared>, request: proto::JoinRequest) -> 
 /// Asks every member to be taken in, until the membership shows this incarnation as a voter.
 pub(super) async fn until_taken_in(shared: Arc<Shared>) {
     let mut told = String::new();
-    tokio::time::sleep(FIRST_ASK).await;
+    runtime::sleep(FIRST_ASK).await;
     loop {
         if shared.is_voter() {
             return;
         }
+        fault!(wait "join.ask");
         for member in shared.members.iter().filter(|m| m.name != shared.name) {
             let request = proto::JoinRequest {
                 cluster: shared.cluster.to_string(),
@@ -124,6 +127,6 @@ pub(super) async fn until_taken_in(shared: Arc<Shared>) {
                 told = answer.reason;
             }
         }
-        tokio::time::sleep(ASK_EVERY).await;
+        runtime::sleep(ASK_EVERY).await;
     }
 }

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tonic::transport::{Channel, Endpoint};
+use tonic::codegen::http;
+use tonic::transport::Endpoint;
+use tower::util::BoxCloneSyncService;
 
 use crate::clock;
 use crate::model::Time;
 use crate::proto::peer_client::PeerClient;
+use crate::runtime;
 
 /// A channel on which nothing has come back for so long is thrown away: after a cut TCP would wait
 /// for its own retransmission, seconds too long.
@@ -32,28 +35,67 @@ pub enum CallError {
     Status(Box<tonic::Status>),
 }
 
-/// The channels, by address.
-#[derive(Debug, Default)]
-pub struct Links {
+/// What carries requests to one address and brings the answers back.
+pub type Carrier =
+    BoxCloneSyncService<http::Request<tonic::body::Body>, http::Response<tonic::body::Body>, tonic::Status>;
+
+/// How an address is reached: the port behind which the network lies.
+pub trait Dial: Send + Sync + 'static {
+    /// A carrier to `address`, `host:port`. Nothing is sent before the first request.
+    fn dial(&self, address: &str) -> Result<Carrier, CallError>;
+}
+
+/// gRPC over TCP; connects with the first request, and again when a connection is gone.
+#[derive(Debug)]
+pub struct Lazy;
+
+impl Dial for Lazy {
+    fn dial(&self, address: &str) -> Result<Carrier, CallError> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|_| CallError::Address(address.to_owned()))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true);
+        let channel = endpoint.connect_lazy();
+        let failed = |e: tonic::transport::Error| tonic::Status::from_error(Box::new(e));
+        Ok(BoxCloneSyncService::new(tower::ServiceExt::map_err(channel, failed)))
+    }
+}
+
+/// The carriers, by address.
+pub(super) struct Links {
+    dial: Arc<dyn Dial>,
     slots: Mutex<BTreeMap<String, Slot>>,
 }
 
-#[derive(Debug)]
 struct Slot {
-    client: PeerClient<Channel>,
+    client: PeerClient<Carrier>,
     /// Since when nothing has come back; `None` while answers come.
     silent_since: Option<Time>,
 }
 
 impl Links {
+    pub(super) fn new(dial: Arc<dyn Dial>) -> Self {
+        Self { dial, slots: Mutex::default() }
+    }
+
+    fn connect(&self, address: &str) -> Result<PeerClient<Carrier>, CallError> {
+        let client = PeerClient::new(self.dial.dial(address)?);
+        Ok(client.max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX))
+    }
+
     /// Makes one call to the member at `address`, with a deadline.
-    pub async fn call<T, F, Fut>(&self, address: &str, deadline: Duration, call: F) -> Result<T, CallError>
+    pub(super) async fn call<T, F, Fut>(
+        &self,
+        address: &str,
+        deadline: Duration,
+        call: F,
+    ) -> Result<T, CallError>
     where
-        F: FnOnce(PeerClient<Channel>) -> Fut,
-        Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+        F: FnOnce(PeerClient<Carrier>) -> Fut,
+        Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>> + Send,
     {
         let client = self.client(address)?;
-        let result = tokio::time::timeout(deadline, call(client)).await;
+        let result = runtime::timeout(deadline, call(client)).await;
         let result = match result {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(CallError::Status(Box::new(status))),
@@ -63,17 +105,17 @@ impl Links {
         result
     }
 
-    fn client(&self, address: &str) -> Result<PeerClient<Channel>, CallError> {
+    fn client(&self, address: &str) -> Result<PeerClient<Carrier>, CallError> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = slots.get_mut(address) {
             let dead = slot.silent_since.is_some_and(|at| clock::now().since(at) >= DEAD_AFTER);
             if dead {
-                slot.client = connect(address)?;
+                slot.client = self.connect(address)?;
                 slot.silent_since = Some(clock::now());
             }
             return Ok(slot.client.clone());
         }
-        let client = connect(address)?;
+        let client = self.connect(address)?;
         slots.insert(address.to_owned(), Slot { client: client.clone(), silent_since: None });
         Ok(client)
     }
@@ -93,11 +135,5 @@ impl Links {
     }
 }
 
-fn connect(address: &str) -> Result<PeerClient<Channel>, CallError> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|_| CallError::Address(address.to_owned()))?
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true);
-    let client = PeerClient::new(endpoint.connect_lazy());
-    Ok(client.max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX))
-}
+#[cfg(test)]
+mod tests;

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use openraft::async_runtime::WatchReceiver as _;
-use openraft::storage::RaftLogStorage as _;
+use openraft::storage::RaftLogStorage;
 use openraft::{ServerState, SnapshotPolicy, StepDownPolicy};
 use tokio::sync::{mpsc, watch};
 
@@ -34,15 +34,19 @@ pub use reports::{Heard, Reports, SILENT_AFTER};
 pub use serve::PeerService;
 
 use self::form::Found;
+pub use links::{CallError, Carrier, Dial, Lazy};
+
 use self::links::Links;
-use self::store::{Applied, Machine, Store, StoreError};
-use self::types::{Node, Raft};
+use self::store::{Applied, Machine, Stable, StoreError};
+use self::types::{Node, Raft, TypeConfig};
 use crate::clock;
 use crate::config::{Config, Member, Timing};
 use crate::decide::{Event, Gate, RaftView, Role};
 use crate::ledger::Command;
 use crate::model::{Incarnation, Name, Term, Time};
+use crate::mutant::{self, Mutant};
 use crate::proto;
+use crate::runtime;
 
 /// A snapshot is taken after so many entries; the ledger is small, and a move writes about five.
 const SNAPSHOT_EVERY: u64 = 500;
@@ -82,7 +86,7 @@ pub struct Shared {
     me: Incarnation,
     members: Vec<Member>,
     lease_ms: u64,
-    store: Store,
+    store: Arc<dyn Stable>,
     raft: OnceLock<Raft>,
     links: Links,
     gate: Arc<Gate>,
@@ -183,7 +187,9 @@ pub struct Group {
 }
 
 /// Before the group is known: the peer port is served, so that members find each other.
-pub struct Starting {
+pub struct Starting<S> {
+    log: S,
+    snapshot_every: u64,
     shared: Arc<Shared>,
     timing: Timing,
     /// When this process began: whatever its predecessor granted, it granted before.
@@ -192,15 +198,17 @@ pub struct Starting {
     applied: watch::Receiver<Applied>,
 }
 
-impl Starting {
-    /// Prepares this member; nothing is sent yet. Acknowledgements go to `events`.
+impl<S: RaftLogStorage<TypeConfig> + Stable + Clone> Starting<S> {
+    /// Prepares this member; nothing is sent yet but by `dial`. Acknowledgements go to `events`.
     pub fn new(
         config: &Config,
-        store: Store,
+        log: S,
+        dial: Arc<dyn Dial>,
         gate: Arc<Gate>,
         events: mpsc::Sender<Event>,
     ) -> Result<Self, StartError> {
-        let machine = Machine::new(&store)?;
+        let store: Arc<dyn Stable> = Arc::new(log.clone());
+        let machine = Machine::new(Arc::clone(&store))?;
         let applied = machine.applied();
         let shared = Shared {
             cluster: config.cluster.clone(),
@@ -210,7 +218,7 @@ impl Starting {
             lease_ms: ms(config.timing.lease()),
             store,
             raft: OnceLock::new(),
-            links: Links::default(),
+            links: Links::new(dial),
             gate,
             events,
             reports: Reports::new(config.members.iter().map(|m| m.name.clone()).collect()),
@@ -222,7 +230,20 @@ impl Starting {
             changing: tokio::sync::Mutex::default(),
             desk: OnceLock::new(),
         };
-        Ok(Self { shared: Arc::new(shared), timing: config.timing, began: clock::now(), machine, applied })
+        Ok(Self {
+            log,
+            snapshot_every: SNAPSHOT_EVERY,
+            shared: Arc::new(shared),
+            timing: config.timing,
+            began: clock::now(),
+            machine,
+            applied,
+        })
+    }
+
+    /// Takes a snapshot after so many entries instead, and keeps as many of them.
+    pub fn snapshot_every(self, entries: u64) -> Self {
+        Self { snapshot_every: entries, ..self }
     }
 
     /// What answers on the peer port.
@@ -235,42 +256,48 @@ impl Starting {
     /// Finds or founds the group, then starts Raft. Waits for as long as there is no group; says
     /// what it waits for.
     pub async fn start(self) -> Result<Group, StartError> {
-        let shared = self.shared;
+        let (shared, mut log) = (self.shared, self.log);
         let fresh = shared.store.is_fresh();
         // Before anything is granted the longest lease is on disk: the next start's quarantine
         // counts it (FENCING.md, hole 3).
-        let longest = shared.store.longest_lease_ms().max(shared.lease_ms);
+        let stored = if mutant::on(Mutant::LongestLease) { 0 } else { shared.store.longest_lease_ms() };
+        let longest = stored.max(shared.lease_ms);
         shared.store.raise_longest_lease_ms(shared.lease_ms).await?;
-        let quarantine =
-            if fresh { Duration::ZERO } else { Duration::from_millis(longest) + self.timing.margin() };
+        fault!(wait "raft.lease.saved");
+        let quarantine = if fresh || mutant::on(Mutant::Quarantine) {
+            Duration::ZERO
+        } else {
+            Duration::from_millis(longest) + self.timing.margin()
+        };
         let until = self.began + quarantine;
         shared.quarantine_until.store(until.as_nanos(), Ordering::Relaxed);
 
         let found = form::find_group(&shared, shared.store.log_is_empty()).await?;
-        let settings = Arc::new(settings(&shared, &self.timing)?);
+        let settings = Arc::new(settings(&shared, &self.timing, self.snapshot_every)?);
         let factory = network::Factory(Arc::clone(&shared));
-        let raft = Raft::new(shared.me.0, settings, factory, shared.store.clone(), self.machine)
+        let raft = Raft::new(shared.me.0, settings, factory, log.clone(), self.machine)
             .await
             .map_err(|e| StartError::Raft(e.to_string()))?;
         // `OnceLock::set` fails only if it was set before: this is the only place.
         let _ = shared.raft.set(raft.clone());
-        tokio::spawn(end_quarantine(raft.clone(), until));
+        runtime::spawn(end_quarantine(raft.clone(), until));
         if let Found::Founder(nodes) = found {
             // The first vote is on disk before the first entry (hole 8).
             let nobody = types::Vote::new(0, shared.me.0);
-            shared.store.clone().save_vote(&nobody).await.map_err(|e| StartError::Raft(e.to_string()))?;
+            log.save_vote(&nobody).await.map_err(|e| StartError::Raft(e.to_string()))?;
             raft.initialize(nodes).await.map_err(|e| StartError::Raft(e.to_string()))?;
         } else {
-            tokio::spawn(join::until_taken_in(Arc::clone(&shared)));
+            runtime::spawn(join::until_taken_in(Arc::clone(&shared)));
         }
-        tokio::spawn(reports::run(Arc::clone(&shared)));
+        runtime::spawn(reports::run(Arc::clone(&shared)));
         Ok(Group { shared, raft, applied: self.applied })
     }
 }
 
 /// No campaign before the quarantine's end (FENCING.md, hole 2).
 async fn end_quarantine(raft: Raft, until: Time) {
-    tokio::time::sleep(until.since(clock::now())).await;
+    runtime::sleep(until.since(clock::now())).await;
+    fault!(wait "raft.quarantine.end");
     raft.runtime_config().elect(true);
 }
 
@@ -278,7 +305,7 @@ fn ms(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn settings(shared: &Shared, timing: &Timing) -> Result<openraft::Config, StartError> {
+fn settings(shared: &Shared, timing: &Timing, snapshot_every: u64) -> Result<openraft::Config, StartError> {
     let settings = openraft::Config {
         cluster_name: shared.cluster.to_string(),
         heartbeat_interval: ms(timing.heartbeat),
@@ -286,11 +313,11 @@ fn settings(shared: &Shared, timing: &Timing) -> Result<openraft::Config, StartE
         election_timeout_max: ms(timing.election_max),
         enable_pre_vote: Some(true),
         // A restarted leader would resume its old term with a second life (hole 1).
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(mutant::on(Mutant::LeaderRestore)),
         removed_leader_step_down: StepDownPolicy::Never,
         enable_elect: false,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
-        max_in_snapshot_log_to_keep: SNAPSHOT_EVERY,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_every),
+        max_in_snapshot_log_to_keep: snapshot_every,
         ..openraft::Config::default()
     };
     settings.validate().map_err(|e| StartError::Settings(e.to_string()))
@@ -299,6 +326,11 @@ fn settings(shared: &Shared, timing: &Timing) -> Result<openraft::Config, StartE
 impl Group {
     pub fn incarnation(&self) -> Incarnation {
         self.shared.me
+    }
+
+    /// Neither votes nor takes the leadership yet (FENCING.md, hole 2).
+    pub fn in_quarantine(&self) -> bool {
+        clock::now() < self.shared.quarantine_until()
     }
 
     /// What is told of this member, and what the others tell.
@@ -314,7 +346,8 @@ impl Group {
     /// Appends to the log, if this member leads. The ledger shows it when it is applied.
     pub async fn propose(&self, command: Command) -> Result<(), ProposeError> {
         codec::command_bytes(&command).map_err(|e| ProposeError::Raft(e.to_string()))?;
-        match tokio::time::timeout(PROPOSAL_DEADLINE, self.raft.client_write(command)).await {
+        fault!(wait "raft.propose", error(e) => return Err(ProposeError::Raft(e.to_string())));
+        match runtime::timeout(PROPOSAL_DEADLINE, self.raft.client_write(command)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(ProposeError::Raft(error.to_string())),
             Err(_) => Err(ProposeError::Timeout(PROPOSAL_DEADLINE)),
@@ -346,6 +379,7 @@ impl Group {
 
     /// Pulls the trigger: `to` is told to campaign, the voters drop their leases for this leader.
     pub async fn transfer(&self, to: Incarnation) -> Result<(), ProposeError> {
+        fault!(wait "raft.transfer", error(e) => return Err(ProposeError::Raft(e.to_string())));
         self.raft.trigger().transfer_leader(to.0).await.map_err(|e| ProposeError::Raft(e.to_string()))
     }
 
@@ -394,6 +428,7 @@ impl Group {
                 let view = this.view();
                 this.shared.note_role(&before, &view);
                 before = view.clone();
+                fault!(wait "raft.view");
                 if this.shared.events.send(Event::Raft(view)).await.is_err() {
                     return "the driver has stopped".to_owned();
                 }

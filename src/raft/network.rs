@@ -13,10 +13,12 @@ use openraft::raft::{
 
 use super::Shared;
 use super::codec::{SnapshotPush, TransferAnswer, Wire};
+use super::links::Carrier;
 use super::types::{Node, Snapshot, TypeConfig, Vote};
 use crate::clock;
 use crate::decide::Event;
 use crate::model::{Incarnation, Term};
+use crate::mutant::{self, Mutant};
 use crate::proto;
 
 /// Makes a [`Network`] for each member.
@@ -51,8 +53,8 @@ impl Network {
     /// `openraft` gives each call a time; the answer is worth nothing after it.
     async fn call<T, F, Fut>(&self, option: &RPCOption, call: F) -> Rpc<T>
     where
-        F: FnOnce(proto::peer_client::PeerClient<tonic::transport::Channel>) -> Fut,
-        Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+        F: FnOnce(proto::peer_client::PeerClient<Carrier>) -> Fut,
+        Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>> + Send,
     {
         self.shared.links.call(&self.address, option.hard_ttl(), call).await.map_err(unreachable)
     }
@@ -70,8 +72,16 @@ impl RaftNetworkV2<TypeConfig> for Network {
         let mut request = rpc.to_proto().map_err(unreachable)?;
         request.envelope = self.envelope();
         let sent = clock::now();
+        fault!(wait "peer.append.send", error(e) => return Err(unreachable(e)));
         let response = self.call(&option, |mut c| async move { c.append(request).await }).await?;
-        let granted = std::time::Duration::from_millis(response.granted_ms);
+        fault!(wait "peer.append.answer", error(e) => return Err(unreachable(e)));
+        let sent = if mutant::on(Mutant::SendTime) { clock::now() } else { sent };
+        let granted = match response.granted_ms {
+            0 => 0,
+            _ if mutant::on(Mutant::GrantedLength) => self.shared.lease_ms,
+            ms => ms,
+        };
+        let granted = std::time::Duration::from_millis(granted);
         let response = AppendEntriesResponse::from_proto(response).map_err(unreachable)?;
         if matches!(response, AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_)) {
             self.shared.answered(self.to);
@@ -89,7 +99,9 @@ impl RaftNetworkV2<TypeConfig> for Network {
         self.shared.campaigned();
         let mut request = rpc.to_proto().map_err(unreachable)?;
         request.envelope = self.envelope();
+        fault!(wait "peer.vote.send", error(e) => return Err(unreachable(e)));
         let response = self.call(&option, |mut c| async move { c.vote(request).await }).await?;
+        fault!(wait "peer.vote.answer", error(e) => return Err(unreachable(e)));
         VoteResponse::from_proto(response).map_err(unreachable)
     }
 
@@ -101,6 +113,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
         self.shared.campaigned();
         let mut request = rpc.to_proto().map_err(unreachable)?;
         request.envelope = self.envelope();
+        fault!(wait "peer.pre-vote.send", error(e) => return Err(unreachable(e)));
         let response = self.call(&option, |mut c| async move { c.pre_vote(request).await }).await?;
         VoteResponse::from_proto(response).map_err(unreachable)
     }
@@ -116,8 +129,10 @@ impl RaftNetworkV2<TypeConfig> for Network {
         let push = SnapshotPush { vote: Some(vote), meta: snapshot.meta, data: snapshot.snapshot };
         let mut request = push.to_proto().map_err(|e| failed(e.to_string()))?;
         request.envelope = self.envelope();
+        fault!(wait "peer.snapshot.send", error(e) => return Err(failed(e.to_string())));
         let call = self.call(&option, |mut c| async move { c.snapshot(request).await });
         let response = tokio::select! {
+            biased;
             closed = cancel => return Err(StreamingError::Closed(closed)),
             response = call => response.map_err(|e| failed(e.to_string()))?,
         };
@@ -131,6 +146,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
     ) -> Rpc<TransferLeaderResponse<TypeConfig>> {
         let mut request = rpc.to_proto().map_err(unreachable)?;
         request.envelope = self.envelope();
+        fault!(wait "peer.transfer.send", error(e) => return Err(unreachable(e)));
         let response = self.call(&option, |mut c| async move { c.transfer(request).await }).await?;
         match TransferAnswer::from_proto(response).map_err(unreachable)? {
             TransferAnswer::Accepted => Ok(Ok(())),

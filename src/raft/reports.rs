@@ -10,6 +10,7 @@ use super::Shared;
 use crate::clock;
 use crate::model::{Name, Time};
 use crate::proto;
+use crate::runtime;
 
 /// How often a member reports to each other one.
 const EVERY: Duration = Duration::from_secs(1);
@@ -41,8 +42,8 @@ impl Reports {
     /// Replaces what is told of this member; what matters to others is told at once.
     pub fn set(&self, mine: proto::Member) {
         let mut old = self.mine.lock().unwrap_or_else(PoisonError::into_inner);
-        let urgent = (&old.health, &old.not_eligible, old.vip_local)
-            != (&mine.health, &mine.not_eligible, mine.vip_local);
+        let urgent = (&old.health, &old.not_eligible, old.vip_local, old.quarantined, &old.cloud_error)
+            != (&mine.health, &mine.not_eligible, mine.vip_local, mine.quarantined, &mine.cloud_error);
         *old = mine;
         if urgent {
             self.changed.notify_one();
@@ -73,7 +74,8 @@ impl Reports {
 /// Reports to every other member of the group until the process ends.
 pub(super) async fn run(shared: Arc<Shared>) {
     loop {
-        let _ = tokio::time::timeout(EVERY, shared.reports.changed.notified()).await;
+        let _ = runtime::timeout(EVERY, shared.reports.changed.notified()).await;
+        fault!(wait "report.send");
         let calls = shared.others().into_iter().map(|(id, node)| {
             let shared = Arc::clone(&shared);
             async move {

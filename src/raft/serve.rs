@@ -12,6 +12,7 @@ use super::codec::{SnapshotPush, TransferAnswer, Wire};
 use super::types::{Raft, Snapshot};
 use crate::clock;
 use crate::model::{GroupId, Incarnation, Term};
+use crate::mutant::{self, Mutant};
 use crate::proto;
 use crate::proto::peer_server::Peer;
 
@@ -48,7 +49,7 @@ impl PeerService {
         if group.is_none() || group != s.store.group() {
             return Err(refused("this member is of another group, or of none yet"));
         }
-        if Incarnation(envelope.to) != s.me {
+        if Incarnation(envelope.to) != s.me && !mutant::on(Mutant::TargetIncarnation) {
             return Err(refused(format!("this data directory is {}, not {:016x}", s.me, envelope.to)));
         }
         s.raft.get().ok_or_else(|| Status::unavailable("this member has not started its Raft yet"))
@@ -61,7 +62,8 @@ impl PeerService {
         if now < self.0.quarantine_until() {
             return Err(Status::unavailable("in quarantine after a start: no vote yet"));
         }
-        let leads = self.0.gate.current().is_some_and(|p| now < p.deadline());
+        let leads = !mutant::on(Mutant::VoteWhileLeading)
+            && self.0.gate.current().is_some_and(|p| now < p.deadline());
         if leads {
             return Err(Status::unavailable("this member leads and its lease is valid"));
         }
@@ -83,11 +85,13 @@ impl Peer for PeerService {
     }
 
     async fn form(&self, request: Request<proto::FormRequest>) -> Answer<proto::FormResponse> {
+        fault!(wait "serve.form", error(e) => return Err(internal(e)));
         self.0.form(&request.into_inner()).await.map_err(|e| refused(e.to_string()))?;
         Ok(Response::new(proto::FormResponse {}))
     }
 
     async fn join(&self, request: Request<proto::JoinRequest>) -> Answer<proto::JoinResponse> {
+        fault!(wait "serve.join", error(e) => return Err(internal(e)));
         let answer = super::join::admit(&self.0, request.into_inner()).await;
         let (taken_in, reason) = match answer {
             Ok(()) => (true, String::new()),
@@ -100,7 +104,9 @@ impl Peer for PeerService {
         let request = request.into_inner();
         let raft = self.admit(request.envelope.as_ref())?;
         let rpc = AppendEntriesRequest::from_proto(request).map_err(garbled)?;
+        fault!(wait "serve.append", error(e) => return Err(internal(e)));
         let response = raft.append_entries(rpc).await.map_err(internal)?;
+        fault!(wait "serve.append.answer", error(e) => return Err(internal(e)));
         let accepted =
             matches!(response, AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_));
         if accepted {
@@ -116,7 +122,9 @@ impl Peer for PeerService {
         let raft = self.admit(request.envelope.as_ref())?;
         self.may_vote()?;
         let rpc = VoteRequest::from_proto(request).map_err(garbled)?;
+        fault!(wait "serve.vote", error(e) => return Err(internal(e)));
         let response = raft.vote(rpc).await.map_err(internal)?;
+        fault!(wait "serve.voted", error(e) => return Err(internal(e)));
         if response.vote_granted {
             self.0.gate.voted(Term(response.vote.leader_id.term));
         }
@@ -128,7 +136,9 @@ impl Peer for PeerService {
         let raft = self.admit(request.envelope.as_ref())?;
         self.may_vote()?;
         let rpc = VoteRequest::from_proto(request).map_err(garbled)?;
-        let response = raft.pre_vote(rpc).await.map_err(internal)?;
+        fault!(wait "serve.pre-vote", error(e) => return Err(internal(e)));
+        let mut response = raft.pre_vote(rpc).await.map_err(internal)?;
+        response.vote_granted |= mutant::on(Mutant::PreVote);
         Ok(Response::new(response.to_proto().map_err(internal)?))
     }
 
@@ -137,6 +147,7 @@ impl Peer for PeerService {
         let raft = self.admit(request.envelope.as_ref())?;
         let (vote, push) = SnapshotPush::from_leader(request).map_err(garbled)?;
         let snapshot = Snapshot { meta: push.meta, snapshot: push.data };
+        fault!(wait "serve.snapshot", error(e) => return Err(internal(e)));
         let response = raft.install_full_snapshot(vote, snapshot).await.map_err(internal)?;
         Ok(Response::new(response.to_proto().map_err(internal)?))
     }
@@ -148,6 +159,7 @@ impl Peer for PeerService {
             return Err(Status::unavailable("in quarantine after a start: no transfer yet"));
         }
         let rpc = TransferLeaderRequest::from_proto(request).map_err(garbled)?;
+        fault!(wait "serve.transfer", error(e) => return Err(internal(e)));
         let answer = raft.handle_transfer_leader(rpc).await.map_err(internal)?;
         Ok(Response::new(TransferAnswer::from(answer).to_proto().map_err(internal)?))
     }
@@ -160,6 +172,7 @@ impl Peer for PeerService {
         if self.0.nodes().get(&from).is_none_or(|node| node.name != member.name) {
             return Err(refused(format!("{from} is not {} in this group", member.name)));
         }
+        fault!(wait "serve.report", error(e) => return Err(internal(e)));
         let mine = self.0.reports.exchange(member);
         Ok(Response::new(proto::ReportResponse { member: Some(mine) }))
     }
@@ -168,6 +181,7 @@ impl Peer for PeerService {
         let request = request.into_inner();
         self.admit(request.envelope.as_ref())?;
         let verb = request.verb.ok_or_else(|| garbled("no verb in it"))?;
+        fault!(wait "serve.forward", error(e) => return Err(internal(e)));
         let desk = self.0.desk.get().ok_or_else(|| Status::unavailable("this member is starting"))?;
         Ok(Response::new(proto::ForwardResponse { answer: Some(desk(verb).await) }))
     }

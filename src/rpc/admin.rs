@@ -33,6 +33,13 @@ impl Admin for AdminService {
         Ok(Response::new(self.0.transfer(request.into_inner()).await?))
     }
 
+    async fn order(
+        &self,
+        request: Request<proto::OrderRequest>,
+    ) -> Result<Response<proto::StandingOrders>, Status> {
+        Ok(Response::new(self.0.order(request.into_inner()).await?))
+    }
+
     async fn get_history(
         &self,
         request: Request<proto::HistoryRequest>,

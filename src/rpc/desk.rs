@@ -5,8 +5,8 @@ use std::time::Duration;
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::decide::{Answer, AskMode, Refusal};
-use crate::model::Name;
+use crate::decide::{Answer, AskMode, Directive, Refusal, WhilePaused};
+use crate::model::{Epoch, Name};
 use crate::proto;
 use crate::raft::{self, Group};
 
@@ -15,6 +15,7 @@ pub enum Query {
     Status(oneshot::Sender<proto::Status>),
     History(usize, oneshot::Sender<proto::History>),
     Transfer(Transfer, oneshot::Sender<Result<Answer, Refusal>>),
+    Order(Wish, oneshot::Sender<Result<Answer, Refusal>>),
 }
 
 /// A switchover that somebody wants.
@@ -23,6 +24,15 @@ pub struct Transfer {
     pub to: Option<Name>,
     pub reason: String,
     pub mode: AskMode,
+    pub while_paused: WhilePaused,
+    pub wait: Duration,
+}
+
+/// An order that the group is to keep.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    pub what: Directive,
+    pub while_paused: WhilePaused,
     pub wait: Duration,
 }
 
@@ -86,10 +96,35 @@ const ASK_LEADER: Duration = Duration::from_millis(1000);
 const USUAL_WAIT: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
-fn wait(request: &proto::TransferLeaderRequest) -> Duration {
-    match request.wait_ms {
+fn wait(wait_ms: u64) -> Duration {
+    match wait_ms {
         0 => USUAL_WAIT,
         ms => Duration::from_millis(ms).min(LONGEST_WAIT),
+    }
+}
+
+fn while_paused(force: bool) -> WhilePaused {
+    if force { WhilePaused::Move } else { WhilePaused::Refuse }
+}
+
+fn member(text: &str) -> Result<Name, Failure> {
+    text.parse().map_err(|e| {
+        Failure::new("refused", format!("no member is named that: {e}"), "vipctl status lists the members")
+    })
+}
+
+fn directive(request: &proto::OrderRequest) -> Result<Directive, Failure> {
+    use proto::order_request::Order;
+    match request.order() {
+        Order::Drain => Ok(Directive::Drain(member(&request.member)?)),
+        Order::Undrain => Ok(Directive::Undrain(member(&request.member)?)),
+        Order::Pause => Ok(Directive::Pause),
+        Order::Resume => Ok(Directive::Resume),
+        Order::Unspecified => Err(Failure::new(
+            "usage",
+            "this vipd does not know that order",
+            "compare vipctl --version with the version that vipctl status shows",
+        )),
     }
 }
 
@@ -110,6 +145,7 @@ impl Desk {
             return Err(Failure::starting());
         }
         let (tx, rx) = oneshot::channel();
+        fault!(wait "rpc.query");
         self.queries.send(query(tx)).await.map_err(|_| Failure::stopping())?;
         rx.await.map_err(|_| Failure::stopping())
     }
@@ -141,42 +177,76 @@ impl Desk {
         request: proto::TransferLeaderRequest,
     ) -> Result<proto::TransferLeaderResponse, Failure> {
         match self.transfer_here(&request).await {
-            Err(Transferring::NotLeader) => {}
-            Err(Transferring::Failed(failure)) => return Err(failure),
+            Err(Undone::NotLeader) => {}
+            Err(Undone::Failed(failure)) => return Err(failure),
             Ok(response) => return Ok(response),
         }
-        let deadline = wait(&request) + ASK_LEADER;
+        let deadline = wait(request.wait_ms) + ASK_LEADER;
         match self.forward(raft::Verb::Transfer(request), deadline).await {
             Some(raft::Answer::Transfer(response)) => Ok(response),
             Some(raft::Answer::Failure(failure)) => Err(Failure(failure)),
-            Some(raft::Answer::Status(_)) | None => Err(Failure::no_leader()),
+            Some(raft::Answer::Status(_) | raft::Answer::Orders(_)) | None => Err(Failure::no_leader()),
         }
+    }
+
+    /// An order, kept by the group once the leader has written it down.
+    pub async fn order(&self, request: proto::OrderRequest) -> Result<proto::StandingOrders, Failure> {
+        match self.order_here(&request).await {
+            Err(Undone::NotLeader) => {}
+            Err(Undone::Failed(failure)) => return Err(failure),
+            Ok(response) => return Ok(response),
+        }
+        let deadline = wait(request.wait_ms) + ASK_LEADER;
+        match self.forward(raft::Verb::Order(request), deadline).await {
+            Some(raft::Answer::Orders(response)) => Ok(response),
+            Some(raft::Answer::Failure(failure)) => Err(Failure(failure)),
+            Some(raft::Answer::Status(_) | raft::Answer::Transfer(_)) | None => Err(Failure::no_leader()),
+        }
+    }
+
+    async fn order_here(&self, request: &proto::OrderRequest) -> Result<proto::StandingOrders, Undone> {
+        let wish = Wish {
+            what: directive(request)?,
+            while_paused: while_paused(request.force),
+            wait: wait(request.wait_ms),
+        };
+        let last_move = match self.ask(|tx| Query::Order(wish, tx)).await? {
+            Ok(Answer::Moved(epoch)) => self.made(epoch).await?,
+            Ok(Answer::Kept | Answer::Would { .. }) => None,
+            Err(Refusal::NotLeader) => return Err(Undone::NotLeader),
+            Err(refusal) => return Err(Undone::Failed(Failure::from(&refusal))),
+        };
+        let status = self.ask(Query::Status).await?;
+        Ok(proto::StandingOrders {
+            drained: status.members.into_iter().filter(|m| m.drained).map(|m| m.name).collect(),
+            paused: status.paused,
+            paused_since: status.paused_since,
+            last_move,
+        })
+    }
+
+    async fn made(&self, epoch: Epoch) -> Result<Option<proto::Move>, Failure> {
+        Ok(self.history(0).await?.moves.into_iter().find(|m| m.epoch == epoch.0))
     }
 
     async fn transfer_here(
         &self,
         request: &proto::TransferLeaderRequest,
-    ) -> Result<proto::TransferLeaderResponse, Transferring> {
-        let to = request.to.as_ref().map(|name| name.parse::<Name>()).transpose().map_err(|e| {
-            Failure::new(
-                "refused",
-                format!("no member is named that: {e}"),
-                "vipctl status lists the members",
-            )
-        })?;
+    ) -> Result<proto::TransferLeaderResponse, Undone> {
         let transfer = Transfer {
-            to,
+            to: request.to.as_deref().map(member).transpose()?,
             reason: "asked by an operator".to_owned(),
             mode: if request.dry_run { AskMode::DryRun } else { AskMode::Do },
-            wait: wait(request),
+            while_paused: while_paused(request.force),
+            wait: wait(request.wait_ms),
         };
         let answer = self.ask(|tx| Query::Transfer(transfer, tx)).await?;
         match answer {
             Ok(Answer::Moved(epoch)) => {
-                let history = self.history(0).await?;
-                let made = history.moves.into_iter().find(|m| m.epoch == epoch.0);
-                Ok(proto::TransferLeaderResponse { last_move: made, dry_run: false })
+                Ok(proto::TransferLeaderResponse { last_move: self.made(epoch).await?, dry_run: false })
             }
+            // No answer to an ask for a move.
+            Ok(Answer::Kept) => Ok(proto::TransferLeaderResponse::default()),
             Ok(Answer::Would { from, to }) => {
                 let would = proto::Move {
                     kind: "switchover".to_owned(),
@@ -187,8 +257,8 @@ impl Desk {
                 };
                 Ok(proto::TransferLeaderResponse { last_move: Some(would), dry_run: true })
             }
-            Err(Refusal::NotLeader) => Err(Transferring::NotLeader),
-            Err(refusal) => Err(Transferring::Failed(Failure::from(&refusal))),
+            Err(Refusal::NotLeader) => Err(Undone::NotLeader),
+            Err(refusal) => Err(Undone::Failed(Failure::from(&refusal))),
         }
     }
 
@@ -201,20 +271,25 @@ impl Desk {
             },
             raft::Verb::Transfer(request) => match self.transfer_here(&request).await {
                 Ok(response) => raft::Answer::Transfer(response),
-                Err(Transferring::NotLeader) => raft::Answer::Failure(Failure::no_leader().0),
-                Err(Transferring::Failed(Failure(failure))) => raft::Answer::Failure(failure),
+                Err(Undone::NotLeader) => raft::Answer::Failure(Failure::no_leader().0),
+                Err(Undone::Failed(Failure(failure))) => raft::Answer::Failure(failure),
+            },
+            raft::Verb::Order(request) => match self.order_here(&request).await {
+                Ok(orders) => raft::Answer::Orders(orders),
+                Err(Undone::NotLeader) => raft::Answer::Failure(Failure::no_leader().0),
+                Err(Undone::Failed(Failure(failure))) => raft::Answer::Failure(failure),
             },
         }
     }
 }
 
-enum Transferring {
+enum Undone {
     NotLeader,
     Failed(Failure),
 }
 
-impl From<Failure> for Transferring {
+impl From<Failure> for Undone {
     fn from(failure: Failure) -> Self {
-        Transferring::Failed(failure)
+        Undone::Failed(failure)
     }
 }

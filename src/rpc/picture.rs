@@ -24,6 +24,7 @@ pub struct View<'a> {
     pub heard: &'a Heard,
     /// When an append of another leader last came in.
     pub leader_heard: Option<Time>,
+    pub quarantined: bool,
     pub now: Time,
 }
 
@@ -61,7 +62,7 @@ impl View<'_> {
             role: role(raft.role, raft.is_voter(name)).to_owned(),
             voter: raft.is_voter(name),
             witness: listed.is_some_and(|m| m.witness),
-            drained: false,
+            drained: self.is_drained(name),
             reachable: true,
             health: word.to_owned(),
             health_reason: reason.to_owned(),
@@ -75,7 +76,11 @@ impl View<'_> {
             priority: listed.map_or(0, |m| m.priority),
             lease_ms: u64::try_from(self.config.timing.lease().as_millis()).unwrap_or(u64::MAX),
             incarnation: raft.incarnation_of(name).map(|i| i.to_string()).unwrap_or_default(),
-            not_eligible: d.not_eligible().unwrap_or_default(),
+            // What the group ordered, everyone knows from the ledger.
+            not_eligible: d.unable().unwrap_or_default(),
+            quarantined: self.quarantined,
+            cloud_error: d.cut_off().unwrap_or_default().to_owned(),
+            cloud_seen_ms: d.reached().map(|at| millis(self.now.since(at))),
         }
     }
 
@@ -95,13 +100,20 @@ impl View<'_> {
         let claim = d.ledger().claim.as_ref();
         let moving = d.is_handing_over()
             || claim.is_some_and(|c| !c.done)
-            || (d.raft().role == Role::Leader && !d.is_owner() && d.not_eligible().is_none());
-        let state = match (quorum, moving, problems.is_empty()) {
-            (false, _, _) => "no-quorum",
-            (true, true, _) => "moving",
-            (true, false, false) => "degraded",
-            (true, false, true) => "steady",
+            || (d.raft().role == Role::Leader && !d.is_owner() && d.nobody_may_own().is_none());
+        let paused_since = d.ledger().paused.map(rfc3339);
+        let state = match (quorum, moving, paused_since.is_some(), problems.is_empty()) {
+            (false, _, _, _) => "no-quorum",
+            (true, true, _, _) => "moving",
+            (true, false, true, _) => "paused",
+            (true, false, false, false) => "degraded",
+            (true, false, false, true) => "steady",
         };
+        if let Some(since) = &paused_since {
+            problems.push(format!(
+                "paused since {since}: the VIP moves only if the leader dies or stops; vipctl resume ends it"
+            ));
+        }
         proto::Status {
             cluster: self.config.cluster.to_string(),
             term: d.raft().term.0,
@@ -115,6 +127,8 @@ impl View<'_> {
             seen_by: self.config.member.to_string(),
             epoch: claim.map_or(0, |c| c.epoch.0),
             route_repairs: d.repairs(),
+            paused: paused_since.is_some(),
+            paused_since,
             lease_remaining_ms: d.open_permit().map(|p| millis(p.deadline().since(self.now))),
         }
     }
@@ -136,6 +150,10 @@ impl View<'_> {
         d.raft().leader.is_some() && self.leader_heard.is_some_and(|at| self.now.since(at) < patience)
     }
 
+    fn is_drained(&self, name: &Name) -> bool {
+        self.decide.ledger().drained.contains(name)
+    }
+
     fn members(&self) -> Vec<proto::Member> {
         let listed = self.config.members.iter().map(|m| {
             if m.name == self.config.member {
@@ -152,6 +170,7 @@ impl View<'_> {
             member.peer.clone_from(&m.peer);
             member.admin = m.admin.clone().unwrap_or_default();
             member.witness = m.witness;
+            member.drained = self.is_drained(&m.name);
             member.priority = m.priority;
             member.voter = self.decide.raft().is_voter(&m.name);
             member.reachable = peer.is_some_and(|p| p.reachable);
@@ -232,7 +251,19 @@ impl View<'_> {
                 problems.push(format!("{} is {}: {}", m.name, m.health, m.health_reason));
             } else if !m.not_eligible.is_empty() && !m.witness {
                 problems.push(format!("{} may not own: {}", m.name, m.not_eligible));
+            } else if !m.cloud_error.is_empty() {
+                problems.push(format!("{} does not reach EC2: {}", m.name, m.cloud_error));
             }
+        }
+        if let Some(why) = self.decide.nobody_may_own() {
+            problems.push(format!("no member may own, so the last claim stands: {why}"));
+        }
+        for (route, times) in self.decide.contended() {
+            problems.push(format!(
+                "{} in {} was changed by someone else {times} times within a minute: it is put right ever more \
+                 slowly; CloudTrail's ReplaceRoute events without vipd's User-Agent name who",
+                route.vip, route.table
+            ));
         }
         let leases: std::collections::BTreeSet<u64> =
             members.iter().map(|m| m.lease_ms).filter(|ms| *ms > 0).collect();

@@ -14,7 +14,8 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
 use http_body::Body;
 
-use super::fenced_body::{Door, FencedBody};
+use super::door::Door;
+use super::fenced_body::FencedBody;
 
 /// How far into an answer its first element must stand, after XML's own first line.
 const ROOT_WITHIN: usize = 512;
@@ -74,6 +75,7 @@ impl Intercept for Call {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
+        fault!("vpc.credentials", error(e) => return Err(e.into()));
         self.append_tail(context.request_mut(), "x-amz-user-agent")
     }
 

@@ -19,8 +19,8 @@ use aws_sdk_ec2::types::{AttributeBooleanValue, Filter, RouteTable};
 use futures_util::future::{join_all, try_join_all};
 
 use super::call::Call;
+use super::door::Door;
 use super::errors::{Attempt, Effect, Failure};
-use super::fenced_body::Door;
 use super::http::{IDLE_MAX, http_client};
 use super::{Cloud, CloudError, Outcome, Sight, Stamp, Swap, Verb, imds, routes, user_agent};
 use crate::clock;
@@ -171,6 +171,7 @@ impl Ec2 {
 
     /// Reads the interface `eni`. `NotFound` where this region and account have no such one.
     pub async fn eni_facts(&self, eni: &EniId, stamp: Stamp) -> Result<EniFacts, CloudError> {
+        fault!(wait "vpc.eni");
         let call = self.call("DescribeNetworkInterfaces", stamp);
         let request = self.client.describe_network_interfaces().network_interface_ids(eni.as_str());
         let send = request.customize().interceptor(call.clone()).send();
@@ -291,6 +292,7 @@ impl Ec2 {
         let _shut = ShutOnDrop(call);
         let started = clock::now();
         let answer = send.await;
+        fault!(wait "vpc.answer");
         let took = clock::now().since(started);
         let result = answer.map_err(|error| {
             let attempt = Attempt {
@@ -310,6 +312,7 @@ impl Ec2 {
 
 impl Cloud for Ec2 {
     async fn look(&self, stamp: Stamp) -> Result<Sight, CloudError> {
+        fault!(wait "vpc.look");
         let reads = self.filters().into_iter().map(|filter| self.tables(filter, stamp));
         let found = try_join_all(reads).await?;
         routes::sight(&self.listed, &self.vips, found.into_iter().flatten().collect())
@@ -320,6 +323,7 @@ impl Cloud for Ec2 {
         if let Err(fenced) = gate.check(&permit, clock::now()) {
             return Outcome::Fenced(fenced);
         }
+        fault!(wait "vpc.swap.checked");
         let stamp = Stamp { term: permit.term(), epoch: permit.epoch() };
         let tail = user_agent::tail(&self.cluster, &self.member, stamp);
         let door = Arc::new(Door::new(permit, gate));

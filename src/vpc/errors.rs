@@ -113,7 +113,7 @@ impl Attempt<'_> {
         match code.as_str() {
             _ if is_throttle(&code) => CloudError::Throttled { action },
             "UnauthorizedOperation" | "AccessDenied" | "AccessDeniedException" => {
-                CloudError::Unauthorized { action, message }
+                CloudError::Unauthorized { action, resource: resource(&message), message }
             }
             "RequestExpired" | "RequestTimeTooSkewed" | "RequestInTheFuture" => {
                 CloudError::Clock { action, code }
@@ -139,6 +139,13 @@ impl Attempt<'_> {
             _ => CloudError::Other { action, code, message },
         }
     }
+}
+
+/// What IAM names in "... is not authorized to perform: ec2:ReplaceRoute on resource: ARN because ..."; reads know
+/// no resource.
+fn resource(message: &str) -> String {
+    let arn = message.split("on resource: ").nth(1).and_then(|rest| rest.split_whitespace().next());
+    arn.map_or("*", |arn| arn.trim_end_matches(['.', ','])).to_owned()
 }
 
 fn is_throttle(code: &str) -> bool {

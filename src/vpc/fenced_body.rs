@@ -7,7 +7,7 @@
 //! HTTP/1.1, and an EC2 request says everything, even its action, in its body.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use aws_sdk_ec2::error::BoxError;
@@ -15,54 +15,7 @@ use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::clock;
-use crate::decide::{Gate, Permit};
-
-/// What one attempt must pass. It closes for good when the attempt is over, so that no attempt
-/// outlives its bound (FENCING.md, F-b), and it knows whether anything left.
-#[derive(Debug)]
-pub(super) struct Door {
-    permit: Permit,
-    gate: Arc<Gate>,
-    stage: Mutex<Stage>,
-}
-
-#[derive(Debug, Default)]
-struct Stage {
-    /// A part of the body was handed over.
-    left: bool,
-    /// The attempt has ended: nothing may leave any more.
-    over: bool,
-}
-
-/// The attempt had ended before its bytes were asked for.
-#[derive(Debug, thiserror::Error)]
-#[error("the attempt is over")]
-struct Over;
-
-impl Door {
-    pub(super) fn new(permit: Permit, gate: Arc<Gate>) -> Self {
-        Self { permit, gate, stage: Mutex::default() }
-    }
-
-    /// Asked as bytes are about to be handed over.
-    fn pass(&self) -> Result<(), BoxError> {
-        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
-        if stage.over {
-            return Err(Over.into());
-        }
-        self.gate.check(&self.permit, clock::now())?;
-        stage.left = true;
-        Ok(())
-    }
-
-    /// Ends the attempt. Says whether nothing left; then nothing ever will.
-    pub(super) fn shut(&self) -> bool {
-        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
-        stage.over = true;
-        !stage.left
-    }
-}
+use super::door::Door;
 
 /// A body that asks its door on each poll.
 pub(super) struct FencedBody {
@@ -78,9 +31,11 @@ impl Body for FencedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        fault!("vpc.body.unchecked");
         if let Err(barred) = self.door.pass() {
             return Poll::Ready(Some(Err(barred)));
         }
+        fault!("vpc.body.checked");
         Pin::new(&mut self.inner).poll_frame(cx)
     }
 
@@ -98,9 +53,10 @@ mod tests {
     use std::future::poll_fn;
     use std::time::Duration;
 
+    use super::super::door::Over;
     use super::*;
-    use crate::decide::Fenced;
-    use crate::decide::Permit;
+    use crate::clock;
+    use crate::decide::{Fenced, Gate, Permit};
     use crate::model::{Epoch, Term};
 
     type Polled = Option<Result<Frame<Bytes>, BoxError>>;

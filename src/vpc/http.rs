@@ -75,7 +75,9 @@ impl HttpConnector for BoundedConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let answer = self.0.call(request);
         HttpConnectorFuture::new(async move {
+            fault!(wait "vpc.connect");
             let mut answer = answer.await?;
+            fault!(wait "vpc.head");
             let body = mem::replace(answer.body_mut(), SdkBody::taken());
             *answer.body_mut() = SdkBody::from_body_1_x(Limited::new(body, ANSWER_MAX_BYTES));
             Ok(answer)

@@ -165,6 +165,7 @@ async fn ask(client: &Client, path: String, question: Question) -> Result<String
 
 /// `None` where IMDS answers 404.
 async fn if_any(client: &Client, path: String, question: Question) -> Result<Option<String>, ImdsError> {
+    fault!(wait "vpc.imds");
     match client.get(path).await {
         Ok(text) => Ok(Some(text.as_ref().trim().to_owned())),
         Err(SdkImdsError::ErrorResponse(answer)) if answer.response().status().as_u16() == 404 => Ok(None),

@@ -17,6 +17,7 @@ pub use crate::model::route::{CloudError, Fenced, Outcome, Sight, Stamp, Swap, V
 
 #[cfg(feature = "aws")]
 mod call;
+pub mod door;
 #[cfg(feature = "aws")]
 pub mod ec2;
 #[cfg(feature = "aws")]

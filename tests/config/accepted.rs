@@ -172,7 +172,6 @@ fn warnings_name_what_the_group_does_not_survive() {
         group(&[member("b", "b", "witness = true"), member("c", "c", "witness = true")]),
         "only one member is not a witness",
     );
-    warned(least_and("[policy]\nfailback = true"), "failback has no effect");
     warned(least_with("peer = \"10.0.1.10:7400\"", "peer = \"10.0.1.10:7500\""), "the others dial port 7500");
     let tables: Vec<String> = (0..51).map(|i| format!("\"rtb-{i}\"")).collect();
     warned(least_with("\"rtb-0a\"", &tables.join(", ")), "burst of 50");

@@ -10,8 +10,8 @@ use tonic::transport::Server;
 use tonic::{Code, Request, Response};
 use vipd::proto::admin_server::{Admin, AdminServer};
 use vipd::proto::{
-    Failure, History, HistoryRequest, Member, Move, Phases, Route, Status, StatusRequest,
-    TransferLeaderRequest, TransferLeaderResponse, VipRoutes,
+    Failure, History, HistoryRequest, Member, Move, OrderRequest, Phases, Route, StandingOrders, Status,
+    StatusRequest, TransferLeaderRequest, TransferLeaderResponse, VipRoutes,
 };
 
 #[derive(Clone)]
@@ -22,7 +22,9 @@ pub struct Script {
     pub local: Status,
     pub group: Answer<Status>,
     pub transfer: Answer<TransferLeaderResponse>,
+    pub order: Answer<StandingOrders>,
     pub history: Answer<History>,
+    pub orders: Vec<OrderRequest>,
     pub transfers: Vec<TransferLeaderRequest>,
     pub history_limit: Option<u32>,
 }
@@ -63,6 +65,8 @@ impl Fake {
                 last_move: Some(switchover.clone()),
                 dry_run: false,
             }),
+            order: Answer::Is(StandingOrders::default()),
+            orders: vec![],
             history: Answer::Is(History { moves: vec![switchover, failover()] }),
             transfers: vec![],
             history_limit: None,
@@ -105,6 +109,15 @@ impl Admin for Fake {
         self.script(|s| {
             s.transfers.push(request.into_inner());
             s.transfer.clone()
+        })
+        .give()
+        .await
+    }
+
+    async fn order(&self, request: Request<OrderRequest>) -> Result<Response<StandingOrders>, tonic::Status> {
+        self.script(|s| {
+            s.orders.push(request.into_inner());
+            s.order.clone()
         })
         .give()
         .await
@@ -191,6 +204,8 @@ pub fn steady() -> Status {
         epoch: 93,
         route_repairs: 0,
         lease_remaining_ms: Some(180),
+        paused: false,
+        paused_since: None,
     }
 }
 

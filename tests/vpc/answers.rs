@@ -46,7 +46,7 @@ async fn what_ec2_refuses_changed_nothing() {
             403,
             "UnauthorizedOperation",
             "some text Encoded authorization failure message: abc",
-            CloudError::Unauthorized { action, message: text.clone() },
+            CloudError::Unauthorized { action, resource: "*".to_owned(), message: text.clone() },
         ),
         (
             400,
@@ -84,6 +84,43 @@ async fn what_ec2_refuses_changed_nothing() {
     }
     // One attempt each.
     assert_eq!(fake.asked().len(), 7);
+}
+
+#[tokio::test]
+async fn fault_38_what_is_not_allowed_is_named_with_the_policy_that_allows_it() {
+    let arn = "arn:aws:ec2:eu-west-1:123456789012:route-table/rtb-0a";
+    let message = format!(
+        "You are not authorized to perform this operation. User: arn:aws:sts::123456789012:assumed-role/vipd/i-0a \
+         is not authorized to perform: ec2:ReplaceRoute on resource: {arn} because no identity-based policy allows \
+         the ec2:ReplaceRoute action. Encoded authorization failure message: abc"
+    );
+    let body = error("UnauthorizedOperation", &message);
+    let fake = Fake::start(move |_| status(403, body.clone())).await;
+    let Outcome::Refused(error) = try_swap(&ec2(&fake)).await else { panic!("EC2 said no") };
+    assert!(matches!(&error, CloudError::Unauthorized { resource, .. } if resource == arn), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("not allowed to call ec2:ReplaceRoute on"), "{text}");
+    let line = format!(r#"{{"Effect": "Allow", "Action": "ec2:ReplaceRoute", "Resource": "{arn}"}}"#);
+    assert!(text.contains(&line), "{text}");
+    assert!(!text.contains("Encoded"), "{text}");
+}
+
+#[tokio::test]
+async fn fault_35_a_throttled_table_stops_no_other() {
+    let fake = Fake::start(|asked: &fake_http::Asked| match asked.field("RouteTableId") {
+        "rtb-0a" => status(503, error("RequestLimitExceeded", "slow down")),
+        _ => xml(REPLACED),
+    })
+    .await;
+    let ec2 = ec2(&fake);
+    let (permit, gate) = open();
+    let mut other = swap();
+    other.route.table = "rtb-0b".parse().unwrap();
+    let (throttled, done) = tokio::join!(try_swap(&ec2), ec2.swap(other, permit, gate));
+    let action = "ReplaceRoute";
+    assert_eq!(throttled, Outcome::Refused(CloudError::Throttled { action }));
+    assert!(matches!(done, Outcome::Done { .. }), "{done:?}");
+    assert_eq!(fake.asked().len(), 2, "no attempt of the SDK's own");
 }
 
 #[tokio::test]

@@ -14,7 +14,8 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Code, Response};
 use vipd::proto::admin_client::AdminClient;
 use vipd::proto::{
-    History, HistoryRequest, Status, StatusRequest, TransferLeaderRequest, TransferLeaderResponse,
+    History, HistoryRequest, OrderRequest, StandingOrders, Status, StatusRequest, TransferLeaderRequest,
+    TransferLeaderResponse,
 };
 
 use crate::Global;
@@ -67,6 +68,12 @@ impl Client {
     /// The end of `--timeout`, counted from now.
     pub fn deadline(&self) -> Instant {
         Instant::now() + self.timeout
+    }
+
+    /// How long a member may take over what it answers within `--timeout`: it is to say itself that
+    /// time ran out.
+    pub fn patience(&self) -> Duration {
+        self.timeout / 2
     }
 
     /// Until when a member that answered before is waited for, before the others are tried.
@@ -133,6 +140,12 @@ impl Session {
         answer(deadline, call).await.map_err(|none| {
             if dry_run { none.of_a_question(&self.endpoint) } else { none.of_a_change(&self.endpoint) }
         })
+    }
+
+    /// What is to stand, told once: never again, nor to another member.
+    pub async fn order(&mut self, request: OrderRequest, deadline: Instant) -> Result<StandingOrders, Error> {
+        let call = self.admin.order(request);
+        answer(deadline, call).await.map_err(|none| none.of_a_change(&self.endpoint))
     }
 }
 

@@ -8,13 +8,19 @@
 
 mod client;
 mod completion;
+mod drain;
 mod duration;
 mod error;
 mod history;
+mod manual;
+mod order;
+mod pause;
 mod render;
+mod resume;
 mod routes;
 mod status;
 mod transfer_leader;
+mod undrain;
 mod watch;
 
 use std::path::PathBuf;
@@ -92,8 +98,14 @@ enum Verb {
     Status(status::Arguments),
     Routes(routes::Arguments),
     TransferLeader(transfer_leader::Arguments),
+    Drain(drain::Arguments),
+    Undrain(undrain::Arguments),
+    Pause(pause::Arguments),
+    Resume(resume::Arguments),
     History(history::Arguments),
     Completion(completion::Arguments),
+    #[command(hide = true)]
+    Manual(manual::Arguments),
 }
 
 // One connection at a time: a second thread would have nothing to do.
@@ -120,8 +132,13 @@ async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Verb::Status(arguments) => status::run(&client()?, output, &arguments).await,
         Verb::Routes(_) => routes::run(&client()?, output).await,
         Verb::TransferLeader(arguments) => transfer_leader::run(&client()?, output, arguments).await,
+        Verb::Drain(arguments) => drain::run(&client()?, output, arguments).await,
+        Verb::Undrain(arguments) => undrain::run(&client()?, output, arguments).await,
+        Verb::Pause(_) => pause::run(&client()?, output).await,
+        Verb::Resume(_) => resume::run(&client()?, output).await,
         Verb::History(arguments) => history::run(&client()?, output, &arguments).await,
         Verb::Completion(arguments) => completion::run(&arguments),
+        Verb::Manual(arguments) => manual::run(&arguments),
     }
 }
 

@@ -224,9 +224,31 @@ pub fn redraw(page: &str) -> Result<(), Error> {
     const HOME: &str = "\x1b[H";
     const CLEAR_LINE: &str = "\x1b[K";
     const CLEAR_BELOW: &str = "\x1b[J";
-    let page = paint(page, AutoStream::choice(&std::io::stdout()));
+    // A long line is cut at the edge: wrapped, it would push the top out of the window.
+    const CUT: &str = "\x1b[?7l";
+    const WRAP: &str = "\x1b[?7h";
+    let page = match rustix::termios::tcgetwinsize(std::io::stdout()) {
+        Ok(size) if size.ws_row > 0 => within(page, size.ws_row.into()),
+        // Its height is not known.
+        Ok(_) | Err(_) => page.to_owned(),
+    };
+    let page = paint(&page, AutoStream::choice(&std::io::stdout()));
     let page = page.replace('\n', &format!("{CLEAR_LINE}\n"));
-    print_bytes(format!("{HOME}{page}{CLEAR_BELOW}").as_bytes())
+    print_bytes(format!("{CUT}{HOME}{page}{CLEAR_BELOW}{WRAP}").as_bytes())
+}
+
+/// As much of `page` as a window of `rows` shows without scrolling; the last row stays the cursor's.
+fn within(page: &str, rows: usize) -> String {
+    let lines: Vec<&str> = page.lines().collect();
+    let room = rows.saturating_sub(1);
+    if lines.len() <= room {
+        return page.to_owned();
+    }
+    let shown = room.saturating_sub(1);
+    let mut cut: String = lines.iter().take(shown).flat_map(|line| [line, "\n"]).collect();
+    let more = format!("{} more lines: a taller window shows them", lines.len() - shown);
+    cut.push_str(&format!("{}\n", tone(Tone::Dim, &more)));
+    cut
 }
 
 fn paint(text: &str, choice: ColorChoice) -> String {
@@ -268,6 +290,14 @@ mod tests {
         let text = tone(Tone::Good, "steady");
         assert_eq!(paint(&text, ColorChoice::Never), "steady");
         assert_eq!(paint(&text, ColorChoice::Always), "\x1b[32msteady\x1b[0m");
+    }
+
+    #[test]
+    fn a_page_that_is_too_long_for_the_window_says_so() {
+        assert_eq!(within("a\nb\nc\n", 4), "a\nb\nc\n");
+        let cut = paint(&within("a\nb\nc\nd\n", 4), ColorChoice::Never);
+        assert_eq!(cut, "a\nb\n2 more lines: a taller window shows them\n");
+        assert_eq!(within("a\nb\n", 1).lines().count(), 1);
     }
 
     #[test]

@@ -205,6 +205,9 @@ fn notes(m: &Member) -> Vec<String> {
     if m.drained {
         notes.push("drained".to_owned());
     }
+    if m.quarantined && m.reachable {
+        notes.push("has just started: takes no leadership yet".to_owned());
+    }
     if !m.health_reason.is_empty() {
         notes.push(m.health_reason.clone());
     }

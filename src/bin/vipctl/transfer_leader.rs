@@ -13,7 +13,7 @@ use crate::{Output, duration};
 
 /// Move the VIP to another member; returns when the route has moved
 ///
-/// Without --to the best healthy member is taken. The deadline is --timeout and --wait together.
+/// Without --to the best healthy member is taken: by priority, then by lag. The deadline is --timeout and --wait together.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -29,6 +29,9 @@ pub struct Arguments {
     /// Say what would happen, and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Move although the group is paused
+    #[arg(long)]
+    force: bool,
 }
 
 pub async fn run(client: &Client, output: Output, arguments: Arguments) -> Result<ExitCode, Error> {
@@ -37,6 +40,7 @@ pub async fn run(client: &Client, output: Output, arguments: Arguments) -> Resul
         to: arguments.to,
         wait_ms: u64::try_from(arguments.wait.as_millis()).unwrap_or(u64::MAX),
         dry_run: arguments.dry_run,
+        force: arguments.force,
     };
     let deadline = client.deadline() + arguments.wait;
     let answer = session.transfer_leader(request, deadline).await?;

@@ -143,6 +143,10 @@ fn line(status: &Status) -> String {
         status.members.len(),
         routes().count(),
     );
+    let drained: Vec<String> = status.members.iter().filter(|m| m.drained).map(|m| clean(&m.name)).collect();
+    if !drained.is_empty() {
+        line.push_str(&format!(" drained={}", drained.join(",")));
+    }
     for problem in &status.problems {
         line.push_str("; ");
         line.push_str(&clean(problem));

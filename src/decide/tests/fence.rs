@@ -117,3 +117,30 @@ fn a_member_alone_in_its_group_needs_nobody() {
     w.apply_all();
     assert_eq!(w.gate.map(|p| p.deadline()), Some(Time::MAX));
 }
+
+/// CLOCK_BOOTTIME goes on while nothing runs: whatever comes first finds the lease over.
+#[test]
+fn fault_24_after_a_suspension_the_gate_is_shut_whatever_comes_first() {
+    let gate = |w: &World| {
+        let gate = Gate::new(w.settings.margin);
+        gate.set(w.gate);
+        gate
+    };
+    let mut w = World::failed_over();
+    let (held, open) = (gate(&w), w.gate.expect("open"));
+    let slept = w.now + secs(30);
+    assert_eq!(held.check(&open, w.now), Ok(()));
+    // The thread that wakes first is the one that polls the body: no step has run.
+    assert_eq!(held.check(&open, slept), Err(Fenced::LeaseOver));
+    w.now = slept;
+    let effects = w.tick();
+    assert_eq!(effects.first(), Some(&Effect::Gate(None)));
+    assert!(w.told(is_swap).iter().all(|at| *at < slept));
+    // An answer from before the suspension renews nothing.
+    let sent = Time::from_nanos(slept.as_nanos() - 30_000_000_000);
+    w.event(Event::Acknowledged { from: B, term: Term(2), sent, granted: ms(200) });
+    assert!(!w.open());
+    w.follow(3, Some(B));
+    w.claimed_by("b", 3, &[]);
+    assert!(w.told(|e| matches!(e, Effect::RemoveAddress(_))).len() == 1, "as for one that was frozen");
+}

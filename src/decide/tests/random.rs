@@ -9,7 +9,7 @@ use crate::ledger::{Command, Phases};
 use crate::model::route::{Outcome, Sight};
 use crate::model::*;
 
-const RUNS: u64 = 2000;
+const RUNS: u64 = 3000;
 const EVENTS: usize = 300;
 
 /// xorshift64* (Vigna 2016): the same seed, the same run.
@@ -48,6 +48,7 @@ impl Chaos {
     fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let (create, release, refresh) = (dice.one_in(2), dice.one_in(2), dice.one_in(2));
+        let (failback, hold) = (dice.one_in(2), dice.pick(&[0, 500]));
         let (witness, no_eni, one_vip) = (dice.one_in(20), dice.one_in(20), dice.one_in(2));
         let w = World::restarted(|s| {
             s.create_missing = create;
@@ -62,13 +63,17 @@ impl Chaos {
             if !one_vip {
                 s.vips.push("fd00:77::10/128".parse().expect("a vip"));
             }
-            s.min_hold = ms(500);
+            s.min_hold = ms(hold);
+            s.failback = failback;
+            if failback {
+                s.members[1].priority = 200;
+            }
         });
         Self { w, dice, newest: Term(0), asks: 0 }
     }
 
     fn step(&mut self) {
-        match self.dice.below(40) {
+        match self.dice.below(41) {
             0..=6 => self.time(),
             7..=8 => self.raft(),
             9..=14 => self.acknowledged(),
@@ -81,6 +86,7 @@ impl Chaos {
             32..=36 => self.swapped(),
             37 => self.cloud(),
             38 => self.asked(),
+            39 => self.ordered(),
             _ => {
                 let barred = self.dice.one_in(3).then(|| "drained".to_owned());
                 self.w.event(Event::Barred(barred));
@@ -202,7 +208,10 @@ impl Chaos {
             reachable: !dice.one_in(4),
             health,
             applied: dice.below(200),
+            quarantined: dice.one_in(10),
             barred: dice.one_in(4).then(|| "drained".to_owned()),
+            reached: dice.one_in(16).then_some(self.w.now),
+            cut_off: dice.one_in(8).then(|| "no way".to_owned()),
         };
         let who = dice.pick(&["b", "c"]);
         self.w.event(Event::Peer(name(who), peer));
@@ -255,8 +264,12 @@ impl Chaos {
             at("eni-a"),
             at("eni-b"),
             Observed::Active(None),
-            Observed::Blackhole(Some(eni("eni-a"))),
+            Observed::Blackhole(Some(eni("eni-b"))),
             Observed::Missing,
+            at("eni-b"),
+            Observed::Active(None),
+            // Its own interface is gone: it leaves (fault 41), so seldom.
+            Observed::Blackhole(Some(eni("eni-a"))),
         ])
     }
 
@@ -285,6 +298,20 @@ impl Chaos {
         self.w.cloud.routes.insert(key, seen);
     }
 
+    fn ordered(&mut self) {
+        self.asks += 1;
+        let who = name(self.dice.pick(&["a", "a", "b", "c", "x"]));
+        // More is taken back than ordered, or nobody would be left.
+        let what = match self.dice.below(10) {
+            0 => Directive::Drain(who),
+            1..=5 => Directive::Undrain(who),
+            6 => Directive::Pause,
+            _ => Directive::Resume,
+        };
+        let while_paused = self.dice.pick(&[WhilePaused::Refuse, WhilePaused::Move]);
+        self.w.order(self.asks, what, while_paused);
+    }
+
     fn asked(&mut self) {
         self.asks += 1;
         let to = self.dice.pick(&[None, Some("a"), Some("b"), Some("c"), Some("x")]);
@@ -304,16 +331,21 @@ fn kind_of(effect: &Effect) -> &'static str {
         Effect::Propose(Command::Handover { .. }) => "handover",
         Effect::Propose(Command::Recall { .. }) => "recall",
         Effect::Propose(Command::Calm { .. }) => "calm",
+        Effect::Propose(
+            Command::Drain { .. } | Command::Undrain { .. } | Command::Pause { .. } | Command::Resume,
+        ) => "order",
         Effect::Look => "look",
         Effect::Swap(..) => "swap",
         Effect::AddAddress(..) => "add address",
         Effect::RemoveAddress(_) => "remove address",
         Effect::Transfer(_) => "transfer",
+        Effect::Answer(_, Ok(Answer::Kept)) => "kept",
         Effect::Answer(_, Ok(_)) => "answer",
         Effect::Answer(_, Err(Refusal::CalledOff(..))) => "called off",
         Effect::Answer(_, Err(Refusal::Elsewhere(..))) => "elsewhere",
         Effect::Answer(_, Err(_)) => "refused",
         Effect::Tell(Story::Repair { .. }) => "repair",
+        Effect::Tell(Story::HandingOver { reason, .. }) if reason.starts_with("failback") => "failback",
         Effect::Tell(_) => "story",
     }
 }
@@ -344,6 +376,9 @@ fn whatever_comes_in_whatever_order_the_invariants_hold() {
         "handover",
         "recall",
         "calm",
+        "order",
+        "kept",
+        "failback",
         "look",
         "swap",
         "add address",

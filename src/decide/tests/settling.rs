@@ -41,6 +41,23 @@ fn moved_by(planned: bool) -> World {
 }
 
 #[test]
+fn a_swap_whose_intent_was_settled_while_it_waited_is_not_handed_out() {
+    let mut w = World::failed_over();
+    w.hands.apply = false;
+    w.run(ms(500));
+    w.apply_next();
+    w.run(ms(20));
+    // Its Outcome is on its way. Raft's reports flap: it leads the same term again, without a lease.
+    w.follow(2, None);
+    w.lead(2);
+    w.forget();
+    w.apply_all();
+    assert!(w.ledger.unsettled.is_empty());
+    w.acknowledge();
+    assert!(w.told(is_swap).is_empty());
+}
+
+#[test]
 fn a_move_ends_when_it_was_read_back_and_its_phases_sum_up_to_its_total() {
     for planned in [false, true] {
         let w = moved_by(planned);
@@ -109,7 +126,7 @@ fn the_end_of_a_move_is_proposed_until_the_log_has_it_once_a_second() {
 }
 
 #[test]
-fn known_outcomes_are_settled_and_unknown_ones_stay() {
+fn fault_36_known_outcomes_are_settled_and_unknown_ones_stay() {
     let mut w = World::failed_over();
     for (swap, permit) in std::mem::take(&mut w.air) {
         let outcome = if swap.route == route("rtb-1") { done() } else { Outcome::Unknown(timeout()) };
@@ -171,7 +188,7 @@ fn what_the_fence_stopped_and_what_ec2_refused_is_known() {
 }
 
 #[test]
-fn a_predecessors_unknown_call_is_looked_for_fast_for_15_minutes_then_there_is_calm() {
+fn fault_45_a_predecessors_unknown_call_is_looked_for_fast_for_15_minutes_then_there_is_calm() {
     let mut w = World::new();
     w.claimed_by("b", 1, &["rtb-1"]);
     w.lead(2);

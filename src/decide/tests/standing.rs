@@ -1,5 +1,7 @@
 //! Who may own, who stands back, and for whom.
 
+use std::time::Duration;
+
 use super::world::*;
 use crate::decide::*;
 use crate::ledger::Command;
@@ -136,18 +138,37 @@ fn an_unhealthy_owner_hands_over_to_the_best_healthy_member() {
 }
 
 #[test]
-fn unhealthy_everywhere_it_stays_where_it_is() {
+fn a_log_that_refuses_the_handover_is_not_asked_again_at_once() {
+    let mut w = World::steady();
+    w.unhealthy();
+    for _ in 0..100 {
+        w.refuse();
+    }
+    let asked = w.told(|e| matches!(e, Effect::Propose(Command::Handover { .. }))).len();
+    assert_eq!(asked, 1, "each refusal is followed by the next at the same moment");
+}
+
+#[test]
+fn an_unhealthy_owner_without_a_quorum_asks_for_no_handover() {
+    let mut w = World::steady();
+    w.now = w.now + Duration::from_secs(1);
+    w.unhealthy();
+    assert_eq!(w.told(|e| matches!(e, Effect::Propose(Command::Handover { .. }))).len(), 0);
+}
+
+#[test]
+fn fault_83_unhealthy_everywhere_it_stays_where_it_is() {
     let mut w = World::steady();
     for other in ["b", "c"] {
         w.peer(other, |p| p.health = Health::Unhealthy("down".into()));
     }
     w.unhealthy();
     w.run(secs(30));
-    assert!(w.open() && w.transfers().is_empty(), "fault 83");
+    assert!(w.open() && w.transfers().is_empty());
 }
 
 #[test]
-fn an_unhealthy_owner_waits_for_the_only_healthy_member_to_catch_up() {
+fn fault_85_an_unhealthy_owner_waits_for_the_only_healthy_member_to_catch_up() {
     let mut w = World::steady();
     w.raft(|v| v.last_index = 1000);
     w.peer("b", not_fit);
@@ -157,7 +178,7 @@ fn an_unhealthy_owner_waits_for_the_only_healthy_member_to_catch_up() {
     assert!(w.open() && w.transfers().is_empty());
     w.peer("c", |p| p.applied = 936);
     w.run(ms(50));
-    assert_eq!(w.transfers(), [C], "fault 85");
+    assert_eq!(w.transfers(), [C]);
 }
 
 #[test]
@@ -210,6 +231,59 @@ fn after_a_restart_of_the_group_it_stands_back_for_the_living_owner_once() {
     w.follow(3, None);
     w.lead(4);
     assert_eq!((w.claims(), w.transfers().len()), (1, 1), "never twice");
+}
+
+/// Meanwhile the other voters are free, and campaign after an election timeout.
+#[test]
+fn fault_10_an_owner_that_was_in_its_quarantine_is_asked_again_before_others_campaign() {
+    let mut w = World::restarted(|_| {});
+    w.claimed_by("b", 1, &[]);
+    w.lead(2);
+    assert_eq!(w.transfers(), [B]);
+    w.run(w.settings.election_max / 3);
+    assert_eq!(w.transfers(), [B, B]);
+}
+
+#[test]
+fn after_a_restart_one_that_may_not_own_stands_back_for_the_living_owner_too() {
+    let mut w = World::restarted(|s| s.members[0].witness = true);
+    w.claimed_by("c", 1, &[]);
+    w.lead(2);
+    assert_eq!((w.claims(), w.transfers()), (0, vec![C]), "b has the higher priority");
+}
+
+#[test]
+fn it_waits_for_the_end_of_the_living_owner_s_quarantine_but_not_for_one_that_falls_silent() {
+    let start = || {
+        let mut w = World::restarted(|_| {});
+        w.claimed_by("c", 1, &[]);
+        w.peer("c", |p| p.quarantined = true);
+        w.lead(2);
+        w.run(ms(500));
+        assert_eq!((w.claims(), w.transfers().len()), (0, 0));
+        w
+    };
+    let mut w = start();
+    w.peer("c", |_| {});
+    w.run(ms(20));
+    assert_eq!((w.claims(), w.transfers()), (0, vec![C]));
+    let mut w = start();
+    w.peer("c", not_fit);
+    w.run(ms(20));
+    assert_eq!((w.claims(), w.transfers().len()), (1, 0));
+}
+
+#[test]
+fn an_unhealthy_owner_waits_for_the_end_of_a_quarantine() {
+    let mut w = World::steady();
+    w.peer("b", not_fit);
+    w.peer("c", |p| p.quarantined = true);
+    w.unhealthy();
+    w.run(secs(1));
+    assert!(w.open() && w.transfers().is_empty());
+    w.peer("c", |_| {});
+    w.run(ms(50));
+    assert_eq!(w.transfers(), [C]);
 }
 
 #[test]

@@ -68,6 +68,11 @@ fn refusals() -> Vec<(World, Option<&'static str>, Refusal)> {
         (with_peer(ill), Some("b"), Refusal::Unhealthy(b(), "down".into())),
         (with_peer(|p| p.barred = Some("drained".into())), Some("b"), Refusal::Barred(b(), "drained".into())),
         (lags, Some("b"), Refusal::Lagging(b(), 65)),
+        (with_peer(|p| p.quarantined = true), Some("b"), Refusal::Quarantined(b())),
+        (drained(&["b"]), Some("b"), Refusal::Drained(b())),
+        (drained(&["b", "c"]), None, Refusal::Nobody("b is drained; c is drained".into())),
+        (paused(), Some("b"), Refusal::Paused),
+        (paused(), None, Refusal::Paused),
         (nobody, None, Refusal::Nobody("b is unhealthy: down; c may not own: drained".into())),
         (
             {
@@ -80,6 +85,20 @@ fn refusals() -> Vec<(World, Option<&'static str>, Refusal)> {
             Refusal::Nobody("the group has one member".into()),
         ),
     ]
+}
+
+fn drained(members: &[&str]) -> World {
+    let mut w = World::steady();
+    for member in members {
+        w.apply(Term(2), &Command::Drain { member: name(member) });
+    }
+    w
+}
+
+fn paused() -> World {
+    let mut w = World::steady();
+    w.apply(Term(2), &Command::Pause { at: WallMs(1) });
+    w
 }
 
 /// After the trigger of a health move: nobody waits for it.
@@ -107,7 +126,7 @@ fn fault_54_each_wrong_target_is_refused_with_its_reason_and_nothing_changes() {
 }
 
 #[test]
-fn fault_55_the_second_of_two_learns_that_a_move_is_under_way() {
+fn fault_55_and_67_the_second_of_two_learns_that_a_move_is_under_way() {
     let mut w = World::steady();
     w.ask(1, Some("b"), AskMode::Do);
     w.ask(2, Some("c"), AskMode::Do);
@@ -115,7 +134,7 @@ fn fault_55_the_second_of_two_learns_that_a_move_is_under_way() {
     w.apply_all();
     w.ask(3, Some("b"), AskMode::Do);
     assert_eq!(answer(&w), &Err(Refusal::UnderWay(name("b"))), "after the trigger too");
-    assert_eq!(w.transfers(), [B], "fault 67");
+    assert_eq!(w.transfers(), [B], "one move");
 
     let mut w = World::steady();
     w.unhealthy();

@@ -52,7 +52,15 @@ pub fn timeout() -> CloudError {
 }
 
 pub fn healthy() -> Peer {
-    Peer { reachable: true, health: Health::Healthy, applied: 0, barred: None }
+    Peer {
+        reachable: true,
+        health: Health::Healthy,
+        applied: 0,
+        quarantined: false,
+        barred: None,
+        reached: None,
+        cut_off: None,
+    }
 }
 
 pub fn settings() -> Settings {
@@ -70,6 +78,7 @@ pub fn settings() -> Settings {
         attempt_timeout: ms(1000),
         reconcile: secs(10),
         on_quorum_loss: OnQuorumLoss::Hold,
+        failback: false,
         min_hold: secs(10),
         refresh_address: None,
     }

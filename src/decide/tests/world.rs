@@ -294,8 +294,14 @@ impl World {
             to: to.map(name),
             reason: "asked".into(),
             mode,
+            while_paused: WhilePaused::Refuse,
             deadline: self.now + secs(10),
         }))
+    }
+
+    pub fn order(&mut self, id: u64, what: Directive, while_paused: WhilePaused) -> Vec<Effect> {
+        let deadline = self.now + secs(10);
+        self.event(Event::Ordered(Order { id: AskId(id), what, while_paused, deadline }))
     }
 
     pub fn peer(&mut self, who: &str, change: impl FnOnce(&mut Peer)) -> Vec<Effect> {

@@ -52,6 +52,7 @@ impl Core {
         let generation = self.next_generation();
         let new = prefix(kind, generation);
         self.write(cells::put(&self.blobs, &new, bytes))?;
+        fault!("store.blob.unnamed");
         let crc = crc32(0, bytes);
         let named = BlobRef { generation, len: bytes.len() as u64, crc, last };
         let old = self.update(|head| {
@@ -61,6 +62,7 @@ impl Core {
                 Some(_) | None => Ok(slot.replace(named)),
             }
         })?;
+        fault!("store.blob.named");
         match old {
             Some(old) => self.write(cells::remove(&self.blobs, &prefix(kind, old.generation))),
             None => Ok(()),

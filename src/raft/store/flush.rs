@@ -70,9 +70,13 @@ impl Saver {
     }
 
     fn try_save(&mut self, change: u64) -> Result<(), StoreError> {
+        fault!("store.save", error(e) => return Err(StoreError::Disk(e)));
         self.mark.begin(change).map_err(StoreError::Disk)?;
+        fault!("store.flush.before", error(e) => return Err(StoreError::Disk(e)));
         self.core.db.flush()?;
+        fault!("store.fsync.before", error(e) => return Err(StoreError::Disk(e)));
         self.disk.sync().map_err(StoreError::Disk)?;
+        fault!("store.fsync.after", error(e) => return Err(StoreError::Disk(e)));
         self.mark.saved(change).map_err(StoreError::Disk)
     }
 
@@ -93,6 +97,7 @@ impl Saver {
             sweeping |= jobs.iter().any(|job| matches!(job, Job::Sweep));
             if jobs.iter().any(|job| !matches!(job, Job::Sweep)) {
                 let saved = self.save();
+                fault!("store.acknowledge");
                 for job in jobs.drain(..) {
                     job.complete(&saved);
                 }

@@ -212,11 +212,14 @@ impl RaftLogStorage<TypeConfig> for Store {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        fault!(wait "store.vote.before", error(e) => return Err(e));
         self.core.update(|head| {
             head.vote = Some(*vote);
             Ok(())
         })?;
-        Ok(self.flusher.saved().await?)
+        self.flusher.saved().await?;
+        fault!(wait "store.vote.saved");
+        Ok(())
     }
 
     /// A hint: it saves openraft from serving an older ledger after a restart, and is as durable as
@@ -244,16 +247,20 @@ impl RaftLogStorage<TypeConfig> for Store {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
+        fault!(wait "store.append.before", error(e) => return Err(e));
         self.core.append(&entries)?;
+        fault!(wait "store.append.unsaved");
         Ok(self.flusher.submit(Job::Append(callback)).await?)
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        fault!(wait "store.truncate", error(e) => return Err(e));
         self.core.truncate_after(last_log_id)?;
         Ok(self.flusher.saved().await?)
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        fault!(wait "store.purge", error(e) => return Err(e));
         self.core.purge(log_id)?;
         Ok(self.flusher.submit(Job::Sweep).await?)
     }

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use crate::ledger::Ledger;
 use crate::raft::types::{LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 
-use super::Store;
-use super::error::{Damage, StoreError};
+use super::Stable;
+use super::error::StoreError;
 
 /// The ledger after the entry at `index`, which is of `term`; both zero before the first one.
 #[derive(Clone, Debug, Default)]
@@ -25,7 +25,7 @@ pub struct Applied {
 
 /// Applies committed entries and publishes the outcome.
 pub struct Machine {
-    store: Store,
+    store: Arc<dyn Stable>,
     ledger: Arc<Ledger>,
     last: Option<LogId>,
     membership: StoredMembership,
@@ -34,18 +34,17 @@ pub struct Machine {
 
 impl Machine {
     /// Begins where the current snapshot ends.
-    pub fn new(store: &Store) -> Result<Self, StoreError> {
+    pub fn new(store: Arc<dyn Stable>) -> Result<Self, StoreError> {
         let (applied, _) = watch::channel(Applied::default());
         let mut machine = Self {
-            store: store.clone(),
+            store: Arc::clone(&store),
             ledger: Arc::default(),
             last: None,
             membership: StoredMembership::default(),
             applied,
         };
         if let Some(snapshot) = store.snapshot()? {
-            let ledger = serde_json::from_slice(&snapshot.snapshot)
-                .map_err(|_| store.core.damaged(Damage::Snapshot))?;
+            let ledger = serde_json::from_slice(&snapshot.snapshot).map_err(|_| store.no_ledger())?;
             machine.replace(ledger, &snapshot.meta);
         }
         Ok(machine)
@@ -82,6 +81,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     where
         Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
+        fault!(wait "machine.apply", error(e) => return Err(e));
         let mut responders = Vec::new();
         let mut outcome = Ok(());
         while let Some(item) = entries.next().await {
@@ -106,6 +106,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             self.last = Some(id);
             responders.extend(responder);
         }
+        fault!(wait "machine.publish");
         self.publish();
         for responder in responders {
             responder.send(());
@@ -115,12 +116,14 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         let meta = SnapshotMeta { last_log_id: self.last, last_membership: self.membership.clone() };
-        Builder { store: self.store.clone(), ledger: self.ledger.clone(), meta }
+        Builder { store: Arc::clone(&self.store), ledger: self.ledger.clone(), meta }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Vec<u8>) -> Result<(), io::Error> {
+        fault!(wait "snapshot.install", error(e) => return Err(e));
         let ledger = serde_json::from_slice(&snapshot).map_err(StoreError::Ledger)?;
         self.store.put_snapshot(meta, &snapshot).await?;
+        fault!(wait "snapshot.installed");
         self.replace(ledger, meta);
         Ok(())
     }
@@ -132,7 +135,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
 /// Makes a snapshot of the ledger as it was when the builder was made.
 pub struct Builder {
-    store: Store,
+    store: Arc<dyn Stable>,
     ledger: Arc<Ledger>,
     meta: SnapshotMeta,
 }
@@ -141,6 +144,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = Vec<u8>;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        fault!(wait "snapshot.build", error(e) => return Err(e));
         let snapshot = serde_json::to_vec(&*self.ledger).map_err(StoreError::Ledger)?;
         self.store.put_snapshot(&self.meta, &snapshot).await?;
         Ok(Snapshot { meta: self.meta.clone(), snapshot })

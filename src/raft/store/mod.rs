@@ -31,22 +31,21 @@ mod log;
 mod machine;
 mod mark;
 mod record;
+mod stable;
 mod verify;
 
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::model::{GroupId, Incarnation, Name};
-use crate::raft::codec::{SnapshotPush, Wire};
-use crate::raft::types::{Snapshot, SnapshotMeta};
+use crate::model::Name;
 
 pub use self::error::{Damage, StoreError};
 pub use self::flush::{DiskSync, OnFatal};
 pub use self::log::LogReader;
 pub use self::machine::{Applied, Builder, Machine};
+pub use self::stable::Stable;
 
-use self::blob::Kind;
 use self::core::Core;
 use self::flush::{Flusher, Saver};
 
@@ -85,83 +84,6 @@ impl Store {
             dir::sync_created(dir)?;
         }
         Ok(Self { flusher: Arc::new(Flusher::start(saver)?), core })
-    }
-
-    /// This data directory's random Raft id, never zero.
-    pub fn incarnation(&self) -> Incarnation {
-        Incarnation(self.core.head().incarnation)
-    }
-
-    /// Whether this open created the directory's contents.
-    pub fn is_fresh(&self) -> bool {
-        self.core.fresh
-    }
-
-    /// Whether no entry was ever appended or applied here.
-    pub fn log_is_empty(&self) -> bool {
-        self.core.head().last.is_none()
-    }
-
-    /// The group that this incarnation belongs to.
-    pub fn group(&self) -> Option<GroupId> {
-        self.core.head().group
-    }
-
-    /// Joins `group`; durable on return. Refused once the log holds entries of another group.
-    pub async fn set_group(&self, group: GroupId) -> Result<(), StoreError> {
-        self.core.update(|head| match head.group {
-            Some(other) if other != group && head.last.is_some() => Err(StoreError::OtherGroup { other }),
-            Some(_) | None => {
-                head.group = Some(group);
-                Ok(())
-            }
-        })?;
-        self.flusher.saved().await
-    }
-
-    /// What [`set_forming`](Self::set_forming) has kept.
-    pub fn forming(&self) -> Option<Vec<u8>> {
-        self.core.forming()
-    }
-
-    /// Keeps `bytes` for whoever forms the group, at most 64 KiB; none, if empty. Durable on return.
-    pub async fn set_forming(&self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.core.put_forming(bytes)?;
-        self.flusher.saved().await
-    }
-
-    /// The longest lease that this incarnation ever granted, in milliseconds.
-    pub fn longest_lease_ms(&self) -> u64 {
-        self.core.head().longest_lease_ms
-    }
-
-    /// Raises [`longest_lease_ms`](Self::longest_lease_ms) to `ms`, durable on return; never lowers
-    /// it. Call it before a lease of that length is granted.
-    pub async fn raise_longest_lease_ms(&self, ms: u64) -> Result<(), StoreError> {
-        if self.core.lease_saved_ms() >= ms {
-            return Ok(());
-        }
-        self.core.update(|head| {
-            head.longest_lease_ms = head.longest_lease_ms.max(ms);
-            Ok(())
-        })?;
-        self.flusher.saved().await?;
-        self.core.lease_saved(ms);
-        Ok(())
-    }
-
-    /// Keeps `data` as the current snapshot; durable on return. An older one than the current one
-    /// is not kept.
-    async fn put_snapshot(&self, meta: &SnapshotMeta, data: &[u8]) -> Result<(), StoreError> {
-        let push = SnapshotPush { vote: None, meta: meta.clone(), data: data.to_vec() };
-        let bytes = prost::Message::encode_to_vec(&push.to_proto()?);
-        self.core.put_blob(Kind::Snapshot, &bytes, meta.last_log_id)?;
-        self.flusher.saved().await
-    }
-
-    /// The current snapshot.
-    fn snapshot(&self) -> Result<Option<Snapshot>, StoreError> {
-        self.core.snapshot()
     }
 }
 

@@ -14,10 +14,11 @@ use openraft::type_config::TypeConfigExt as _;
 use openraft::{EntryPayload, RaftLogReader as _, RaftSnapshotBuilder as _};
 use tokio::sync::oneshot;
 
+use super::blob::Kind;
 use super::*;
 use crate::ledger::Command;
-use crate::model::{Term, WallMs};
-use crate::raft::types::{Entry, LogId, Membership, Node, TypeConfig, Vote};
+use crate::model::{GroupId, Incarnation, Term, WallMs};
+use crate::raft::types::{Entry, LogId, Membership, Node, SnapshotMeta, TypeConfig, Vote};
 
 /// For everything that ought to take milliseconds.
 const BOUND: Duration = Duration::from_secs(10);
@@ -124,7 +125,7 @@ async fn what_was_saved_is_there_after_reopening() {
     let mut entries = vec![membership(1, 0)];
     entries.extend((1..20).map(|i| note(1, i, &"x".repeat(i as usize * 100))));
     append(&mut store, entries.clone()).await;
-    let mut machine = Machine::new(&store).unwrap();
+    let mut machine = Machine::new(Arc::new(store.clone())).unwrap();
     apply(&mut machine, entries[..8].to_vec()).await;
     snapshot(&mut machine).await;
     store.purge(id(1, 4)).await.unwrap();
@@ -149,7 +150,7 @@ async fn what_was_saved_is_there_after_reopening() {
     assert_eq!(log, kept);
     assert_eq!(log[..11], entries[5..16]);
     assert_eq!((log.len(), &log[11]), (13, &note(3, 16, "after")));
-    let mut machine = Machine::new(&store).unwrap();
+    let mut machine = Machine::new(Arc::new(store.clone())).unwrap();
     let applied = machine.applied().borrow().clone();
     assert_eq!((applied.index, applied.term, applied.ledger), (7, 1, ledger));
     let (last, membership) = machine.applied_state().await.unwrap();
@@ -163,7 +164,7 @@ async fn what_was_saved_is_there_after_reopening() {
 async fn each_batch_is_published_once_and_whole() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
-    let mut machine = Machine::new(&store).unwrap();
+    let mut machine = Machine::new(Arc::new(store.clone())).unwrap();
     let mut applied = machine.applied();
     let before = applied.borrow_and_update().clone();
     assert_eq!((before.index, before.term), (0, 0));
@@ -204,7 +205,7 @@ async fn a_long_range_is_read_in_parts() {
 async fn sled_never_makes_a_blob_file_and_stays_small() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path()).unwrap();
-    let mut machine = Machine::new(&store).unwrap();
+    let mut machine = Machine::new(Arc::new(store.clone())).unwrap();
     let mut next = 0;
     for round in 0..12 {
         let entries: Vec<Entry> =

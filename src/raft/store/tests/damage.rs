@@ -48,7 +48,7 @@ async fn filled(dir: &Path, reopen: Reopen) -> State {
     for term in 1..=3 {
         store.save_vote(&Vote::new(term, term)).await.unwrap();
         store.raise_longest_lease_ms(100 * term).await.unwrap();
-        let mut machine = Machine::new(&store).unwrap();
+        let mut machine = Machine::new(Arc::new(store.clone())).unwrap();
         for _ in 0..20 {
             let entries: Vec<Entry> =
                 (next..next + 4).map(|i| note(term, i, &format!("{i} ").repeat(60))).collect();
@@ -334,7 +334,7 @@ async fn fault_19_of_a_half_written_snapshot_nothing_remains() {
     assert_eq!(state(&mut store).await, want);
     assert_eq!(store.core.blobs.len(), cells);
     // The next one is not mixed up with it.
-    let mut machine = Machine::new(&store).unwrap();
+    let mut machine = Machine::new(Arc::new(store.clone())).unwrap();
     apply(&mut machine, vec![note(3, 241, "newer")]).await;
     snapshot(&mut machine).await;
     drop((store, machine));
@@ -346,7 +346,7 @@ async fn fault_19_of_a_half_written_snapshot_nothing_remains() {
 async fn an_older_snapshot_does_not_replace_a_newer_one() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
-    let mut machine = Machine::new(&store).unwrap();
+    let mut machine = Machine::new(Arc::new(store.clone())).unwrap();
     apply(&mut machine, vec![membership(1, 0), note(1, 1, "a")]).await;
     let mut older = machine.get_snapshot_builder().await;
     apply(&mut machine, vec![note(1, 2, "b")]).await;

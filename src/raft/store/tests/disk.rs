@@ -88,7 +88,7 @@ async fn fault_12_nothing_is_acknowledged_after_a_failed_fsync() {
     assert!(scene.store.set_group(GroupId(1)).await.is_err());
     assert!(scene.store.raise_longest_lease_ms(100).await.is_err());
     assert!(scene.store.truncate_after(None).await.is_err());
-    let mut machine = Machine::new(&scene.store).unwrap();
+    let mut machine = Machine::new(Arc::new(scene.store.clone())).unwrap();
     assert!(machine.get_snapshot_builder().await.build_snapshot().await.is_err());
     let causes = scene.causes.lock().unwrap().clone();
     assert_eq!(causes.len(), 1, "{causes:?}");

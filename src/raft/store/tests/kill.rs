@@ -58,7 +58,7 @@ async fn check(path: &Path, acknowledged: &[String]) {
             other => panic!("{other}"),
         }
     }
-    let machine = Machine::new(&store).unwrap();
+    let machine = Machine::new(Arc::new(store.clone())).unwrap();
     let applied = machine.applied().borrow().clone();
     assert!(newest(&applied).unwrap_or(0) >= applied.index.saturating_sub(1));
 }
@@ -67,7 +67,7 @@ async fn check(path: &Path, acknowledged: &[String]) {
 #[ignore = "run by a_killed_writer_has_lost_nothing_that_it_acknowledged"]
 async fn writer() {
     let mut store = open(Path::new(&std::env::var("DIR").unwrap())).unwrap();
-    let mut machine = Machine::new(&store).unwrap();
+    let mut machine = Machine::new(Arc::new(store.clone())).unwrap();
     let from = machine.applied().borrow().index;
     let term = vote(&mut store).await.map_or(1, |vote| vote.leader_id.term + 1);
     store.save_vote(&Vote::new(term, 5)).await.unwrap();

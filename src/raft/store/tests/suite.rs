@@ -12,7 +12,7 @@ impl StoreBuilder<TypeConfig, Store, Machine, TempDir> for Stores {
     async fn build(&self) -> Result<(TempDir, Store, Machine), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path()).unwrap();
-        let machine = Machine::new(&store).unwrap();
+        let machine = Machine::new(Arc::new(store.clone())).unwrap();
         Ok((dir, store, machine))
     }
 }

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# The simulation (docs/FENCING.md, section 5).
+#   ./cluster/sim.sh                    what the tests run: 2 000 seeds, every mutant, the faults by number
+#   ./cluster/sim.sh 100000 [FROM]      so many seeds; prints faults by kind, calls, claims, violations
+#   ./cluster/sim.sh --seed N           one seed's transcript
+#   ./cluster/sim.sh --mutants          every guard taken out: by which property it is noticed, after how many seeds
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# Without the AWS SDK, and with the switches of src/mutant.rs: a build of its own.
+sim() {
+    cargo test --package vipd --no-default-features --features sim --test sim -- "$@"
+}
+
+case "${1:-}" in
+"") sim ;;
+--seed)
+    export VIPD_SIM_SEED="${2:?a seed}"
+    sim replay --ignored --exact --nocapture
+    ;;
+--mutants) sim every_mutant --nocapture ;;
+*[!0-9]*)
+    echo "error: \"$1\" is neither a number of seeds nor --seed nor --mutants" >&2
+    echo "next: ./cluster/sim.sh 10000, or ./cluster/sim.sh --seed 7" >&2
+    exit 2
+    ;;
+*)
+    export VIPD_SIM_SEEDS="$1" VIPD_SIM_FROM="${2:-0}"
+    sim many_seeds_hold --exact --nocapture
+    ;;
+esac

@@ -1,0 +1,368 @@
+//! What goes wrong, and when: drawn from the seed, counted by kind.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rand::RngExt as _;
+use rand::rngs::SmallRng;
+
+use crate::disk::{DiskWeather, Unsaved};
+use crate::ec2::Ec2Weather;
+use crate::seat::Profile;
+use crate::wires::Weather;
+
+/// One thing that happens to the world.
+#[derive(Clone, Debug)]
+pub enum Act {
+    Crash {
+        seat: usize,
+        unsaved: Unsaved,
+        profile: Option<Profile>,
+    },
+    CrashOwner {
+        unsaved: Unsaved,
+    },
+    /// The leader is cut off from all others: both ways, or so that it hears no answers.
+    IsolateOwner(Cut),
+    /// The leader is to hand over to a member that dies `after` so long.
+    TransferAndCrash {
+        after: Duration,
+    },
+    Start {
+        seat: usize,
+    },
+    Wipe {
+        seat: usize,
+    },
+    Freeze {
+        seat: usize,
+    },
+    Thaw {
+        seat: usize,
+    },
+    /// Cut off from all others, both ways.
+    Isolate {
+        seat: usize,
+    },
+    CutOneWay {
+        from: usize,
+        to: usize,
+    },
+    HealWires,
+    Wires(Weather),
+    Disk {
+        seat: usize,
+        weather: DiskWeather,
+    },
+    Ec2(Ec2Weather),
+    LoseEc2 {
+        seat: usize,
+    },
+    FindEc2 {
+        seat: usize,
+    },
+    Sick {
+        seat: usize,
+    },
+    Well {
+        seat: usize,
+    },
+    Transfer {
+        via: usize,
+        to: Option<usize>,
+    },
+    Terminate {
+        seat: usize,
+    },
+    RouteByHand {
+        table: usize,
+        seat: usize,
+    },
+    StepWall {
+        seat: usize,
+        by_ms: i64,
+    },
+    DeleteAddress {
+        seat: usize,
+    },
+    RestartAll {
+        unsaved: Unsaved,
+    },
+}
+
+impl Act {
+    /// Under which name it is counted; `None`: it ends another.
+    pub fn kind(&self) -> Option<&'static str> {
+        Some(match self {
+            Act::Crash { profile: Some(_), .. } => "restart with other timings",
+            Act::Crash { unsaved: Unsaved::Lost, .. } => "crash, unsaved lost",
+            Act::Crash { unsaved: Unsaved::Kept, .. } => "crash, unsaved kept",
+            Act::CrashOwner { .. } => "crash of the owner",
+            Act::IsolateOwner(_) => "owner cut off, but not from EC2",
+            Act::TransferAndCrash { .. } => "transfer to a member that dies",
+            Act::Wipe { .. } => "wipe",
+            Act::Freeze { .. } => "freeze",
+            Act::Isolate { .. } => "partition",
+            Act::CutOneWay { .. } => "partition, one way",
+            Act::Wires(_) => "bad network",
+            Act::Disk { weather: DiskWeather { fails: true, .. }, .. } => "fsync fails",
+            Act::Disk { .. } => "slow fsync",
+            Act::Ec2(_) => "bad EC2",
+            Act::LoseEc2 { .. } => "EC2 out of reach",
+            Act::Sick { .. } => "HAProxy unhealthy",
+            Act::Transfer { .. } => "transfer",
+            Act::Terminate { .. } => "SIGTERM",
+            Act::RouteByHand { .. } => "route changed by hand",
+            Act::StepWall { .. } => "wall clock stepped",
+            Act::DeleteAddress { .. } => "address deleted",
+            Act::RestartAll { .. } => "restart of all",
+            Act::Start { .. }
+            | Act::Thaw { .. }
+            | Act::HealWires
+            | Act::FindEc2 { .. }
+            | Act::Well { .. } => return None,
+        })
+    }
+}
+
+/// Which way nothing goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Cut {
+    Both,
+    Towards,
+}
+
+/// Every kind of fault that a run of many seeds must have seen.
+pub const KINDS: &[&str] = &[
+    "restart with other timings",
+    "crash, unsaved lost",
+    "crash, unsaved kept",
+    "crash of the owner",
+    "owner cut off, but not from EC2",
+    "transfer to a member that dies",
+    "wipe",
+    "freeze",
+    "partition",
+    "partition, one way",
+    "bad network",
+    "fsync fails",
+    "slow fsync",
+    "bad EC2",
+    "EC2 out of reach",
+    "HAProxy unhealthy",
+    "transfer",
+    "SIGTERM",
+    "route changed by hand",
+    "address deleted",
+    "wall clock stepped",
+    "restart of all",
+];
+
+/// When things happen.
+#[derive(Default, Debug)]
+pub struct Schedule {
+    acts: BTreeMap<(Duration, u64), Act>,
+    serial: u64,
+}
+
+impl Schedule {
+    pub fn add(&mut self, at: Duration, act: Act) {
+        self.serial += 1;
+        self.acts.insert((at, self.serial), act);
+    }
+
+    /// The next act that is due.
+    pub fn due(&mut self, now: Duration) -> Option<Act> {
+        let (key, _) = self.acts.first_key_value()?;
+        let key = *key;
+        (key.0 <= now).then(|| self.acts.remove(&key))?
+    }
+
+    pub fn clear(&mut self) {
+        self.acts.clear();
+    }
+}
+
+/// Faults of every kind between `from` and `to`.
+pub fn everything(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
+    let mut schedule = Schedule::default();
+    let mut at = from;
+    let mut wiped = false;
+    loop {
+        at += ms(rng, 20, 1_500);
+        if at >= to {
+            return schedule;
+        }
+        one(rng, seats, at, &mut wiped, &mut schedule);
+    }
+}
+
+/// Calls that take long, and an owner that loses its lease, its leadership or its life meanwhile.
+pub fn calls_in_the_air(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
+    let mut s = Schedule::default();
+    let mut at = from;
+    while at < to {
+        let connect_us = rng.random_range(50_000..900_000);
+        let weather =
+            Ec2Weather { connect_us, late: 100, late_ms: 3_000, lag_ms: 3_000, ..Ec2Weather::default() };
+        s.add(at, Act::Ec2(weather));
+        let slow = Weather { latency_us: (200, rng.random_range(1_000..45_000)), ..Weather::default() };
+        s.add(at, Act::Wires(slow));
+        for table in 0..3 {
+            s.add(at, Act::RouteByHand { table, seat: rng.random_range(0..seats) });
+        }
+        let then = at + ms(rng, 900, 1_400);
+        let seat = rng.random_range(0..seats);
+        match rng.random_range(0..6) {
+            0 | 1 => s.add(then, Act::IsolateOwner(Cut::Both)),
+            2 => s.add(then, Act::IsolateOwner(Cut::Towards)),
+            3 => s.add(then, Act::Transfer { via: seat, to: None }),
+            4 => s.add(then, Act::TransferAndCrash { after: ms(rng, 0, 40) }),
+            _ => {
+                s.add(then, Act::Freeze { seat });
+                s.add(then + ms(rng, 100, 900), Act::Thaw { seat });
+            }
+        }
+        at = then + ms(rng, 300, 1_500);
+        s.add(at, Act::HealWires);
+        at += ms(rng, 500, 1_500);
+    }
+    s
+}
+
+/// Slow disks, and a power failure while something is on its way to them.
+pub fn power_failures(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
+    let mut s = Schedule::default();
+    let weather = DiskWeather { fsync_us: (20_000, 120_000), fails: false };
+    for seat in 0..seats {
+        s.add(from, Act::Disk { seat, weather });
+    }
+    let mut at = from;
+    while at < to {
+        at += ms(rng, 1_000, 2_500);
+        s.add(at, Act::RouteByHand { table: rng.random_range(0..3), seat: rng.random_range(0..seats) });
+        if rng.random_range(0..2) == 0 {
+            s.add(at, Act::CrashOwner { unsaved: Unsaved::Lost });
+        }
+        s.add(at + ms(rng, 5, 1_200), Act::RestartAll { unsaved: Unsaved::Lost });
+    }
+    s
+}
+
+/// Members that restart all the time, with other timings, under a leader that is cut off from one.
+pub fn restarts(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
+    let mut s = Schedule::default();
+    let mut at = from;
+    while at < to {
+        let seat = rng.random_range(0..seats);
+        let other = (seat + rng.random_range(1..seats)) % seats;
+        if rng.random_range(0..2) == 0 {
+            s.add(at, Act::Isolate { seat: other });
+        }
+        let profile = Some(Profile::ALL[rng.random_range(0..3)]);
+        s.add(at + ms(rng, 1, 300), Act::Crash { seat, unsaved: unsaved(rng), profile });
+        s.add(at + ms(rng, 301, 400), Act::Start { seat });
+        at += ms(rng, 400, 900);
+        s.add(at, Act::HealWires);
+        at += ms(rng, 10, 600);
+    }
+    s
+}
+
+fn ms(rng: &mut SmallRng, least: u64, most: u64) -> Duration {
+    Duration::from_millis(rng.random_range(least..=most))
+}
+
+fn unsaved(rng: &mut SmallRng) -> Unsaved {
+    if rng.random_range(0..2) == 0 { Unsaved::Lost } else { Unsaved::Kept }
+}
+
+/// One fault at `at`, and its end.
+fn one(rng: &mut SmallRng, seats: usize, at: Duration, wiped: &mut bool, s: &mut Schedule) {
+    let seat = rng.random_range(0..seats);
+    let other = (seat + rng.random_range(1..seats)) % seats;
+    match rng.random_range(0..27) {
+        0..=3 => {
+            let profile = (rng.random_range(0..3) == 0).then(|| Profile::ALL[rng.random_range(0..3)]);
+            s.add(at, Act::Crash { seat, unsaved: unsaved(rng), profile });
+            s.add(at + ms(rng, 1, 800), Act::Start { seat });
+        }
+        4 | 5 => s.add(at, Act::CrashOwner { unsaved: unsaved(rng) }),
+        6 if !*wiped => {
+            *wiped = true;
+            s.add(at, Act::Wipe { seat });
+            s.add(at + ms(rng, 10, 500), Act::Start { seat });
+        }
+        6 | 7 => {
+            s.add(at, Act::Freeze { seat });
+            s.add(at + [ms(rng, 10, 400), ms(rng, 400, 5_000)][rng.random_range(0..2)], Act::Thaw { seat });
+        }
+        8 | 9 => {
+            s.add(at, Act::Isolate { seat });
+            s.add(at + ms(rng, 50, 3_000), Act::HealWires);
+        }
+        10 | 11 => {
+            s.add(at, Act::CutOneWay { from: seat, to: other });
+            s.add(at + ms(rng, 50, 3_000), Act::HealWires);
+        }
+        12 => {
+            let weather = Weather {
+                latency_us: (200, rng.random_range(1_000..60_000)),
+                lost: rng.random_range(0..300),
+                doubled: rng.random_range(0..300),
+                late: rng.random_range(0..200),
+            };
+            s.add(at, Act::Wires(weather));
+            s.add(at + ms(rng, 200, 3_000), Act::Wires(Weather::default()));
+        }
+        13 => {
+            let most = rng.random_range(5_000..2_000_000);
+            s.add(at, Act::Disk { seat, weather: DiskWeather { fsync_us: (1_000, most), fails: false } });
+            s.add(at + ms(rng, 200, 3_000), Act::Disk { seat, weather: DiskWeather::default() });
+        }
+        14 => s.add(at, Act::Disk { seat, weather: DiskWeather { fails: true, ..DiskWeather::default() } }),
+        15 | 16 => {
+            let weather = Ec2Weather {
+                latency_us: (1_000, rng.random_range(5_000..400_000)),
+                connect_us: rng.random_range(0..400_000),
+                refuses: rng.random_range(0..200),
+                fails_after: rng.random_range(0..200),
+                loses_answer: rng.random_range(0..200),
+                late: rng.random_range(0..300),
+                late_ms: rng.random_range(500..8_000),
+                lag_ms: rng.random_range(0..10_000),
+            };
+            s.add(at, Act::Ec2(weather));
+            s.add(at + ms(rng, 500, 5_000), Act::Ec2(Ec2Weather::default()));
+        }
+        17 => {
+            s.add(at, Act::LoseEc2 { seat });
+            s.add(at + ms(rng, 100, 4_000), Act::FindEc2 { seat });
+        }
+        18 => {
+            s.add(at, Act::Sick { seat });
+            s.add(at + ms(rng, 100, 4_000), Act::Well { seat });
+        }
+        19 | 20 => {
+            let to = (rng.random_range(0..2) == 0).then_some(other);
+            s.add(at, Act::Transfer { via: seat, to });
+        }
+        21 => {
+            s.add(at, Act::Terminate { seat });
+            s.add(at + ms(rng, 11_000, 12_000), Act::Start { seat });
+        }
+        22 => {
+            s.add(at, Act::RouteByHand { table: rng.random_range(0..3), seat });
+            s.add(at + ms(rng, 1, 500), Act::DeleteAddress { seat: other });
+        }
+        23 => {
+            let cut = if rng.random_range(0..2) == 0 { Cut::Both } else { Cut::Towards };
+            s.add(at, Act::IsolateOwner(cut));
+            s.add(at + ms(rng, 50, 3_000), Act::HealWires);
+        }
+        24 => s.add(at, Act::TransferAndCrash { after: ms(rng, 0, 40) }),
+        25 => s.add(at, Act::StepWall { seat, by_ms: rng.random_range(-3_600_000..=3_600_000) }),
+        _ if rng.random_range(0..3) == 0 => s.add(at, Act::RestartAll { unsaved: unsaved(rng) }),
+        _ => s.add(at, Act::DeleteAddress { seat }),
+    }
+}

@@ -1,0 +1,143 @@
+//! Cases of FAULTS.md that virtual time shows best, by number.
+
+use std::time::Duration;
+
+use rand::RngExt as _;
+use rand::rngs::SmallRng;
+
+use crate::chaos::{self, Act, Schedule};
+use crate::disk::DiskWeather;
+use crate::runner::{After, Tally, many};
+use crate::stories::{self, Story};
+use crate::wires::Weather;
+use crate::world::{Clocks, Faults, Plan};
+
+const SEEDS: u64 = 40;
+
+/// Every seed holds.
+fn hold(seeds: u64, plan: &Plan) -> Tally {
+    let tally = many(0, seeds, plan, None, After::GoOn);
+    assert!(tally.failed.is_empty(), "{tally}");
+    tally
+}
+
+fn unmoved(faults: Faults) -> Tally {
+    hold(SEEDS, &Plan { faults, story: Story::Unmoved, ..Plan::default() })
+}
+
+#[test]
+fn fault_17_an_fsync_of_two_seconds_moves_nothing() {
+    fn slow(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
+        let mut s = Schedule::default();
+        let seat = rng.random_range(0..seats);
+        let weather = DiskWeather { fsync_us: (2_000_000, 2_000_000), fails: false };
+        s.add(from, Act::Disk { seat, weather });
+        // Something has to be written meanwhile.
+        let mut at = from;
+        while at < to {
+            s.add(at, Act::RouteByHand { table: rng.random_range(0..3), seat });
+            at += Duration::from_millis(2_500);
+        }
+        s
+    }
+    let tally = unmoved(slow);
+    assert_eq!(tally.faults["slow fsync"], SEEDS);
+}
+
+#[test]
+fn fault_21_a_stepped_wall_clock_moves_nothing() {
+    fn step(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
+        let mut s = Schedule::default();
+        let mut at = from;
+        while at < to {
+            let hour = 3_600_000;
+            let by_ms = if rng.random_range(0..2) == 0 { hour } else { -hour };
+            s.add(at, Act::StepWall { seat: rng.random_range(0..seats), by_ms });
+            at += Duration::from_millis(500);
+        }
+        s
+    }
+    assert!(unmoved(step).faults["wall clock stepped"] > SEEDS);
+}
+
+#[test]
+fn fault_23_clock_rates_one_per_cent_apart_open_no_two_permits() {
+    let plan = Plan { faults: chaos::calls_in_the_air, clocks: Clocks::Extreme, ..Plan::default() };
+    let tally = hold(SEEDS, &plan);
+    assert!(tally.calls > 0);
+}
+
+#[test]
+fn fault_25_an_owner_cut_off_from_its_members_calls_no_more() {
+    let plan = Plan { faults: chaos::calls_in_the_air, ..Plan::default() };
+    let tally = hold(SEEDS, &plan);
+    assert!(tally.faults["owner cut off, but not from EC2"] > 0);
+    assert!(tally.faults["call stopped by the fence"] > 0, "no call was there to be stopped");
+}
+
+#[test]
+fn fault_27_loss_in_one_direction_only_moves_nothing() {
+    fn one_way(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
+        let mut s = Schedule::default();
+        let mut at = from;
+        while at < to {
+            let seat = rng.random_range(0..seats);
+            s.add(at, Act::CutOneWay { from: seat, to: (seat + rng.random_range(1..seats)) % seats });
+            at += Duration::from_millis(rng.random_range(1_000..4_000));
+            s.add(at, Act::HealWires);
+            at += Duration::from_millis(500);
+        }
+        s
+    }
+    assert!(unmoved(one_way).faults["message into a cut"] > 0);
+}
+
+#[test]
+fn fault_28_a_link_that_flaps_for_five_minutes_moves_nothing() {
+    fn flap(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
+        let mut s = Schedule::default();
+        let seat = rng.random_range(0..seats);
+        let other = (seat + rng.random_range(1..seats)) % seats;
+        let mut at = from;
+        while at < to {
+            s.add(at, Act::CutOneWay { from: seat, to: other });
+            s.add(at, Act::CutOneWay { from: other, to: seat });
+            s.add(at + Duration::from_millis(500), Act::HealWires);
+            at += Duration::from_secs(1);
+        }
+        s
+    }
+    let safety = Duration::from_secs(300);
+    let tally = hold(6, &Plan { faults: flap, story: Story::Unmoved, safety, ..Plan::default() });
+    assert!(tally.faults["partition, one way"] >= 6 * 600);
+}
+
+#[test]
+fn fault_29_loss_and_delay_make_no_second_owner_and_no_runaway_terms() {
+    fn lossy(_: &mut SmallRng, _: usize, from: Duration, _: Duration) -> Schedule {
+        let mut s = Schedule::default();
+        let weather = Weather { latency_us: (90_000, 110_000), lost: 300, ..Weather::default() };
+        s.add(from, Act::Wires(weather));
+        s
+    }
+    let safety = Duration::from_secs(20);
+    let tally = hold(SEEDS, &Plan { faults: lossy, story: Story::Lossy, safety, ..Plan::default() });
+    assert!(tally.faults["message lost"] > SEEDS);
+}
+
+#[test]
+fn fault_30_duplicated_and_reordered_messages_move_nothing() {
+    fn doubled(_: &mut SmallRng, _: usize, from: Duration, _: Duration) -> Schedule {
+        let mut s = Schedule::default();
+        let weather = Weather { latency_us: (200, 12_000), doubled: 700, ..Weather::default() };
+        s.add(from, Act::Wires(weather));
+        s
+    }
+    assert!(unmoved(doubled).faults["message doubled"] > SEEDS);
+}
+
+#[test]
+fn fault_45_a_call_executed_ten_minutes_late_is_repaired_within_r() {
+    let tally = hold(4, &Plan { faults: stories::none, story: Story::LateCall, ..Plan::default() });
+    assert!(tally.faults["EC2 executes late"] >= 4);
+}

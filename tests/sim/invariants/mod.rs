@@ -1,0 +1,165 @@
+//! What must hold at every moment, one property a file.
+//!
+//! | property | source | file |
+//! |---|---|---|
+//! | one leader in a term, and in one life | Raft paper, section 5.2; FENCING.md, hole 1 | `one_leader` |
+//! | one vote in a term | Raft paper, section 5.2 | `one_vote` |
+//! | no vote while a promise stands | FENCING.md, holes 2 and 3 | `promise_kept` |
+//! | never two open permits at one instant | FENCING.md, F-a | `one_permit` |
+//! | a call follows its caller's own applied claim and a committed intent | FENCING.md, F-a | `claimed_call` |
+//! | a call leaves inside the lease, and before a later leader | FENCING.md, F-a | `leased_call` |
+//! | epochs at EC2 do not fall by send time | FENCING.md, F-a | `rising_epochs` |
+//! | no call after a transfer began | FENCING.md, hole 7 | `no_call_after_transfer` |
+//! | equal applied index means equal ledger; nothing applied is lost | Raft paper, sections 5.4 and 7 | `same_ledger` |
+//! | a route is rewritten at most once a second | DESIGN.md section 5, budget | `no_storm` |
+//! | in calm, nothing moves | FAULTS 28, 29 | `no_flapping` |
+//!
+//! What only the whole can show (route = owner = address, a wrong route right again within R) is in
+//! `healed`.
+
+mod claimed_call;
+pub mod healed;
+mod leased_call;
+mod no_call_after_transfer;
+mod no_flapping;
+mod no_storm;
+mod one_leader;
+mod one_permit;
+mod one_vote;
+mod promise_kept;
+mod rising_epochs;
+mod same_ledger;
+
+use std::time::Duration;
+
+use vipd::decide::{Fenced, Permit, RaftView};
+use vipd::ledger::Ledger;
+use vipd::model::route::Swap;
+use vipd::model::{Incarnation, Name, Term, Time};
+use vipd::raft::store::Applied;
+
+/// What the referee sees.
+pub enum Seen<'a> {
+    Begins {
+        seat: usize,
+    },
+    Leads {
+        me: Incarnation,
+        life: u64,
+        term: Term,
+    },
+    /// Given to another, or to itself, which is known from its asking for others'.
+    Votes {
+        voter: Incarnation,
+        term: Term,
+        candidate: Incarnation,
+    },
+    /// No vote for another before `until`, in true time.
+    Promises {
+        voter: Incarnation,
+        leader: Incarnation,
+        term: Term,
+        until: Duration,
+    },
+    /// The leader at `seat` learns of a promise: what left at `sent` was accepted.
+    Acknowledged {
+        seat: usize,
+        voter: Incarnation,
+        term: Term,
+        sent: Time,
+        granted: Duration,
+    },
+    Transfers {
+        leader: Incarnation,
+        term: Term,
+    },
+    Open {
+        permits: &'a [(usize, Permit)],
+    },
+    Applied {
+        seat: usize,
+        applied: &'a Applied,
+    },
+    Called(Call<'a>),
+    /// All faults are over.
+    Calm,
+    /// They begin again.
+    Stir,
+}
+
+/// Bytes of a mutating call leave.
+pub struct Call<'a> {
+    pub seat: usize,
+    pub me: Incarnation,
+    pub name: &'a str,
+    pub swap: &'a Swap,
+    pub permit: Permit,
+    /// When the judgement handed it out, and now, on the caller's clock.
+    pub began: Time,
+    pub now: Time,
+    pub margin: Duration,
+    pub view: &'a RaftView,
+    /// What the caller has applied.
+    pub ledger: &'a Ledger,
+    /// What the gate says at this very moment.
+    pub gate: Result<(), Fenced>,
+}
+
+impl Call<'_> {
+    pub fn words(&self) -> String {
+        format!("{} under term {} epoch {}", self.name, self.permit.term(), self.permit.epoch())
+    }
+}
+
+/// One property.
+pub trait Invariant {
+    const PROPERTY: &'static str;
+
+    /// What is wrong, if something is.
+    fn see(&mut self, at: Duration, seen: &Seen<'_>) -> Option<String>;
+}
+
+/// All of them.
+#[derive(Default)]
+pub struct Invariants {
+    pub newest_epoch: u64,
+    one_leader: one_leader::OneLeader,
+    one_vote: one_vote::OneVote,
+    promise_kept: promise_kept::PromiseKept,
+    one_permit: one_permit::OnePermit,
+    claimed_call: claimed_call::ClaimedCall,
+    leased_call: leased_call::LeasedCall,
+    rising_epochs: rising_epochs::RisingEpochs,
+    no_call_after_transfer: no_call_after_transfer::NoCallAfterTransfer,
+    same_ledger: same_ledger::SameLedger,
+    no_storm: no_storm::NoStorm,
+    no_flapping: no_flapping::NoFlapping,
+}
+
+impl Invariants {
+    /// Shows it to every one; what is wrong, with the property's name.
+    pub fn see(&mut self, at: Duration, seen: &Seen<'_>) -> Vec<(&'static str, String)> {
+        let mut wrong = Vec::new();
+        ask(&mut self.one_leader, at, seen, &mut wrong);
+        ask(&mut self.one_vote, at, seen, &mut wrong);
+        ask(&mut self.promise_kept, at, seen, &mut wrong);
+        ask(&mut self.one_permit, at, seen, &mut wrong);
+        ask(&mut self.claimed_call, at, seen, &mut wrong);
+        ask(&mut self.leased_call, at, seen, &mut wrong);
+        ask(&mut self.rising_epochs, at, seen, &mut wrong);
+        ask(&mut self.no_call_after_transfer, at, seen, &mut wrong);
+        ask(&mut self.same_ledger, at, seen, &mut wrong);
+        ask(&mut self.no_storm, at, seen, &mut wrong);
+        ask(&mut self.no_flapping, at, seen, &mut wrong);
+        wrong
+    }
+}
+
+fn ask<I: Invariant>(i: &mut I, at: Duration, seen: &Seen<'_>, wrong: &mut Vec<(&'static str, String)>) {
+    wrong.extend(i.see(at, seen).map(|words| (I::PROPERTY, words)));
+}
+
+/// A member's name as the ledger has it.
+pub fn is_name(name: &Name, text: &str) -> bool {
+    name.as_str() == text
+}

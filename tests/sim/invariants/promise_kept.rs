@@ -1,0 +1,46 @@
+//! Whoever has promised a leader to vote for nobody else votes for nobody else, itself included, before
+//! the promise is over, across its restarts. A transfer sets the promises to that leader free.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use vipd::model::{Incarnation, Term};
+
+use super::{Invariant, Seen};
+
+#[derive(Default)]
+pub struct PromiseKept {
+    until: BTreeMap<(Incarnation, Incarnation), (Term, Duration)>,
+    freed: BTreeSet<(Incarnation, Term)>,
+}
+
+impl Invariant for PromiseKept {
+    const PROPERTY: &'static str = "no vote while a promise stands";
+
+    fn see(&mut self, at: Duration, seen: &Seen<'_>) -> Option<String> {
+        match seen {
+            Seen::Promises { voter, leader, term, until } => {
+                let kept = self.until.entry((*voter, *leader)).or_insert((*term, *until));
+                if *term >= kept.0 {
+                    *kept = (*term, kept.1.max(*until));
+                }
+                None
+            }
+            Seen::Transfers { leader, term } => {
+                self.freed.insert((*leader, *term));
+                None
+            }
+            Seen::Votes { voter, term, candidate } => {
+                let broken = self.until.iter().find(|((who, leader), (of, until))| {
+                    let binds = who == voter && leader != candidate && of < term;
+                    binds && at < *until && !self.freed.contains(&(*leader, *of))
+                });
+                broken.map(|((_, leader), (of, until))| {
+                    let left = *until - at;
+                    format!("{voter} votes for {candidate} in term {term}, bound to {leader} of term {of} for another {left:?}")
+                })
+            }
+            _ => None,
+        }
+    }
+}

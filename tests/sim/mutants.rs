@@ -1,0 +1,89 @@
+//! Every guard, taken out: the simulation must notice, by name.
+
+use vipd::mutant::Mutant;
+
+use crate::chaos;
+use crate::runner::{After, many};
+use crate::stories::Story;
+use crate::world::{Faults, Plan};
+
+/// How many seeds a mutant may take to be caught.
+const WITHIN: u64 = 300;
+
+/// The property by which each is to be caught: what the guard is there for.
+fn caught_by(mutant: Mutant) -> &'static [&'static str] {
+    match mutant {
+        Mutant::LeaseMargin => &["a call leaves inside the lease"],
+        Mutant::SendTime => &["a call leaves inside the lease", "never two open permits"],
+        Mutant::GrantedLength => &["a call leaves inside the lease", "never two open permits"],
+        Mutant::Quarantine => &["no vote while a promise stands"],
+        Mutant::LongestLease => &["no vote while a promise stands"],
+        Mutant::BodyCheck => &["a call leaves inside the lease", "no call after a transfer began"],
+        Mutant::Superseded => &["a call follows its caller's claim and intent", "epochs at EC2 do not fall"],
+        Mutant::ClaimBeforeCall => &["a call follows its caller's claim and intent"],
+        Mutant::Intent => &["a call follows its caller's claim and intent"],
+        Mutant::ClosedBeforeTransfer => &["no call after a transfer began"],
+        Mutant::SpentTerm => &["no call after a transfer began", "never two open permits"],
+        Mutant::VoteWhileLeading => &["no vote while a promise stands"],
+        Mutant::PreVote => &["in calm nothing moves", "no vote while a promise stands"],
+        Mutant::LeaderRestore => &["one leader in a term"],
+        Mutant::TargetIncarnation => {
+            &["one leader in a term", "one vote in a term", "equal index, equal ledger"]
+        }
+        Mutant::AcknowledgedBeforeSaved => &["one vote in a term", "equal index, equal ledger"],
+        Mutant::ReadBack => &["a wrong route is right again within R"],
+        Mutant::Stray => &["a late write is repaired within R"],
+        Mutant::Pace => &["a route is rewritten once a second at most"],
+        Mutant::ReleaseAddress => &["after healing route = owner = address"],
+    }
+}
+
+/// The faults against which the guard stands.
+fn faults_for(mutant: Mutant) -> Faults {
+    match mutant {
+        Mutant::LeaseMargin
+        | Mutant::SendTime
+        | Mutant::BodyCheck
+        | Mutant::Superseded
+        | Mutant::Intent
+        | Mutant::ClosedBeforeTransfer
+        | Mutant::SpentTerm
+        | Mutant::VoteWhileLeading
+        | Mutant::Stray
+        | Mutant::Pace => chaos::calls_in_the_air,
+        Mutant::GrantedLength | Mutant::Quarantine | Mutant::LongestLease | Mutant::LeaderRestore => {
+            chaos::restarts
+        }
+        Mutant::AcknowledgedBeforeSaved => chaos::power_failures,
+        Mutant::ClaimBeforeCall
+        | Mutant::PreVote
+        | Mutant::TargetIncarnation
+        | Mutant::ReadBack
+        | Mutant::ReleaseAddress => chaos::everything,
+    }
+}
+
+#[test]
+fn every_mutant_is_caught() {
+    let only = std::env::var("VIPD_SIM_MUTANT").ok();
+    let mut survivors = Vec::new();
+    println!("| guard taken out | caught by | seeds |\n|---|---|---|");
+    for mutant in Mutant::ALL {
+        let name = format!("{mutant:?}");
+        if only.as_ref().is_some_and(|only| *only != name) {
+            continue;
+        }
+        let story = if *mutant == Mutant::Stray { Story::LateCall } else { Story::Healing };
+        let plan = Plan { faults: faults_for(*mutant), story, ..Plan::default() };
+        let tally = many(0, WITHIN, &plan, Some(*mutant), After::Stop);
+        let first = tally.failed.values().flat_map(|r| &r.violations).map(|v| v.property).next();
+        println!("| {name} | {} | {} |", first.unwrap_or("nothing"), tally.seeds);
+        for v in tally.failed.values().flat_map(|r| &r.violations).take(3) {
+            println!("    {v:?}");
+        }
+        if !first.is_some_and(|property| caught_by(*mutant).contains(&property)) {
+            survivors.push(name);
+        }
+    }
+    assert!(survivors.is_empty(), "not caught, or not by their own property: {survivors:?}");
+}

@@ -1,0 +1,355 @@
+//! Sees everything from outside, in true time, and asks the invariants. It takes no part: what it knows
+//! it knows from messages, from what leaves for EC2, and from what members publish.
+
+use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
+use std::fmt::Write as _;
+use std::hash::{Hash as _, Hasher as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use vipd::config::Timing;
+use vipd::decide::{Gate, Permit, RaftView, Role};
+use vipd::model::route::Swap;
+use vipd::model::{EniId, Incarnation, RouteKey, Term, Time};
+use vipd::proto;
+use vipd::raft::store::Applied;
+use vipd::runtime::simulated::{Host, true_now};
+
+use crate::invariants::{Call, Invariants, Seen};
+
+/// One life of one member, as the referee sees it.
+pub struct Life {
+    pub host: Host,
+    pub gate: Arc<Gate>,
+    pub me: Incarnation,
+    pub timing: Timing,
+    pub applied: Option<watch::Receiver<Applied>>,
+    pub view: RaftView,
+    /// How many lives this member had before.
+    pub number: u64,
+}
+
+/// A call whose bytes have left.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    pub serial: u64,
+    seat: usize,
+    epoch: u64,
+}
+
+/// A broken property.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    pub at: Duration,
+    pub property: &'static str,
+    pub words: String,
+}
+
+struct Book {
+    names: Vec<String>,
+    lives: BTreeMap<usize, Life>,
+    invariants: Invariants,
+    violations: Vec<Violation>,
+    lines: Option<Vec<String>>,
+    digest: DefaultHasher,
+    calls: u64,
+    epochs: u64,
+    newest_term: u64,
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Referee(Arc<Mutex<Book>>);
+
+/// Whether the transcript's lines are kept, or its digest only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transcript {
+    Digest,
+    Lines,
+}
+
+/// The gRPC frame's head: a flag and a length.
+const FRAME_HEAD: usize = 5;
+
+fn message<M: prost::Message + Default>(frame: &[u8]) -> Option<M> {
+    M::decode(frame.get(FRAME_HEAD..)?).ok()
+}
+
+impl Referee {
+    pub fn new(names: Vec<String>, transcript: Transcript) -> Self {
+        Self(Arc::new(Mutex::new(Book {
+            names,
+            lives: BTreeMap::new(),
+            invariants: Invariants::default(),
+            violations: Vec::new(),
+            lines: (transcript == Transcript::Lines).then(Vec::new),
+            digest: DefaultHasher::new(),
+            calls: 0,
+            epochs: 0,
+            newest_term: 0,
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A line of the transcript.
+    pub fn say(&self, words: &str) {
+        self.lock().say(words);
+    }
+
+    pub fn violations(&self) -> Vec<Violation> {
+        self.lock().violations.clone()
+    }
+
+    /// Notes a broken property that somebody else has found.
+    pub fn violated(&self, property: &'static str, words: String) {
+        self.lock().violated(property, words);
+    }
+
+    pub fn calls(&self) -> u64 {
+        self.lock().calls
+    }
+
+    /// How many claims were applied.
+    pub fn claims(&self) -> u64 {
+        self.lock().epochs
+    }
+
+    pub fn newest_term(&self) -> u64 {
+        self.lock().newest_term
+    }
+
+    /// The transcript's digest, and its lines if they were kept.
+    pub fn transcript(&self) -> (u64, Vec<String>) {
+        let book = self.lock();
+        (book.digest.finish(), book.lines.clone().unwrap_or_default())
+    }
+
+    pub fn begins(&self, seat: usize, life: Life) {
+        let mut book = self.lock();
+        let words = format!("{} begins life {} as {}", book.names[seat], life.number, life.me);
+        book.say(&words);
+        book.see(&Seen::Begins { seat });
+        book.lives.insert(seat, life);
+    }
+
+    pub fn ends(&self, seat: usize) {
+        self.lock().lives.remove(&seat);
+    }
+
+    pub fn applies_by(&self, seat: usize, applied: watch::Receiver<Applied>) {
+        if let Some(life) = self.lock().lives.get_mut(&seat) {
+            life.applied = Some(applied);
+        }
+    }
+
+    /// What `seat` has applied, and its role; `None` where it has not come so far.
+    pub fn member(&self, seat: usize) -> Option<(Applied, Role)> {
+        let book = self.lock();
+        let life = book.lives.get(&seat)?;
+        Some((life.applied.as_ref()?.borrow().clone(), life.view.role))
+    }
+
+    /// A view on its way to the member's judgement.
+    pub fn raft(&self, seat: usize, view: &RaftView) {
+        let mut book = self.lock();
+        let Some(life) = book.lives.get_mut(&seat) else { return };
+        let news = (life.view.role, life.view.term, life.view.leader) != (view.role, view.term, view.leader);
+        life.view = view.clone();
+        let (me, number) = (life.me, life.number);
+        book.newest_term = book.newest_term.max(view.term.0);
+        if news {
+            let words = format!("{} is {:?} in term {}", book.names[seat], view.role, view.term);
+            book.say(&words);
+        }
+        if view.role == Role::Leader {
+            book.see(&Seen::Leads { me, life: number, term: view.term });
+        }
+    }
+
+    /// What each living member's ledger is now, and whose permits are open. Called often.
+    pub fn look(&self) {
+        let mut book = self.lock();
+        let mut open = Vec::new();
+        let mut applied = Vec::new();
+        for (seat, life) in &book.lives {
+            if let Some(permit) = life.gate.current()
+                && life.gate.check(&permit, life.host.now()).is_ok()
+            {
+                open.push((*seat, permit));
+            }
+            if let Some(rx) = &life.applied {
+                applied.push((*seat, rx.borrow().clone()));
+            }
+        }
+        book.see(&Seen::Open { permits: &open });
+        for (seat, applied) in applied {
+            book.see(&Seen::Applied { seat, applied: &applied });
+            let epoch = applied.ledger.claim.as_ref().map_or(0, |c| c.epoch.0);
+            if epoch > book.invariants.newest_epoch {
+                book.invariants.newest_epoch = epoch;
+                book.epochs += 1;
+                let owner = applied.ledger.owner().map_or_else(String::new, ToString::to_string);
+                book.say(&format!("{owner} owns, epoch {epoch}"));
+            }
+        }
+    }
+
+    /// A request leaves `seat`. The moment on its clock.
+    pub fn request_leaves(&self, seat: usize, path: &str, frame: &[u8]) -> Time {
+        let mut book = self.lock();
+        let Some(now) = book.lives.get(&seat).map(|l| l.host.now()) else { return Time::default() };
+        match path.rsplit('/').next() {
+            Some("Vote") => {
+                if let Some(vote) = message::<proto::VoteRequest>(frame).and_then(|r| r.vote) {
+                    let who = Incarnation(vote.voted_for);
+                    book.see(&Seen::Votes { voter: who, term: Term(vote.term), candidate: who });
+                }
+            }
+            Some("Transfer") => {
+                if let Some(vote) = message::<proto::TransferRequest>(frame).and_then(|r| r.from_leader) {
+                    let term = Term(vote.term);
+                    let words = format!("{} transfers term {term}", book.names[seat]);
+                    book.say(&words);
+                    book.see(&Seen::Transfers { leader: Incarnation(vote.voted_for), term });
+                }
+            }
+            Some(_) | None => {}
+        }
+        now
+    }
+
+    /// `seat` has answered, at this moment.
+    pub fn answered(&self, seat: usize, path: &str, asked: &[u8], answer: &[u8]) {
+        let mut book = self.lock();
+        let Some((me, host)) = book.lives.get(&seat).map(|l| (l.me, l.host.clone())) else { return };
+        match path.rsplit('/').next() {
+            Some("Vote") => {
+                let granted = message::<proto::VoteResponse>(answer).is_some_and(|r| r.granted);
+                if let Some(vote) = message::<proto::VoteRequest>(asked).and_then(|r| r.vote)
+                    && granted
+                {
+                    let (term, candidate) = (Term(vote.term), Incarnation(vote.voted_for));
+                    let words = format!("{} votes for {candidate} in term {term}", book.names[seat]);
+                    book.say(&words);
+                    book.see(&Seen::Votes { voter: me, term, candidate });
+                }
+            }
+            Some("Append") => {
+                let granted_ms = message::<proto::AppendResponse>(answer).map_or(0, |r| r.granted_ms);
+                if let Some(vote) = message::<proto::AppendRequest>(asked).and_then(|r| r.vote)
+                    && granted_ms > 0
+                {
+                    let until = true_now() + host.truly(Duration::from_millis(granted_ms));
+                    let leader = Incarnation(vote.voted_for);
+                    book.see(&Seen::Promises { voter: me, leader, term: Term(vote.term), until });
+                }
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    /// The answer to what left `seat` at `sent` is there.
+    pub fn answer_arrives(&self, seat: usize, path: &str, asked: &[u8], answer: &[u8], sent: Time) {
+        if !path.ends_with("/Append") {
+            return;
+        }
+        let granted_ms = message::<proto::AppendResponse>(answer).map_or(0, |r| r.granted_ms);
+        let Some(request) = message::<proto::AppendRequest>(asked) else { return };
+        if let (Some(envelope), Some(vote), 1..) = (request.envelope, request.vote, granted_ms) {
+            let granted = Duration::from_millis(granted_ms);
+            let (voter, term) = (Incarnation(envelope.to), Term(vote.term));
+            self.lock().see(&Seen::Acknowledged { seat, voter, term, sent, granted });
+        }
+    }
+
+    /// The bytes of a call that was handed out at `began` leave for EC2, at this moment.
+    pub fn bytes_leave(&self, seat: usize, swap: &Swap, permit: Permit, gate: &Gate, began: Time) -> Sent {
+        let mut book = self.lock();
+        book.calls += 1;
+        let sent = Sent { serial: book.calls, seat, epoch: permit.epoch().0 };
+        let words = format!(
+            "{} calls {} -> {}, term {} epoch {}",
+            book.names[seat],
+            swap.route.table,
+            swap.eni,
+            permit.term(),
+            permit.epoch()
+        );
+        book.say(&words);
+        let Some(life) = book.lives.get(&seat) else {
+            book.violated("a dead member calls", words);
+            return sent;
+        };
+        let now = life.host.now();
+        let (view, timing, me) = (life.view.clone(), life.timing, life.me);
+        let applied = life.applied.as_ref().map(|rx| rx.borrow().clone()).unwrap_or_default();
+        let name = book.names[seat].clone();
+        let checked = gate.check(&permit, now);
+        book.see(&Seen::Called(Call {
+            seat,
+            me,
+            name: &name,
+            swap,
+            permit,
+            began,
+            now,
+            margin: timing.margin(),
+            view: &view,
+            ledger: &applied.ledger,
+            gate: checked,
+        }));
+        sent
+    }
+
+    pub fn executed(&self, sent: &Sent) {
+        let mut book = self.lock();
+        let words =
+            format!("EC2 executes call {} of {} epoch {}", sent.serial, book.names[sent.seat], sent.epoch);
+        book.say(&words);
+    }
+
+    pub fn route_is(&self, route: &RouteKey, eni: &EniId) {
+        self.say(&format!("{} is {eni}", route.table));
+    }
+
+    /// From here on the world is whole ...
+    pub fn calm(&self) {
+        self.lock().see(&Seen::Calm);
+    }
+
+    /// ... until here.
+    pub fn stir(&self) {
+        self.lock().see(&Seen::Stir);
+    }
+}
+
+impl Book {
+    fn say(&mut self, words: &str) {
+        let mut line = String::new();
+        let _ = write!(line, "{:>13.6} {words}", true_now().as_secs_f64());
+        line.hash(&mut self.digest);
+        if let Some(lines) = &mut self.lines {
+            lines.push(line);
+        }
+    }
+
+    fn see(&mut self, seen: &Seen<'_>) {
+        for (property, words) in self.invariants.see(true_now(), seen) {
+            self.violated(property, words);
+        }
+    }
+
+    fn violated(&mut self, property: &'static str, words: String) {
+        self.say(&format!("VIOLATION {property}: {words}"));
+        // The first tells most; a thousand tell no more.
+        if self.violations.len() < 20 {
+            self.violations.push(Violation { at: true_now(), property, words });
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Many seeds, on every core.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use vipd::mutant::{self, Mutant};
+
+use crate::chaos::KINDS;
+use crate::referee::Transcript;
+use crate::world::{Plan, Report, run};
+
+/// What many runs came to.
+#[derive(Default)]
+pub struct Tally {
+    pub seeds: u64,
+    pub faults: BTreeMap<&'static str, u64>,
+    pub calls: u64,
+    pub claims: u64,
+    pub failovers: Vec<Duration>,
+    /// The runs with a violation, by seed.
+    pub failed: BTreeMap<u64, Report>,
+}
+
+/// Whether to go on after a violation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum After {
+    GoOn,
+    Stop,
+}
+
+/// Runs the seeds `from..from + count` with one guard out, or with all in.
+pub fn many(from: u64, count: u64, plan: &Plan, guard_out: Option<Mutant>, after: After) -> Tally {
+    let next = AtomicU64::new(from);
+    let stop = AtomicBool::new(false);
+    let tally = Mutex::new(Tally::default());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let progress = std::io::stderr().is_terminal() && count >= 500;
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                mutant::set(guard_out);
+                while !stop.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= from + count {
+                        return;
+                    }
+                    let report = run(seed, plan, Transcript::Digest);
+                    if !report.violations.is_empty() && after == After::Stop {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                    let mut tally = tally.lock().expect("no panic while it is held");
+                    tally.add(report);
+                    if progress && tally.seeds % 100 == 0 {
+                        let (done, bad) = (tally.seeds, tally.failed.len());
+                        let _ =
+                            write!(std::io::stderr(), "\r{done} of {count} seeds, {bad} with a violation ");
+                    }
+                }
+            });
+        }
+    });
+    if progress {
+        eprintln!();
+    }
+    tally.into_inner().expect("no panic while it is held")
+}
+
+impl Tally {
+    fn add(&mut self, report: Report) {
+        self.seeds += 1;
+        self.calls += report.calls;
+        self.claims += report.claims;
+        self.failovers.extend(report.failover);
+        let (mail, ec2) = (report.mail, report.ec2);
+        let counted = [
+            ("message lost", mail.lost),
+            ("message doubled", mail.doubled),
+            ("message late, overtaken", mail.late),
+            ("message into a cut", mail.cut),
+            ("EC2 refuses", ec2.refused),
+            ("EC2 fails after the deed", ec2.failed_after),
+            ("EC2's answer lost", ec2.answers_lost),
+            ("EC2 executes late", ec2.late),
+            ("EC2 throttles", ec2.throttled),
+            ("EC2 shows old routes", ec2.old_looks),
+            ("call stopped by the fence", ec2.fenced),
+        ];
+        for (kind, count) in counted.into_iter().chain(report.faults.iter().map(|(k, n)| (*k, *n))) {
+            *self.faults.entry(kind).or_default() += count;
+        }
+        if !report.violations.is_empty() {
+            self.failed.insert(report.seed, report);
+        }
+    }
+
+    /// Kinds of fault that never happened.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let counted = self.faults.iter().filter(|(_, n)| **n == 0).map(|(kind, _)| *kind);
+        counted.chain(KINDS.iter().copied().filter(|kind| !self.faults.contains_key(kind))).collect()
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let violations: usize = self.failed.values().map(|r| r.violations.len()).sum();
+        writeln!(f, "seeds       {:>9}", self.seeds)?;
+        writeln!(f, "violations  {violations:>9}")?;
+        writeln!(f, "EC2 calls   {:>9}", self.calls)?;
+        writeln!(f, "claims      {:>9}", self.claims)?;
+        let mut took = self.failovers.clone();
+        took.sort_unstable();
+        if let (Some(median), Some(most)) = (took.get(took.len() / 2), took.last()) {
+            writeln!(f, "the owner's death to the last route: median {median:?}, at most {most:?}")?;
+        }
+        writeln!(f, "faults")?;
+        for (kind, count) in &self.faults {
+            writeln!(f, "  {kind:<28}{count:>9}")?;
+        }
+        for (seed, report) in self.failed.iter().take(10) {
+            for v in report.violations.iter().take(3) {
+                writeln!(f, "seed {seed} at {:?}: {}: {}", v.at, v.property, v.words)?;
+            }
+        }
+        if let Some(seed) = self.failed.keys().next() {
+            writeln!(f, "replay: ./cluster/sim.sh --seed {seed}")?;
+        }
+        Ok(())
+    }
+}

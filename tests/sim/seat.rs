@@ -1,0 +1,284 @@
+//! One member: what outlives its daemon (disk, interface, clock), and the daemon itself, wired as
+//! `bin/vipd.rs` wires it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use vipd::clock;
+use vipd::config::Config;
+use vipd::decide::{Decide, Event, Gate, Now};
+use vipd::driver::{Driver, EVENTS_MAX, Hands, Inputs, QUERIES_MAX, settings};
+use vipd::metrics::Metrics;
+use vipd::model::route::Stamp;
+use vipd::model::{EniId, Health};
+use vipd::raft::Starting;
+use vipd::raft::store::Stable as _;
+use vipd::rpc::desk::Desk;
+use vipd::rpc::http::Standing;
+use vipd::rpc::picture::Myself;
+use vipd::runtime;
+use vipd::runtime::simulated::Host;
+use vipd::service::Pulse;
+
+use crate::disk::{Disk, Unsaved};
+use crate::ec2::Ec2;
+use crate::interface::SimInterface;
+use crate::referee::{Life, Referee};
+use crate::wires::Wires;
+
+/// Few enough that a run takes several.
+const SNAPSHOT_EVERY: u64 = 8;
+
+pub const VIP: &str = "192.168.77.10/32";
+pub const TABLES: [&str; 3] = ["rtb-0a", "rtb-0b", "rtb-0c"];
+
+/// One of the three profiles of DESIGN.md section 6.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Profile {
+    Steady,
+    Balanced,
+    Fast,
+}
+
+impl Profile {
+    pub const ALL: [Profile; 3] = [Profile::Steady, Profile::Balanced, Profile::Fast];
+
+    fn name(self) -> &'static str {
+        match self {
+            Profile::Steady => "steady",
+            Profile::Balanced => "balanced",
+            Profile::Fast => "fast",
+        }
+    }
+}
+
+/// What all members share.
+#[derive(Clone)]
+pub struct Around {
+    pub wires: Wires,
+    pub ec2: Ec2,
+    pub referee: Referee,
+    /// Who has ended, and in which life.
+    pub exits: mpsc::UnboundedSender<(usize, u64)>,
+    pub names: Vec<String>,
+}
+
+/// One member's place. Its daemon comes and goes.
+pub struct Seat {
+    pub index: usize,
+    pub disk: Disk,
+    pub interface: SimInterface,
+    pub profile: Profile,
+    pub fast_ppm: i64,
+    pub base: Duration,
+    pub health: Health,
+    pub living: Option<Living>,
+    pub lives: u64,
+}
+
+/// A running daemon, from outside.
+pub struct Living {
+    pub host: Host,
+    pub desk: Desk,
+    health: watch::Sender<Health>,
+    stop: watch::Sender<bool>,
+}
+
+pub fn address(seat: usize) -> String {
+    format!("10.0.{seat}.10:7400")
+}
+
+pub fn eni(seat: usize) -> String {
+    format!("eni-0{seat}")
+}
+
+fn config(names: &[String], seat: usize, profile: Profile) -> Config {
+    let mut text = format!(
+        "cluster = \"edge\"\nmember = \"{}\"\ndata_dir = \"/nowhere\"\n[peer]\nlisten = \"{}\"\n\
+         [vip]\naddresses = [\"{VIP}\"]\n[aws]\nroute_tables = {TABLES:?}\neni = \"{}\"\n\
+         [raft]\nprofile = \"{}\"\n[tls]\ninsecure = true\n",
+        names[seat],
+        address(seat),
+        eni(seat),
+        profile.name(),
+    );
+    for (index, name) in names.iter().enumerate() {
+        text +=
+            &format!("[[members]]\nname = \"{name}\"\npeer = \"{}\"\nzone = \"z{index}\"\n", address(index));
+    }
+    Config::parse(text.as_bytes(), "simulation", None).expect("a configuration")
+}
+
+impl Seat {
+    pub fn new(index: usize, seed: u64, profile: Profile, fast_ppm: i64, base: Duration) -> Self {
+        Self {
+            index,
+            disk: Disk::new(seed),
+            interface: SimInterface::default(),
+            profile,
+            fast_ppm,
+            base,
+            health: Health::Healthy,
+            living: None,
+            lives: 0,
+        }
+    }
+
+    /// Starts its daemon.
+    pub fn start(&mut self, around: &Around) {
+        assert!(self.living.is_none(), "it runs");
+        let host = Host::new(self.fast_ppm, self.base);
+        let config = Arc::new(config(&around.names, self.index, self.profile));
+        let (queries_tx, queries) = mpsc::channel(QUERIES_MAX);
+        let (group_tx, group_rx) = watch::channel(None);
+        let (health_tx, health) = watch::channel(self.health.clone());
+        let (stop_tx, stop) = watch::channel(false);
+        let (index, life) = (self.index, self.lives);
+        let (exits, host_of_disk) = (around.exits.clone(), host.clone());
+        let store = self.disk.open(&host, move || {
+            let _ = exits.send((index, life));
+            host_of_disk.kill();
+        });
+        let desk = Desk::new(queries_tx, group_rx);
+        let daemon = Daemon {
+            around: around.clone(),
+            index,
+            life,
+            config,
+            host: host.clone(),
+            desk: desk.clone(),
+            group: group_tx,
+            queries,
+            health,
+            stop,
+            interface: self.interface.clone(),
+        };
+        let exits = around.exits.clone();
+        drop(host.spawn(async move {
+            daemon.run(store).await;
+            let _ = exits.send((index, life));
+        }));
+        self.living = Some(Living { host, desk, health: health_tx, stop: stop_tx });
+        self.lives += 1;
+    }
+
+    /// Its daemon is gone at once.
+    pub fn kill(&mut self, around: &Around, unsaved: Unsaved) {
+        if let Some(living) = self.living.take() {
+            living.host.kill();
+            around.wires.close(&address(self.index));
+            around.referee.ends(self.index);
+            self.disk.crash(unsaved);
+        }
+    }
+
+    /// Its daemon is told to stop; it hands over first.
+    pub fn terminate(&self) {
+        if let Some(living) = &self.living {
+            living.stop.send_replace(true);
+        }
+    }
+
+    pub fn set_health(&mut self, health: Health) {
+        if let Some(living) = &self.living {
+            living.health.send_replace(health.clone());
+        }
+        self.health = health;
+    }
+}
+
+struct Daemon {
+    around: Around,
+    index: usize,
+    life: u64,
+    config: Arc<Config>,
+    host: Host,
+    desk: Desk,
+    group: watch::Sender<Option<vipd::raft::Group>>,
+    queries: mpsc::Receiver<vipd::rpc::desk::Query>,
+    health: watch::Receiver<Health>,
+    stop: watch::Receiver<bool>,
+    interface: SimInterface,
+}
+
+impl Daemon {
+    async fn run(self, store: crate::disk::SimStore) {
+        let Self { around, index, config, .. } = self;
+        let referee = &around.referee;
+        let gate = Arc::new(Gate::new(config.timing.margin()));
+        let me = store.incarnation();
+        referee.begins(
+            index,
+            Life {
+                host: self.host.clone(),
+                gate: Arc::clone(&gate),
+                me,
+                timing: config.timing,
+                applied: None,
+                view: vipd::decide::RaftView::default(),
+                number: self.life,
+            },
+        );
+        let (seen_tx, seen) = mpsc::channel(EVENTS_MAX);
+        let (events_tx, events) = mpsc::channel(EVENTS_MAX);
+        runtime::spawn(pass_on(index, referee.clone(), seen, events_tx.clone()));
+        let dial = around.wires.dialer(index);
+        let starting = Starting::new(&config, store, dial, Arc::clone(&gate), seen_tx).expect("a ledger");
+        let starting = starting.snapshot_every(SNAPSHOT_EVERY);
+        around.wires.serve(&address(index), index, self.host.clone(), starting.service());
+        let Ok(group) = starting.start().await else { return };
+        referee.applies_by(index, group.applied());
+        let forwarded = self.desk.clone();
+        group.set_desk(Box::new(move |verb| {
+            let desk = forwarded.clone();
+            Box::pin(async move { desk.answer(verb).await })
+        }));
+        self.group.send_replace(Some(group.clone()));
+        let eni: EniId = eni(index).parse().expect("an ENI's id");
+        let myself = Myself { zone: format!("z{index}"), eni: Some(eni) };
+        let (stamp, _) = watch::channel(Stamp::default());
+        let (standing, _) = watch::channel(Standing::default());
+        let now = Now { time: clock::now(), wall: clock::wall() };
+        let decide = Decide::new(settings(&config, group.incarnation(), &myself), now);
+        let cloud = around.ec2.client(index, config.aws.attempt_timeout);
+        let hands = Hands {
+            config,
+            myself,
+            group: group.clone(),
+            gate,
+            cloud: Arc::new(cloud),
+            addresses: self.interface.clone(),
+            metrics: Metrics::new().expect("metrics of distinct names"),
+            pulse: Pulse::default(),
+            stamp,
+            events: events_tx,
+        };
+        let driver = Driver::new(hands, decide, standing);
+        let inputs = Inputs {
+            events,
+            queries: self.queries,
+            health: self.health,
+            present: self.interface.watch(),
+            stop: self.stop,
+        };
+        tokio::select! {
+            biased;
+            () = driver.run(inputs) => {}
+            _ = group.watch() => {}
+        }
+    }
+}
+
+/// Shows each event to the referee before the judgement gets it.
+async fn pass_on(seat: usize, referee: Referee, mut from: mpsc::Receiver<Event>, to: mpsc::Sender<Event>) {
+    while let Some(event) = from.recv().await {
+        if let Event::Raft(view) = &event {
+            referee.raft(seat, view);
+        }
+        if to.send(event).await.is_err() {
+            return;
+        }
+    }
+}

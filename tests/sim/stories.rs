@@ -1,0 +1,172 @@
+//! What a run is to show, from a group that forms to its end.
+
+use std::time::Duration;
+
+use rand::RngExt as _;
+use vipd::runtime::simulated::true_now;
+
+use crate::chaos::{Act, Schedule};
+use crate::disk::Unsaved;
+use crate::ec2::Ec2Weather;
+use crate::seat::{TABLES, eni};
+use crate::world::{LOOK_EVERY, Plan, World};
+
+/// A property's name, and how it was broken.
+type Broken = (&'static str, String);
+
+/// The course of a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Story {
+    /// Safety: faults, whatever they do. Liveness: all is healed; one owner, and route = owner =
+    /// address; then nothing moves; a route changed by hand is right within R; the owner dies, and
+    /// another owns within B.
+    Healing,
+    /// The faults change nothing: the same owner in the same term.
+    Unmoved,
+    /// One owner within 5 s of healing, and the terms have not run away.
+    Lossy,
+    /// A call that the owner's predecessor made is executed ten minutes late.
+    LateCall,
+}
+
+/// A new incarnation is taken in once the old has been silent for 10 s to a leader that has led as long,
+/// and a learner has to catch up.
+const HEALS_WITHIN: Duration = Duration::from_secs(40);
+
+/// How long nothing may move.
+const CALM: Duration = Duration::from_secs(3);
+
+/// R while reading is fast: 2 s, two round trips, and an intent through the log.
+const R: Duration = Duration::from_millis(2_100);
+
+/// R later: `reconcile_s` more.
+const R_SLOW: Duration = Duration::from_millis(12_100);
+
+/// EC2 takes a signature for 15 minutes; this late it is still one.
+const LATE: Duration = Duration::from_secs(600);
+
+impl World {
+    /// Forms the group and tells the story. How long the failover took, if there was one.
+    pub async fn tell(&mut self, plan: &Plan) -> Result<Option<Duration>, Broken> {
+        for seat in &mut self.seats {
+            seat.start(&self.around);
+        }
+        self.until_healed(Duration::from_secs(15)).await.map_err(|e| ("a group forms", e))?;
+        match plan.story {
+            Story::Healing => self.healing(plan).await.map(Some),
+            Story::Unmoved => self.unmoved(plan).await.map(|()| None),
+            Story::Lossy => self.lossy(plan).await.map(|()| None),
+            Story::LateCall => self.late_call().await.map(|()| None),
+        }
+    }
+
+    async fn suffer(&mut self, plan: &Plan) {
+        let (from, to) = (true_now(), true_now() + plan.safety);
+        self.schedule = (plan.faults)(&mut self.rng, plan.seats, from, to);
+        self.pass(to).await;
+    }
+
+    async fn healing(&mut self, plan: &Plan) -> Result<Duration, Broken> {
+        self.suffer(plan).await;
+        self.heal();
+        let healed = self.until_healed(HEALS_WITHIN).await;
+        healed.map_err(|e| ("after healing route = owner = address", e))?;
+        // Whatever EC2 still holds back lands, and is repaired.
+        self.pass(true_now() + Duration::from_secs(10)).await;
+        let healed = self.until_healed(HEALS_WITHIN).await;
+        healed.map_err(|e| ("a late write is repaired", e))?;
+        self.around.referee.calm();
+        self.pass(true_now() + CALM).await;
+        let owner = self.healed().map_err(|e| ("in calm nothing moves", e))?;
+        let table = self.rng.random_range(0..TABLES.len());
+        self.act(Act::RouteByHand { table, seat: (owner + 1) % self.seats.len() });
+        let repaired = self.until_healed(R_SLOW).await;
+        repaired.map_err(|e| ("a wrong route is right again within R", e))?;
+        self.around.referee.stir();
+        self.fails_over().await
+    }
+
+    /// B: the owner dies without a word.
+    async fn fails_over(&mut self) -> Result<Duration, Broken> {
+        let broken = "another owns within B";
+        let owner = self.healed().map_err(|e| (broken, e))?;
+        let died = true_now();
+        self.seats[owner].kill(&self.around, Unsaved::Kept);
+        let bound = self.failover_bound();
+        let target = eni(owner);
+        while true_now() < died + Duration::from_secs(20) {
+            self.pass(true_now() + LOOK_EVERY).await;
+            let routes = self.around.ec2.routes();
+            if routes.values().all(|seen| !format!("{seen:?}").contains(&target)) {
+                let took = true_now() - died;
+                let late = || (broken, format!("{took:?}, more than {bound:?}"));
+                return if took > bound { Err(late()) } else { Ok(took) };
+            }
+        }
+        Err((broken, "nobody within 20 s".to_owned()))
+    }
+
+    async fn unmoved(&mut self, plan: &Plan) -> Result<(), Broken> {
+        let (claims, term) = (self.around.referee.claims(), self.around.referee.newest_term());
+        self.suffer(plan).await;
+        let (claims_now, term_now) = (self.around.referee.claims(), self.around.referee.newest_term());
+        if (claims_now, term_now) != (claims, term) {
+            let words = format!("{} claims, term {term_now}; it was term {term}", claims_now - claims);
+            return Err(("the faults move nothing", words));
+        }
+        self.heal();
+        self.until_healed(HEALS_WITHIN).await.map_err(|e| ("after healing route = owner = address", e))?;
+        Ok(())
+    }
+
+    async fn lossy(&mut self, plan: &Plan) -> Result<(), Broken> {
+        let term = self.around.referee.newest_term();
+        self.suffer(plan).await;
+        // One campaign a second and member would be running away.
+        let climbed = self.around.referee.newest_term() - term;
+        if climbed > plan.safety.as_secs() {
+            return Err(("terms do not run away", format!("{climbed} in {:?}", plan.safety)));
+        }
+        self.heal();
+        let healed = self.until_healed(Duration::from_secs(5)).await;
+        healed.map(drop).map_err(|e| ("one owner within 5 s of healing", e))
+    }
+
+    async fn late_call(&mut self) -> Result<(), Broken> {
+        let broken = "a late write is repaired within R";
+        let owner = self.healed().map_err(|e| (broken, e))?;
+        let late_ms = u64::try_from(LATE.as_millis()).unwrap_or(u64::MAX);
+        let held = Ec2Weather { late: 1_000, late_ms, ..Ec2Weather::default() };
+        self.around.ec2.set_weather(held);
+        let began = true_now();
+        self.act(Act::RouteByHand { table: 0, seat: (owner + 1) % self.seats.len() });
+        // The repair is made, held, and its outcome unknown when the next owner claims.
+        self.pass(began + Duration::from_secs(13)).await;
+        let made = self.around.ec2.faults().late;
+        if made == 0 {
+            return Err((broken, "no call was held".to_owned()));
+        }
+        self.around.ec2.set_weather(Ec2Weather::default());
+        self.act(Act::CrashOwner { unsaved: Unsaved::Kept });
+        let mut wrong_since = None;
+        while true_now() < began + LATE + Duration::from_secs(30) {
+            self.pass(true_now() + Duration::from_millis(20)).await;
+            match (self.healed(), wrong_since) {
+                (Ok(_), _) => wrong_since = None,
+                (Err(_), None) => wrong_since = Some(true_now()),
+                (Err(why), Some(since)) if true_now() > began + Duration::from_secs(30) => {
+                    if true_now() - since > R {
+                        return Err((broken, format!("wrong since {since:?}: {why}")));
+                    }
+                }
+                (Err(_), Some(_)) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// No faults.
+pub fn none(_: &mut rand::rngs::SmallRng, _: usize, _: Duration, _: Duration) -> Schedule {
+    Schedule::default()
+}

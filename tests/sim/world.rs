@@ -1,0 +1,382 @@
+//! A whole group and what is around it, from one seed.
+//!
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use openraft_rt::AsyncRuntime as _;
+use openraft_rt_sim::SimRuntime;
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::sync::mpsc;
+
+use vipd::decide::Role;
+use vipd::model::{EniId, Health, RouteKey};
+use vipd::proto::TransferLeaderRequest;
+use vipd::runtime::simulated::true_now;
+
+use crate::chaos::{Act, Cut, Schedule};
+use crate::disk::{DiskWeather, Unsaved};
+use crate::ec2::{self, Ec2, Ec2Faults, Ec2Weather, Reach};
+use crate::invariants::healed::{Member, healed};
+use crate::referee::{Referee, Transcript, Violation};
+use crate::seat::{Around, Profile, Seat, TABLES, VIP, address, eni};
+use crate::stories::Story;
+use crate::wires::{Mail, Weather, Wires};
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Report {
+    pub seed: u64,
+    pub violations: Vec<Violation>,
+    /// Faults by kind, as they really happened.
+    pub faults: BTreeMap<&'static str, u64>,
+    pub mail: Mail,
+    pub ec2: Ec2Faults,
+    pub calls: u64,
+    pub claims: u64,
+    /// From the owner's death, in calm, to every route on another.
+    pub failover: Option<Duration>,
+    pub digest: u64,
+    pub transcript: Vec<String>,
+}
+
+/// Draws the faults between two moments, for so many seats.
+pub type Faults = fn(&mut SmallRng, usize, Duration, Duration) -> Schedule;
+
+/// Two clocks' rates differ by at most one per cent (FAULTS 23).
+const RATES_APART_PPM: i64 = 10_000;
+
+/// How far the members' clock rates are off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Clocks {
+    /// By anything up to half a per cent either way.
+    Off,
+    /// By half a per cent, each one way or the other.
+    Extreme,
+}
+
+/// How a run is made.
+#[derive(Clone)]
+pub struct Plan {
+    pub seats: usize,
+    pub faults: Faults,
+    pub story: Story,
+    pub safety: Duration,
+    pub profile: Option<Profile>,
+    pub clocks: Clocks,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            seats: 3,
+            faults: crate::chaos::everything,
+            story: Story::Healing,
+            safety: Duration::from_secs(12),
+            profile: None,
+            clocks: Clocks::Off,
+        }
+    }
+}
+
+/// How often the referee looks at everything.
+pub const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// The group and its surroundings.
+pub struct World {
+    pub around: Around,
+    pub seats: Vec<Seat>,
+    exits: mpsc::UnboundedReceiver<(usize, u64)>,
+    pub rng: SmallRng,
+    profile: Profile,
+    pub schedule: Schedule,
+    faults: BTreeMap<&'static str, u64>,
+}
+
+/// Runs one seed.
+pub fn run(seed: u64, plan: &Plan, transcript: Transcript) -> Report {
+    let mut runtime = SimRuntime::with_seed(seed);
+    let mut world = World::new(seed, plan, transcript);
+    crate::panics::clear();
+    let lived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(world.tell(plan))));
+    let outcome = lived.unwrap_or(Err(("the simulation itself runs", "it panicked".to_owned())));
+    let mut report = world.report(seed, outcome);
+    // Whatever is left is dropped with every task's own clock in force.
+    drop(runtime);
+    if let Some(words) = crate::panics::take() {
+        report.violations.push(Violation { at: Duration::ZERO, property: "no panic", words });
+    }
+    report
+}
+
+impl World {
+    fn new(seed: u64, plan: &Plan, transcript: Transcript) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed ^ 0x7670_6421);
+        let names: Vec<String> =
+            (0..plan.seats).map(|i| format!("az-{}", char::from(b'a' + i as u8))).collect();
+        let referee = Referee::new(names.clone(), transcript);
+        let wires = Wires::new(rng.random(), referee.clone());
+        let first = ec2::routes(&TABLES, VIP, &eni(rng.random_range(0..plan.seats)));
+        let ec2 = Ec2::new(rng.random(), first, referee.clone());
+        let (exits_tx, exits) = mpsc::unbounded_channel();
+        let profile = plan.profile.unwrap_or(Profile::ALL[rng.random_range(0..3)]);
+        let ppm = RATES_APART_PPM / 2;
+        let extreme = plan.clocks == Clocks::Extreme;
+        let seats = (0..plan.seats)
+            .map(|index| {
+                let base = Duration::from_secs(rng.random_range(100..1_000_000));
+                let fast_ppm = match rng.random_range(-ppm..=ppm) {
+                    drawn if extreme => drawn.signum().max(0) * 2 * ppm - ppm,
+                    drawn => drawn,
+                };
+                Seat::new(index, rng.random(), profile, fast_ppm, base)
+            })
+            .collect();
+        let around = Around { wires, ec2, referee, exits: exits_tx, names };
+        let (schedule, faults) = (Schedule::default(), BTreeMap::new());
+        Self { around, seats, exits, rng, profile, schedule, faults }
+    }
+
+    /// B: lease and longest election timeout; one more where two ask at the same time; and what the
+    /// claim and the calls take then.
+    pub fn failover_bound(&self) -> Duration {
+        let (lease, election) = self.timing();
+        lease + election * 2 + Duration::from_millis(150)
+    }
+
+    fn timing(&self) -> (Duration, Duration) {
+        let ms = match self.profile {
+            Profile::Steady => 300,
+            Profile::Balanced => 200,
+            Profile::Fast => 120,
+        };
+        (Duration::from_millis(ms), Duration::from_millis(ms))
+    }
+
+    /// Lets the world go on until `end`.
+    pub async fn pass(&mut self, end: Duration) {
+        while true_now() < end {
+            SimRuntime::sleep(LOOK_EVERY).await;
+            self.around.referee.look();
+            self.bury();
+            while let Some(act) = self.schedule.due(true_now()) {
+                self.act(act);
+            }
+        }
+    }
+
+    /// A process that has ended is started again, as systemd would.
+    fn bury(&mut self) {
+        while let Ok((index, life)) = self.exits.try_recv() {
+            let Some(seat) = self.seats.get_mut(index) else { continue };
+            if seat.living.is_some() && seat.lives == life + 1 {
+                self.around.referee.say(&format!("{} has ended", self.around.names[index]));
+                seat.kill(&self.around, Unsaved::Lost);
+                let at = true_now() + Duration::from_millis(self.rng.random_range(100..1_000));
+                self.schedule.add(at, Act::Start { seat: index });
+            }
+        }
+    }
+
+    pub fn owner(&self) -> Option<usize> {
+        self.members().iter().position(|m| m.leads).and_then(|place| {
+            let name = &self.members()[place].name;
+            self.around.names.iter().position(|n| n == name)
+        })
+    }
+
+    pub fn act(&mut self, act: Act) {
+        if let Some(kind) = act.kind() {
+            *self.faults.entry(kind).or_default() += 1;
+        }
+        self.around.referee.say(&format!("{act:?}"));
+        let around = self.around.clone();
+        match act {
+            Act::Crash { seat, unsaved, profile } => {
+                self.seats[seat].kill(&around, unsaved);
+                self.seats[seat].profile = profile.unwrap_or(self.seats[seat].profile);
+            }
+            Act::CrashOwner { unsaved } => {
+                if let Some(owner) = self.owner() {
+                    self.seats[owner].kill(&around, unsaved);
+                    let at = true_now() + Duration::from_millis(self.rng.random_range(1..2_000));
+                    self.schedule.add(at, Act::Start { seat: owner });
+                }
+            }
+            Act::IsolateOwner(cut) => self.isolate_owner(cut),
+            Act::TransferAndCrash { after } => {
+                if let Some(owner) = self.owner() {
+                    let target = (owner + 1) % self.seats.len();
+                    self.transfer(owner, Some(target));
+                    let at = true_now() + after;
+                    self.schedule.add(at, Act::Crash { seat: target, unsaved: Unsaved::Kept, profile: None });
+                    self.schedule.add(at + Duration::from_millis(1_500), Act::Start { seat: target });
+                }
+            }
+            Act::Start { seat } => {
+                if self.seats[seat].living.is_none() {
+                    self.seats[seat].start(&around);
+                }
+            }
+            Act::Wipe { seat } => {
+                self.seats[seat].kill(&around, Unsaved::Lost);
+                self.seats[seat].disk.wipe();
+            }
+            Act::Freeze { seat } => self.each(seat, |living| living.host.freeze()),
+            Act::Thaw { seat } => self.each(seat, |living| living.host.thaw()),
+            Act::Isolate { seat } => {
+                for other in (0..self.seats.len()).filter(|o| *o != seat) {
+                    around.wires.cut(seat, other);
+                    around.wires.cut(other, seat);
+                }
+            }
+            Act::CutOneWay { from, to } => around.wires.cut(from, to),
+            Act::HealWires => around.wires.heal(),
+            Act::Wires(weather) => around.wires.set_weather(weather),
+            Act::Disk { seat, weather } => self.seats[seat].disk.set_weather(weather),
+            Act::Ec2(weather) => around.ec2.set_weather(weather),
+            Act::LoseEc2 { seat } => around.ec2.reach(seat, Reach::No),
+            Act::FindEc2 { seat } => around.ec2.reach(seat, Reach::Yes),
+            Act::Sick { seat } => self.seats[seat].set_health(Health::Unhealthy("no answer".to_owned())),
+            Act::Well { seat } => self.seats[seat].set_health(Health::Healthy),
+            Act::Transfer { via, to } => self.transfer(via, to),
+            Act::Terminate { seat } => self.seats[seat].terminate(),
+            Act::RouteByHand { table, seat } => {
+                let (route, target) = (route(table), eni(seat).parse::<EniId>().expect("an ENI's id"));
+                around.ec2.set(&route, &target);
+            }
+            Act::StepWall { seat, by_ms } => self.each(seat, |living| living.host.step_wall(by_ms)),
+            Act::DeleteAddress { seat } => {
+                self.seats[seat].interface.delete(VIP.parse().expect("a VIP"));
+            }
+            Act::RestartAll { unsaved } => {
+                for seat in 0..self.seats.len() {
+                    self.seats[seat].kill(&around, unsaved);
+                    let at = true_now() + Duration::from_millis(self.rng.random_range(1..300));
+                    self.schedule.add(at, Act::Start { seat });
+                }
+            }
+        }
+    }
+
+    fn isolate_owner(&self, cut: Cut) {
+        let Some(owner) = self.owner() else { return };
+        for other in (0..self.seats.len()).filter(|o| *o != owner) {
+            self.around.wires.cut(other, owner);
+            match cut {
+                Cut::Both => self.around.wires.cut(owner, other),
+                Cut::Towards => {}
+            }
+        }
+    }
+
+    fn each(&self, seat: usize, what: impl FnOnce(&crate::seat::Living)) {
+        if let Some(living) = &self.seats[seat].living {
+            what(living);
+        }
+    }
+
+    fn transfer(&self, via: usize, to: Option<usize>) {
+        let Some(living) = &self.seats[via].living else { return };
+        let desk = living.desk.clone();
+        let request = TransferLeaderRequest {
+            to: to.map(|seat| self.around.names[seat].clone()),
+            wait_ms: 3_000,
+            ..TransferLeaderRequest::default()
+        };
+        drop(living.host.spawn(async move {
+            // How it ends is the referee's to see.
+            let _ = desk.transfer(request).await;
+        }));
+    }
+
+    /// All faults end: what is dead is started, in the timings that all have.
+    pub fn heal(&mut self) {
+        self.around.referee.say("all is healed");
+        self.schedule.clear();
+        self.around.wires.heal();
+        self.around.wires.set_weather(Weather::default());
+        self.around.ec2.set_weather(Ec2Weather::default());
+        for index in 0..self.seats.len() {
+            self.around.ec2.reach(index, Reach::Yes);
+            let seat = &mut self.seats[index];
+            seat.disk.set_weather(DiskWeather::default());
+            seat.set_health(Health::Healthy);
+            if let Some(living) = &seat.living {
+                living.host.thaw();
+            }
+            if seat.profile != self.profile {
+                seat.kill(&self.around, Unsaved::Kept);
+                seat.profile = self.profile;
+            }
+            if seat.living.is_none() {
+                seat.start(&self.around);
+            }
+        }
+    }
+
+    fn members(&self) -> Vec<Member> {
+        let mut members = Vec::new();
+        for seat in &self.seats {
+            if seat.living.is_none() {
+                continue;
+            }
+            let Some((applied, role)) = self.around.referee.member(seat.index) else { continue };
+            members.push(Member {
+                name: self.around.names[seat.index].clone(),
+                eni: eni(seat.index),
+                applied,
+                leads: role == Role::Leader,
+                addresses: seat.interface.present(),
+            });
+        }
+        members
+    }
+
+    pub fn healed(&self) -> Result<usize, String> {
+        healed(&self.members(), &self.around.ec2.routes(), self.seats.len())
+    }
+
+    pub async fn until_healed(&mut self, bound: Duration) -> Result<usize, String> {
+        let end = true_now() + bound;
+        loop {
+            match self.healed() {
+                Ok(owner) => return Ok(owner),
+                Err(why) if true_now() >= end => return Err(format!("not within {bound:?}: {why}")),
+                Err(_) => self.pass(true_now() + Duration::from_millis(10)).await,
+            }
+        }
+    }
+
+    fn report(self, seed: u64, outcome: Result<Option<Duration>, (&'static str, String)>) -> Report {
+        let referee = &self.around.referee;
+        let failover = match outcome {
+            Ok(took) => took,
+            Err((property, words)) => {
+                referee.violated(property, words);
+                None
+            }
+        };
+        for seat in &self.seats {
+            self.around.wires.close(&address(seat.index));
+        }
+        let (digest, transcript) = referee.transcript();
+        Report {
+            seed,
+            violations: referee.violations(),
+            faults: self.faults,
+            mail: self.around.wires.mail(),
+            ec2: self.around.ec2.faults(),
+            calls: referee.calls(),
+            claims: referee.claims(),
+            failover,
+            digest,
+            transcript,
+        }
+    }
+}
+
+fn route(table: usize) -> RouteKey {
+    RouteKey { table: TABLES[table].parse().expect("a table's id"), vip: VIP.parse().expect("a VIP") }
+}

@@ -52,6 +52,8 @@ fn build(spec: &Spec, program: &Path) -> anyhow::Result<Value> {
     for zone in &spec.zones {
         let dir = spec.member_dir(zone);
         std::fs::create_dir_all(dir.join("data"))?;
+        // Read by `vipd-faults` alone (--vipd): what its fault points are to do.
+        std::fs::create_dir_all(dir.join("faults"))?;
         std::fs::write(dir.join("haproxy.cfg"), conf::haproxy(spec, zone))?;
         std::fs::write(dir.join("vipd.toml"), conf::vipd(spec, zone)?)?;
     }

@@ -192,6 +192,9 @@ fn spawn(spec: &Spec, zone: &Zone, program: Program) -> anyhow::Result<Child> {
     let mut command = Command::new(path);
     command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).current_dir(&dir);
     isolate(&mut command);
+    if program == Program::Vipd {
+        command.env("VIPD_FAULTS", dir.join("faults"));
+    }
     let runtime = tokio::runtime::Handle::current();
     ns::within(&zone.ns, || {
         let _guard = runtime.enter();

@@ -19,9 +19,8 @@ fn a_route_changed_by_hand_is_put_right() {
     lab.assert_fenced();
 }
 
-/// FAULTS 39.
 #[test]
-fn one_table_that_fails_stops_no_other() {
+fn fault_39_one_table_that_fails_stops_no_other() {
     let lab = Lab::up("onefails");
     let first = lab.steady();
     lab.ok(&["ec2", "error", "InternalError", "--action", "ReplaceRoute", "--table", "rtb-0b"]);
@@ -43,9 +42,8 @@ fn one_table_that_fails_stops_no_other() {
     lab.assert_fenced();
 }
 
-/// FAULTS 40.
 #[test]
-fn a_missing_route_is_named_and_left_alone() {
+fn fault_40_a_missing_route_is_named_and_left_alone() {
     let lab = Lab::up("missing");
     let owner = lab.steady();
     lab.ok(&["ec2", "delete-route", "--table", "rtb-0c"]);
@@ -66,9 +64,8 @@ fn a_missing_route_is_named_and_left_alone() {
     lab.assert_fenced();
 }
 
-/// FAULTS 37.
 #[test]
-fn a_lost_answer_does_no_harm() {
+fn fault_37_a_lost_answer_does_no_harm() {
     let lab = Lab::up("lost");
     let first = lab.steady();
     lab.ok(&["ec2", "lost", "--action", "ReplaceRoute", "--times", "3"]);
@@ -81,5 +78,45 @@ fn a_lost_answer_does_no_harm() {
         holds(lost == 3, || format!("{lost} were"))
     });
     lab.routes_are_on(&second).unwrap();
+    lab.assert_fenced();
+}
+
+#[test]
+fn fault_43_who_keeps_changing_a_route_is_shown() {
+    let lab = Lab::up("contend");
+    let owner = lab.steady();
+    let wrong = others(&owner)[0];
+    let words = "was changed by someone else";
+    // Each time that it was put right; the owner waits longer each time.
+    for n in 1..=5 {
+        lab.says(&owner, "all routes in sync", |s| s.vips[0].routes.iter().all(|r| r.in_sync));
+        lab.ok(&["ec2", "set-route", "--table", "rtb-0b", "--eni", wrong]);
+        let repaired = |s: &crate::status::Status| s.route_repairs >= n;
+        until("it is put right", BOUND + BOUND, || {
+            let status = lab.status(&owner)?;
+            holds(repaired(&status), || format!("{status:?}"))
+        });
+    }
+    let status = lab.says(&owner, "somebody changes it", |s| s.problems.iter().any(|p| p.contains(words)));
+    assert_eq!(status.state, "degraded");
+    assert!(lab.vipd_log(&owner).contains("changed by someone else again and again"));
+    let changes = lab.calls().iter().filter(|c| c.action == "set-route").count();
+    assert_eq!(changes, 5, "the fifth is the one that is shown");
+    lab.routes_come_to(&owner);
+    lab.assert_fenced();
+}
+
+#[test]
+fn fault_38_status_shows_the_policy_that_is_missing() {
+    let lab = Lab::up("denied");
+    let owner = lab.steady();
+    lab.ok(&["ec2", "deny", "ReplaceRoute"]);
+    lab.ok(&["ec2", "set-route", "--table", "rtb-0b", "--eni", others(&owner)[0]]);
+    let status = lab
+        .says(&owner, "the policy", |s| s.route("rtb-0b").error.contains("\"Action\": \"ec2:ReplaceRoute\""));
+    let error = &status.route("rtb-0b").error;
+    assert!(error.contains("route-table/rtb-0b\"}"), "{error}");
+    lab.ok(&["ec2", "clear", "deny"]);
+    lab.routes_come_to(&owner);
     lab.assert_fenced();
 }

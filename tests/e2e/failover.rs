@@ -3,9 +3,8 @@
 use crate::lab::{BOUND, Lab, holds, until};
 use crate::status::{eni, others};
 
-/// FAULTS 1.
 #[test]
-fn another_member_takes_over_from_a_killed_owner() {
+fn fault_01_another_member_takes_over_from_a_killed_owner() {
     let lab = Lab::up("kill");
     let first = lab.steady();
     let load = lab.load(&first);
@@ -29,7 +28,7 @@ fn another_member_takes_over_from_a_killed_owner() {
 
 /// FAULTS 25, the whole zone.
 #[test]
-fn another_member_takes_over_from_a_zone_that_is_cut_off() {
+fn fault_25_another_member_takes_over_from_a_zone_that_is_cut_off() {
     let lab = Lab::up("cut");
     let first = lab.steady();
     let load = lab.load(&first);
@@ -48,7 +47,7 @@ fn another_member_takes_over_from_a_zone_that_is_cut_off() {
 
 /// FAULTS 25: it reaches EC2 all along, and calls no more.
 #[test]
-fn an_owner_cut_off_from_its_members_calls_no_more() {
+fn fault_25_an_owner_cut_off_from_its_members_calls_no_more() {
     let lab = Lab::up("alone");
     let first = lab.steady();
     let cut_ns = lab.json(&["cut", &first, "--from", "members"])["at_boot_ns"].as_u64().unwrap();
@@ -74,7 +73,7 @@ fn an_owner_cut_off_from_its_members_calls_no_more() {
 
 /// FAULTS 25, with nobody to take over: what is out of sync stays so until there is a quorum again.
 #[test]
-fn without_a_quorum_nobody_calls() {
+fn fault_25_without_a_quorum_nobody_calls() {
     let lab = Lab::up("split");
     let owner = lab.steady();
     for member in others(&owner) {
@@ -101,9 +100,8 @@ fn without_a_quorum_nobody_calls() {
     lab.assert_fenced();
 }
 
-/// FAULTS 79.
 #[test]
-fn the_vip_leaves_a_dead_haproxy() {
+fn fault_79_the_vip_leaves_a_dead_haproxy() {
     let lab = Lab::up("haproxy");
     let first = lab.steady();
     let load = lab.load(&first);
@@ -120,7 +118,7 @@ fn the_vip_leaves_a_dead_haproxy() {
 
 /// FAULTS 4, and 70 when it comes back.
 #[test]
-fn no_connection_fails_while_haproxy_outlives_vipd() {
+fn fault_04_no_connection_fails_while_haproxy_outlives_vipd() {
     let lab = Lab::up("vipd");
     let first = lab.steady();
     let load = lab.load(&first);

@@ -26,9 +26,8 @@ fn three_members_started_at_once_form_one_group() {
     lab.assert_fenced();
 }
 
-/// FAULTS 40.
 #[test]
-fn missing_routes_are_created_where_that_is_allowed() {
+fn fault_40_missing_routes_are_created_where_that_is_allowed() {
     let lab = Lab::up_with("create", &["--initial-route", "none", "--set", "aws.create_missing=true"]);
     let owner = lab.steady();
     lab.client_reaches(&owner);
@@ -36,9 +35,8 @@ fn missing_routes_are_created_where_that_is_allowed() {
     lab.assert_fenced();
 }
 
-/// FAULTS 52.
 #[test]
-fn a_wiped_member_comes_back_as_a_new_incarnation() {
+fn fault_52_a_wiped_member_comes_back_as_a_new_incarnation() {
     let lab = Lab::up("wiped");
     let owner = lab.steady();
     let wiped = if owner == "az-c" { "az-b" } else { "az-c" };

@@ -48,7 +48,7 @@ fn checked(from: &str, to: &str) -> (i32, String) {
 
 /// FAULTS 58, 59.
 #[test]
-fn a_wrong_file_is_refused_by_line_and_column() {
+fn fault_58_a_wrong_file_is_refused_by_line_and_column() {
     let (code, said) = checked("cluster", "cluster");
     assert_eq!(code, 0, "{said}");
     let (code, said) = checked("[tls]\ninsecure", "[tls]\nsecure = false\ninsecure");
@@ -85,9 +85,8 @@ fn has_cause_and_next(json: &Value, kind: &str, word: &str) {
     assert!(error["next"].as_str().is_some_and(|n| !n.is_empty()), "{json}");
 }
 
-/// FAULTS 54.
 #[test]
-fn a_transfer_that_cannot_be_is_exit_4() {
+fn fault_54_a_transfer_that_cannot_be_is_exit_4() {
     let lab = Lab::up("refuse");
     let owner = lab.steady();
     let follower = others(&owner)[0];
@@ -113,9 +112,8 @@ fn a_transfer_that_cannot_be_is_exit_4() {
     );
 }
 
-/// FAULTS 69.
 #[test]
-fn without_a_quorum_status_prints_and_is_exit_3() {
+fn fault_69_without_a_quorum_status_prints_and_is_exit_3() {
     let lab = Lab::up("quorum");
     let owner = lab.steady();
     let [one, two] = others(&owner)[..] else { unreachable!() };
@@ -137,9 +135,8 @@ fn without_a_quorum_status_prints_and_is_exit_3() {
     has_cause_and_next(&json, "no-quorum", "");
 }
 
-/// FAULTS 8.
 #[test]
-fn a_second_daemon_on_one_data_directory_is_exit_2() {
+fn fault_08_a_second_daemon_on_one_data_directory_is_exit_2() {
     let lab = Lab::up("second");
     lab.steady();
     let processes = lab.json(&["status"])["processes"].clone();

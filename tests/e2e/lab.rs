@@ -61,13 +61,18 @@ impl Lab {
     }
 
     pub fn up_with(name: &str, more: &[&str]) -> Self {
+        Self::up_as(name, &[&["--heartbeat", "200", "--election", "1000,2000"], more].concat())
+    }
+
+    /// With timings of its own.
+    pub fn up_as(name: &str, options: &[&str]) -> Self {
         let program = programs().join("vip-lab");
         assert!(program.exists(), "{} is missing: cargo build --workspace --bins", program.display());
         // Runs of two checkouts may meet on one machine.
         let name = format!("{name}{}", std::process::id() % 100_000);
         let dir = std::env::temp_dir().join(format!("vipd-e2e-{name}"));
         let lab = Self { name, dir };
-        lab.ok(&[&["up", "--heartbeat", "200", "--election", "1000,2000"], more].concat());
+        lab.ok(&[&["up"], options].concat());
         lab
     }
 

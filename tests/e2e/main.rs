@@ -5,25 +5,38 @@
 //!          ---> status    vipctl's JSON, what the members say
 //!          ---> calls     EC2's log: no call outside the claim (FENCING.md, F-a)
 //!          ---> load      what a client saw
+//!          ---> fault     vipd-faults: what goes wrong inside, and proof that it did
 //! ```
 //!
 //! Timings are slow and only order and outcome are asserted, under one bound: what is measured is printed. It
-//! needs what the lab needs (root, ip, nft, haproxy) and for moto.rs `./cluster/setup.sh moto`. Each test has its
+//! needs what the lab needs (root, ip, nft, haproxy) and for moto.rs `./cluster/setup.sh moto`, for fault points vipd-faults (`fault.rs`). Each test has its
 //! own lab, but two at once share the machine: `cargo test --workspace --test e2e -- --test-threads=1`.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod calls;
+mod fault;
 mod lab;
 mod load;
 mod status;
+#[path = "../common/tool.rs"]
+mod tool;
 
 mod admin;
+mod crash_loop;
+mod disk;
 mod ec2;
 mod failover;
+mod flap;
 mod forming;
 mod frozen;
+mod held;
 mod input;
+mod metrics;
 mod moto;
+mod orders;
+mod panic;
+mod points;
+mod reach;
 mod restart;
 mod switchover;

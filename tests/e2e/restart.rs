@@ -3,7 +3,7 @@
 use crate::lab::Lab;
 
 #[test]
-fn after_a_restart_of_all_the_vip_stays_where_it_is() {
+fn fault_10_after_a_restart_of_all_the_vip_stays_where_it_is() {
     let lab = Lab::up("restart");
     let owner = lab.steady();
     // Not the first of the list, which would be everybody's first guess.

@@ -19,6 +19,7 @@ pub struct Status {
     pub members: Vec<Member>,
     pub vips: Vec<Vip>,
     pub route_repairs: u64,
+    pub paused: bool,
     pub last_move: Option<Value>,
 }
 
@@ -27,6 +28,8 @@ pub struct Member {
     pub name: String,
     pub role: String,
     pub voter: bool,
+    pub drained: bool,
+    pub quarantined: bool,
     pub incarnation: String,
 }
 

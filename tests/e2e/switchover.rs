@@ -31,9 +31,8 @@ fn transfer_leader_returns_when_the_route_has_moved() {
     lab.assert_fenced();
 }
 
-/// FAULTS 9.
 #[test]
-fn sigterm_hands_over_first() {
+fn fault_09_sigterm_hands_over_first() {
     let lab = Lab::up("term");
     let first = lab.steady();
     let load = lab.load(&first);

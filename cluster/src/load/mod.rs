@@ -1,6 +1,7 @@
 //! The client: a new connection to the VIP every few milliseconds, and what became of each.
 
 mod report;
+mod spread;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 pub use report::{Outage, Report};
+pub use spread::Spread;
 
 use crate::clock::boot_ns;
 use crate::ns;
@@ -88,6 +90,19 @@ pub struct Sample {
     pub result: Result<String, Failure>,
     /// For a connection that stood and broke: who answered the immediate second try.
     pub retry: Option<Result<String, Failure>>,
+}
+
+/// Some ten times what a request takes on a busy machine.
+const AT_ONCE: Duration = Duration::from_millis(50);
+
+impl Sample {
+    /// Its connection stood when the VIP moved and was reset at once, and an immediate second try was answered: a
+    /// client that tries again notices nothing. One that hung until the move reset it is not of these.
+    pub fn broke_and_recovered(&self) -> bool {
+        self.result == Err(Failure::Reset)
+            && self.retry.as_ref().is_some_and(Result::is_ok)
+            && Duration::from_nanos(self.end_ns.saturating_sub(self.start_ns)) < AT_ONCE
+    }
 }
 
 /// The requests so far; shared with whoever watches.
@@ -235,6 +250,19 @@ fn member(answer: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reset_counts_apart_if_it_came_at_once_and_the_second_try_was_answered() {
+        let reset = |ms: u64, retry| {
+            let end_ns = 1_000_000_000 + ms * 1_000_000;
+            Sample { start_ns: 1_000_000_000, end_ns, result: Err(Failure::Reset), retry }
+        };
+        assert!(reset(2, Some(Ok("az-b".into()))).broke_and_recovered());
+        assert!(!reset(600, Some(Ok("az-b".into()))).broke_and_recovered());
+        assert!(!reset(2, Some(Err(Failure::Refused))).broke_and_recovered());
+        let hung = Sample { result: Err(Failure::AnswerTimeout), ..reset(2, Some(Ok("az-b".into()))) };
+        assert!(!hung.broke_and_recovered());
+    }
 
     #[tokio::test]
     async fn tells_how_it_failed() {

@@ -1,0 +1,69 @@
+//! An owner that cannot change a route: cut off from EC2, or without its interface.
+
+use crate::lab::{BOUND, Lab, MEMBERS, holds, until};
+use crate::status::others;
+
+/// The owner reads every 10 s when all is well, and one failure is none.
+const NOTICED: std::time::Duration = BOUND.saturating_add(BOUND);
+
+fn another_owns(lab: &Lab, first: &str) -> String {
+    let ask = others(first)[0];
+    let second = until("another member owns", NOTICED, || {
+        let owner = lab.status(ask)?.owner.unwrap_or_default();
+        if owner == first { Err(format!("{:?}", lab.status(ask))) } else { Ok(owner) }
+    });
+    lab.routes_come_to(&second);
+    lab.client_reaches(&second);
+    second
+}
+
+#[test]
+fn fault_26_an_owner_cut_off_from_ec2_hands_over_and_stays_where_nobody_reaches_it() {
+    let lab = Lab::up("noec2");
+    let first = lab.steady();
+    lab.ok(&["cut", &first, "--from", "ec2"]);
+    let second = another_owns(&lab, &first);
+    let moved = lab.status(&second).unwrap().last_move.unwrap();
+    assert_eq!(moved["kind"], "switchover", "{moved}");
+    assert!(moved["reason"].as_str().unwrap().contains("does not reach EC2"), "{moved}");
+    let epoch = lab.status(&second).unwrap().epoch;
+
+    for member in others(&first) {
+        lab.ok(&["cut", member, "--from", "ec2"]);
+    }
+    let status = until("everybody says so", NOTICED + BOUND, || {
+        let status = lab.status(&second)?;
+        let says =
+            |m: &str| status.problems.iter().any(|p| p.starts_with(&format!("{m} does not reach EC2")));
+        holds(MEMBERS.into_iter().all(says), || format!("{status:?}")).map(|()| status)
+    });
+    assert_eq!(
+        (status.owner.as_deref(), status.epoch),
+        (Some(second.as_str()), epoch),
+        "it stays: {status:?}"
+    );
+    assert_eq!(status.state, "degraded");
+    lab.client_reaches(&second);
+    lab.ok(&["heal", "all"]);
+    let status = until("all is well again", NOTICED + BOUND, || {
+        let status = lab.status(&second)?;
+        holds(status.state == "steady", || format!("{status:?}")).map(|()| status)
+    });
+    assert_eq!((status.owner.as_deref(), status.epoch), (Some(second.as_str()), epoch), "no ping-pong");
+    lab.assert_fenced();
+}
+
+#[test]
+fn fault_41_an_owner_whose_interface_is_gone_hands_over() {
+    let lab = Lab::up("noeni");
+    let first = lab.steady();
+    lab.ok(&["ec2", "eni", &first, "--gone", "on"]);
+    let second = another_owns(&lab, &first);
+    let status = lab.says(&second, "why the other may not own", |s| {
+        s.problems.iter().any(|p| p.starts_with(&format!("{first} may not own: its network interface")))
+    });
+    assert_eq!(status.owner.as_ref(), Some(&second));
+    let (code, json) = lab.vipctl_json(&second, &["transfer-leader", "--to", &first]);
+    assert_eq!(code, 4, "{json}");
+    lab.assert_fenced();
+}

@@ -1,12 +1,18 @@
 #!/usr/bin/env bash
-# Installs what the lab needs, and says so. As a program: ./cluster/setup.sh haproxy iproute2 nftables python3-venv moto
+# Installs what the lab and the tests need, and says so. As a program:
+#   ./cluster/setup.sh haproxy iproute2 nftables python3-venv moto promtool cargo-deb
 # Sourced: setup NAME...
 #
-# Names are Debian packages; `moto` is a virtual environment with the EC2 that the lab's own is checked against, in
-# ${XDG_CACHE_HOME:-~/.cache}/vipd/moto.
+# Names are Debian packages, but for four that go to ${XDG_CACHE_HOME:-~/.cache}/vipd and touch nothing else:
+#   moto       a virtual environment with the EC2 that the lab's own is checked against
+#   awscli     another, with what keepalived calls in the failover benchmark
+#   promtool   Prometheus' checks, out of Debian's package prometheus, whose server shall not run here
+#   cargo-deb  makes the Debian package; built from crates.io, which takes a few minutes
 set -euo pipefail
 
 MOTO_VERSION=5.2.5
+AWSCLI_VERSION=1.45.11
+CARGO_DEB_VERSION=3.8.0
 
 # True if what the package is needed for is there, however it came.
 setup_has() {
@@ -15,7 +21,11 @@ setup_has() {
     haproxy) PATH="$sbin_path" command -v haproxy >/dev/null ;;
     iproute2) PATH="$sbin_path" command -v ip >/dev/null ;;
     nftables) PATH="$sbin_path" command -v nft >/dev/null ;;
+    curl) command -v curl >/dev/null ;;
     keepalived) PATH="$sbin_path" command -v keepalived >/dev/null ;;
+    systemd-container) command -v systemd-nspawn >/dev/null ;;
+    systemd) command -v systemd-analyze >/dev/null ;;
+    dpkg-dev) command -v dpkg-shlibdeps >/dev/null ;;
     build-essential) command -v cc >/dev/null ;;
     python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
     *) dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed' ;;
@@ -49,32 +59,66 @@ setup_packages() {
     fi
 }
 
-# The server is then "$(setup_moto_dir)/bin/moto_server".
-setup_moto_dir() {
-    echo "${XDG_CACHE_HOME:-$HOME/.cache}/vipd/moto"
-}
-
-setup_moto() {
+# setup_venv NAME PROGRAM VERSION REQUIREMENT: a virtual environment of that version, unless it is there.
+setup_venv() {
     local dir
-    dir="$(setup_moto_dir)"
-    if [[ "$(cat "$dir/version" 2>/dev/null)" == "$MOTO_VERSION" && -x "$dir/bin/moto_server" ]]; then
+    dir="${XDG_CACHE_HOME:-$HOME/.cache}/vipd/$1"
+    if [[ "$(cat "$dir/version" 2>/dev/null)" == "$3" && -x "$dir/bin/$2" ]]; then
         return 0
     fi
-    echo "setup: installing moto[server,ec2] $MOTO_VERSION from PyPI in $dir (about a minute)" >&2
+    echo "setup: installing $4 from PyPI in $dir (about a minute)" >&2
     rm -rf "$dir"
     mkdir -p "$(dirname "$dir")"
     python3 -m venv "$dir"
-    "$dir/bin/pip" install --quiet --disable-pip-version-check "moto[server,ec2]==$MOTO_VERSION" >&2
-    echo "$MOTO_VERSION" >"$dir/version"
+    "$dir/bin/pip" install --quiet --disable-pip-version-check "$4" >&2
+    echo "$3" >"$dir/version"
+}
+
+setup_moto() {
+    setup_venv moto moto_server "$MOTO_VERSION" "moto[server,ec2]==$MOTO_VERSION"
+}
+
+setup_awscli() {
+    setup_venv awscli aws "$AWSCLI_VERSION" "awscli==$AWSCLI_VERSION"
+}
+
+# The programs are then in "$(setup_tools_dir)/bin".
+setup_tools_dir() {
+    echo "${XDG_CACHE_HOME:-$HOME/.cache}/vipd/tools"
+}
+
+setup_promtool() {
+    local bin dir
+    bin="$(setup_tools_dir)/bin"
+    if command -v promtool >/dev/null || [[ -x "$bin/promtool" ]]; then return 0; fi
+    echo "setup: taking promtool out of Debian's package prometheus, into $bin" >&2
+    dir="$(mktemp -d)"
+    # As this user: apt's own cannot write there.
+    (cd "$dir" && apt-get download -qq -o APT::Sandbox::User=root prometheus >&2 && dpkg-deb -x prometheus_*.deb .)
+    install -D -m 755 "$dir/usr/bin/promtool" "$bin/promtool"
+    rm -rf "$dir"
+}
+
+setup_cargo_deb() {
+    local dir
+    dir="$(setup_tools_dir)"
+    if [[ "$("$dir/bin/cargo-deb" --version 2>/dev/null)" == *"$CARGO_DEB_VERSION"* ]]; then return 0; fi
+    echo "setup: building cargo-deb $CARGO_DEB_VERSION in $dir (a few minutes)" >&2
+    CARGO_TARGET_DIR="$dir/target" cargo install --quiet --locked --root "$dir" \
+        --version "$CARGO_DEB_VERSION" cargo-deb >&2
+    rm -rf "$dir/target"
 }
 
 setup() {
-    local packages=() moto=no name
+    local packages=() own=() name
     for name in "$@"; do
-        if [[ "$name" == moto ]]; then moto=yes; else packages+=("$name"); fi
+        case "$name" in
+        moto | awscli | promtool | cargo-deb) own+=("$name") ;;
+        *) packages+=("$name") ;;
+        esac
     done
     if ((${#packages[@]})); then setup_packages "${packages[@]}"; fi
-    if [[ "$moto" == yes ]]; then setup_moto; fi
+    for name in "${own[@]}"; do "setup_${name//-/_}"; done
 }
 
 if [[ "${BASH_SOURCE[0]}" == "$0" ]]; then

@@ -24,7 +24,8 @@ if [ "$mode" = all ]; then
         exit 2
     fi
     say "what the tests need"
-    ./cluster/setup.sh haproxy iproute2 nftables ca-certificates util-linux python3-venv moto
+    ./cluster/setup.sh haproxy iproute2 nftables ca-certificates util-linux python3-venv moto \
+        systemd systemd-container dpkg-dev promtool cargo-deb
 fi
 
 say "format"
@@ -45,8 +46,14 @@ fi
 # The lab's tests share two cores and tell who owns the VIP by time: one at a time.
 say "units and adapters"
 cargo test --workspace --lib --bins --test arrows --test config --test vipctl --test vpc --test peers --test net --test health
+say "the group in virtual time: 2 000 seeds, every guard taken out"
+./cluster/sim.sh
 say "the lab itself"
 cargo test --workspace --test lab -- --test-threads=1
+say "what ships beside the programs: alerts, the systemd unit, the Debian package on a booted systemd"
+cargo test --workspace --test pack -- --test-threads=2
+say "vipd-faults: vipd with its fault points (docs/FAULTS.md)"
+cargo build --workspace --features vipd/fault-points --bin vipd-faults
 say "the group, end to end, on the lab's EC2 and on moto"
 cargo test --workspace --test e2e -- --test-threads=1
 say "every test has passed"

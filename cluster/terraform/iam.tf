@@ -1,0 +1,48 @@
+data "aws_region" "here" {}
+data "aws_caller_identity" "here" {}
+data "aws_partition" "here" {}
+
+locals {
+  arn = "arn:${data.aws_partition.here.partition}:ec2:${data.aws_region.here.name}:${data.aws_caller_identity.here.account_id}"
+}
+
+# EC2 cannot limit ReplaceRoute to one destination: the role may change any route of these tables. It knows no narrower
+# resource than * for Describe.
+data "aws_iam_policy_document" "routes" {
+  statement {
+    sid       = "Look"
+    actions   = ["ec2:DescribeNetworkInterfaces", "ec2:DescribeRouteTables"]
+    resources = ["*"]
+  }
+  statement {
+    sid       = "Swap"
+    actions   = var.create_missing ? ["ec2:ReplaceRoute", "ec2:CreateRoute"] : ["ec2:ReplaceRoute"]
+    resources = [for id in var.route_table_ids : "${local.arn}:route-table/${id}"]
+  }
+}
+
+data "aws_iam_policy_document" "instances" {
+  statement {
+    actions = ["sts:AssumeRole"]
+    principals {
+      type        = "Service"
+      identifiers = ["ec2.amazonaws.com"]
+    }
+  }
+}
+
+resource "aws_iam_role" "vipd" {
+  name_prefix        = "vipd-${var.cluster}-"
+  assume_role_policy = data.aws_iam_policy_document.instances.json
+}
+
+resource "aws_iam_role_policy" "routes" {
+  name   = "routes"
+  role   = aws_iam_role.vipd.id
+  policy = data.aws_iam_policy_document.routes.json
+}
+
+resource "aws_iam_instance_profile" "vipd" {
+  name_prefix = "vipd-${var.cluster}-"
+  role        = aws_iam_role.vipd.name
+}

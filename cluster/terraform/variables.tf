@@ -1,0 +1,76 @@
+variable "cluster" {
+  description = "The group's name, as in vipd.toml."
+  type        = string
+  default     = "edge"
+}
+
+variable "vpc_id" {
+  type = string
+}
+
+variable "members" {
+  description = "One member a zone. Three survive the loss of one. The private address has to stay: it is in every vipd.toml."
+  type = map(object({
+    subnet_id  = string
+    private_ip = string
+  }))
+  validation {
+    condition     = length(var.members) >= 3 && length(var.members) % 2 == 1
+    error_message = "Take an odd number of members, three or more: an even one survives no more losses than one fewer."
+  }
+}
+
+variable "vips" {
+  description = "The overlay addresses, IPv4 with /32, outside every CIDR of the VPC."
+  type        = list(string)
+  default     = ["192.168.77.10/32"]
+}
+
+variable "route_table_ids" {
+  description = "Every route table whose subnets' clients use the VIP, the most important first."
+  type        = list(string)
+}
+
+variable "client_cidrs" {
+  description = "Where clients come from. CIDRs: a reference to a security group does not match traffic to an overlay address."
+  type        = list(string)
+}
+
+variable "service_ports" {
+  description = "What HAProxy listens on."
+  type        = list(number)
+  default     = [80, 443]
+}
+
+variable "monitoring_cidrs" {
+  description = "Where Prometheus scrapes from. None: the port stays closed."
+  type        = list(string)
+  default     = []
+}
+
+variable "ami_id" {
+  description = "Debian 12 or newer, amd64."
+  type        = string
+}
+
+variable "instance_type" {
+  type    = string
+  default = "c7i.large"
+}
+
+variable "key_name" {
+  type    = string
+  default = null
+}
+
+variable "user_data" {
+  description = "Installs HAProxy and the package of vipd, and writes /etc/vipd/vipd.toml."
+  type        = string
+  default     = null
+}
+
+variable "create_missing" {
+  description = "true where aws.create_missing is set in vipd.toml: allows ec2:CreateRoute."
+  type        = bool
+  default     = false
+}

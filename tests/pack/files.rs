@@ -1,0 +1,115 @@
+//! What ships as a file, by the program that reads it.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::tool::tool;
+use crate::tools::{ok, read, repo};
+
+fn promtool(arguments: &[&str]) -> String {
+    ok(Command::new(tool("promtool")).args(arguments).current_dir(repo("cluster/prometheus")))
+}
+
+#[test]
+fn promtool_takes_the_alerts_and_they_fire_when_they_should() {
+    let said = promtool(&["check", "rules", "vipd-alerts.yml"]);
+    assert!(said.contains("SUCCESS"), "{said}");
+    let said = promtool(&["test", "rules", "vipd-alerts.test.yml"]);
+    assert!(said.contains("SUCCESS"), "{said}");
+}
+
+/// Each alert is seen firing and not firing, so that one which never fires is noticed.
+#[test]
+fn no_alert_goes_untested() {
+    let (rules, tests) =
+        (read("cluster/prometheus/vipd-alerts.yml"), read("cluster/prometheus/vipd-alerts.test.yml"));
+    let alerts: Vec<_> =
+        rules.lines().filter_map(|l| l.trim().strip_prefix("- alert: ")).map(str::to_owned).collect();
+    assert!(alerts.len() >= 15, "{alerts:?}");
+    for alert in alerts {
+        assert!(
+            tests.contains(&format!("alertname: {alert}\n        exp_alerts:\n          - ")),
+            "{alert} never fires"
+        );
+        assert!(tests.contains(&format!("alertname: {alert}}}")), "{alert} is never seen silent");
+    }
+}
+
+#[test]
+fn vipd_takes_the_example_of_each_zone() {
+    let mut without_names = BTreeSet::new();
+    for (zone, net) in [("a", "10.0.1.10"), ("b", "10.0.2.10"), ("c", "10.0.3.10")] {
+        let path = format!("cluster/examples/az-{zone}.toml");
+        let said =
+            ok(Command::new(env!("CARGO_BIN_EXE_vipd")).args(["--check", "--config"]).arg(repo(&path)));
+        assert!(said.starts_with(&format!("timeline of az-{zone} in edge")), "{said}");
+        let own =
+            |line: &str| line.starts_with('#') || line.starts_with("member ") || line.starts_with("listen ");
+        let text = read(&path);
+        let listens = text.lines().filter(|l| l.starts_with("listen ") && l.contains(net)).count();
+        assert_eq!(listens, 2, "{path} listens on its own address");
+        without_names.insert(text.lines().filter(|l| !own(l)).collect::<Vec<_>>().join("\n"));
+    }
+    assert_eq!(without_names.len(), 1, "they differ in member and listen alone");
+}
+
+#[test]
+fn haproxy_takes_its_example() {
+    ok(Command::new(tool("haproxy")).args(["-c", "-f"]).arg(repo("cluster/haproxy/haproxy.cfg")));
+}
+
+/// The policy allows what vipd calls by default, and no more.
+#[test]
+fn the_policy_is_the_least() {
+    let policy: Value = serde_json::from_str(&read("cluster/iam/policy.json")).unwrap();
+    let statements = policy["Statement"].as_array().unwrap();
+    let mut allowed = BTreeSet::new();
+    for statement in statements {
+        assert_eq!(statement["Effect"], "Allow");
+        let actions = match &statement["Action"] {
+            Value::Array(all) => all.iter().map(|a| a.as_str().unwrap().to_owned()).collect(),
+            one => vec![one.as_str().unwrap().to_owned()],
+        };
+        let resources = statement["Resource"].to_string();
+        for action in actions {
+            let reads = action.starts_with("ec2:Describe");
+            assert!(
+                reads || (resources.contains(":route-table/") && !resources.contains('*')),
+                "{statement}"
+            );
+            allowed.insert(action);
+        }
+    }
+    let called = read("src/vpc/ec2.rs") + &read("src/vpc/routes.rs");
+    let by_default = ["DescribeNetworkInterfaces", "DescribeRouteTables", "ReplaceRoute"];
+    assert_eq!(allowed, by_default.iter().map(|a| format!("ec2:{a}")).collect());
+    for action in by_default {
+        assert!(called.contains(&format!("\"{action}\"")), "vipd does not call {action}");
+    }
+    let terraform = read("cluster/terraform/iam.tf");
+    for action in &allowed {
+        assert!(terraform.contains(&format!("\"{action}\"")), "{action} is not in cluster/terraform/iam.tf");
+    }
+}
+
+/// No provider is to be had where the tests run: that the module is applied nowhere here makes its
+/// words worth a look.
+#[test]
+fn terraform_leaves_the_routes_to_vipd() {
+    let main = read("cluster/terraform/main.tf");
+    let block = |start: &str| {
+        let from = main.split_once(start).unwrap_or_else(|| panic!("{start} is missing")).1;
+        from.split_once("\n}\n").unwrap().0.to_owned()
+    };
+    let route = block("resource \"aws_route\" \"vip\" {");
+    assert!(route.contains("ignore_changes = [network_interface_id]"), "{route}");
+    let eni = block("resource \"aws_network_interface\" \"member\" {");
+    assert!(eni.contains("source_dest_check = false"), "{eni}");
+    let instance = block("resource \"aws_instance\" \"member\" {");
+    assert!(instance.contains("http_put_response_hop_limit = 2"), "{instance}");
+    let security = read("cluster/terraform/security.tf");
+    let service = security.split_once("\"service\" {").unwrap().1.split_once("\n}\n").unwrap().0;
+    assert!(service.contains("cidr_ipv4") && !service.contains("referenced_security_group_id"), "{service}");
+}

@@ -1,0 +1,69 @@
+//! Where it was measured, and with what.
+
+use std::fs;
+use std::process::Command;
+
+use serde::Serialize;
+
+use crate::keepalived;
+
+#[derive(Debug, Serialize)]
+pub struct Machine {
+    pub cores: usize,
+    pub processor: String,
+    pub memory_gib: u64,
+    pub kernel: String,
+    pub system: String,
+    /// Runnable processes over the minute before.
+    pub load: String,
+    pub vipd: String,
+    pub build: String,
+    pub haproxy: String,
+    pub keepalived: String,
+    pub aws_cli: String,
+}
+
+impl Machine {
+    pub fn look() -> anyhow::Result<Self> {
+        let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let value = |text: &str, key: &str, by: char| {
+            let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+            line.split_once(by).map_or("not known", |(_, v)| v).trim().trim_matches('"').to_owned()
+        };
+        let memory = value(&text("/proc/meminfo"), "MemTotal", ':');
+        let memory_kib: u64 = memory.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        let optimized = if cfg!(debug_assertions) { "dev profile (opt-level 1)" } else { "release profile" };
+        let commit = git(&["describe", "--always", "--dirty", "--abbrev=12"]);
+        let aws = keepalived::aws()?;
+        Ok(Self {
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            processor: value(&text("/proc/cpuinfo"), "model name", ':'),
+            memory_gib: memory_kib.div_ceil(1 << 20),
+            kernel: text("/proc/sys/kernel/osrelease").trim().to_owned(),
+            system: value(&text("/etc/os-release"), "PRETTY_NAME", '='),
+            load: text("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
+            vipd: format!("{} ({commit})", env!("CARGO_PKG_VERSION")),
+            build: optimized.into(),
+            haproxy: word(&said("haproxy", &["-v"]), 2),
+            keepalived: word(&said("keepalived", &["--version"]), 1),
+            aws_cli: word(&said(&aws.display().to_string(), &["--version"]), 0).replace("aws-cli/", ""),
+        })
+    }
+}
+
+fn git(args: &[&str]) -> String {
+    let mut command = Command::new("git");
+    let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).args(args).output();
+    output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+/// The first line that the program prints, wherever.
+fn said(program: &str, args: &[&str]) -> String {
+    let Ok(output) = Command::new(program).args(args).output() else { return String::new() };
+    let all = [output.stdout, output.stderr].concat();
+    String::from_utf8_lossy(&all).lines().next().unwrap_or_default().to_owned()
+}
+
+fn word(line: &str, n: usize) -> String {
+    line.split(' ').nth(n).unwrap_or("not known").trim_matches([',', 'v']).to_owned()
+}

@@ -1,0 +1,239 @@
+//! How long clients are without an answer, fault by fault: vipd, and keepalived with the AWS CLI beside it, in one run.
+//!
+//! `cargo bench --workspace --profile dev --bench failover -- [short|full|idle] [--runs N] [--out DIR]`, as root.
+//!
+//! ```text
+//!   plan: what is measured      bed: the lab             run: one fault, the client's view
+//!   vipd, keepalived: daemons   idle: the cost at rest   tables, plot: what is written
+//! ```
+//!
+//! It asserts nothing about time. `short` shows within a quarter of an hour that all of it works; figures to be
+//! published come from `full`, on a machine that does nothing else.
+
+mod bed;
+mod daemons;
+mod idle;
+mod keepalived;
+mod machine;
+mod plan;
+mod plot;
+mod results;
+mod run;
+mod tables;
+mod vipd;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use clap::{Parser, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+use vip_lab::clock::{rfc3339, unix_ms};
+use vip_lab::lifecycle;
+use vip_lab::spec::{Spec, default_dir};
+
+use bed::Bed;
+use daemons::Daemons;
+use plan::{Group, Plan, System};
+use results::{Case, Results};
+use run::Run;
+
+/// A lab in which more runs fail than this is given up; what was measured is kept.
+const MOST_ERRORS: usize = 5;
+
+/// Measures failovers in the lab, of vipd and of keepalived.
+#[derive(Parser)]
+struct Cli {
+    #[arg(value_enum, default_value_t = Form::Short)]
+    form: Form,
+    /// Of each fault under each setting (full 20, short 3).
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    runs: Option<u16>,
+    /// Where failover.json, failover.svg and the tables go (full: docs, and the tables into its PERFORMANCE.md; else a
+    /// folder under target, and failover.md).
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Only the labs whose line of progress has this in it: "vipd balanced", "50 tables".
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// The lab's name: two of different names may run side by side.
+    #[arg(long, default_value = "bench")]
+    name: String,
+    /// The lab's directory.
+    #[arg(long, hide = true)]
+    dir: Option<PathBuf>,
+    /// What cargo says to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// Under fifteen minutes.
+    Short,
+    /// Under two hours.
+    Full,
+    /// Five minutes: only what the members cost at rest.
+    Idle,
+    /// The lab's daemon.
+    #[value(hide = true)]
+    Serve,
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let dir = cli.dir.clone().unwrap_or_else(|| default_dir(&cli.name));
+    let (mut plan, form) = match cli.form {
+        Form::Serve => return vip_lab::daemon::run(Spec::load(&dir)?),
+        Form::Short => (Plan::short(), "short"),
+        Form::Full => (Plan::full(), "full"),
+        Form::Idle => (Plan::idle(), "idle"),
+    };
+    plan.runs = cli.runs.map_or(plan.runs, usize::from);
+    if let Some(only) = &cli.only {
+        plan.groups.retain(|group| group.to_string().contains(only));
+    }
+    let docs = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/docs"));
+    let scratch = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("failover");
+    let out = cli.out.clone().unwrap_or(if cli.form == Form::Full { docs } else { scratch });
+    std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    take_down_when_interrupted(&cli.name, &dir);
+    let machine = machine::Machine::look()?;
+    eprintln!("failover: about {} min; ^C takes the lab down", minutes(plan.takes()));
+    let at = rfc3339(unix_ms() / 1_000);
+    let mut bench = Bench {
+        name: &cli.name,
+        dir: &dir,
+        plan: &plan,
+        progress: Progress { begun: Instant::now(), planned: plan.takes(), done: Duration::ZERO },
+        results: Results::new(form, at, machine),
+    };
+    for group in &plan.groups {
+        bench.measure(group);
+        // A run of two hours that is broken off leaves what it has.
+        std::fs::write(out.join("failover.json"), serde_json::to_vec_pretty(&bench.results)?)?;
+    }
+    let results = bench.results;
+    let tables = tables::markdown(&results);
+    println!("{tables}");
+    tables::write(&out, &tables)?;
+    plot::write(&out, &results)?;
+    eprintln!("failover: what was written is in {}", out.display());
+    let errors = results.errors.len() + results.cases.iter().map(|case| case.errors.len()).sum::<usize>();
+    ensure!(errors == 0, "{errors} runs or labs came to no end: see \"errors\" in failover.json");
+    Ok(())
+}
+
+fn start(bed: &Bed, group: &Group) -> anyhow::Result<Box<dyn Daemons>> {
+    Ok(match group.system {
+        System::Vipd(_) => Box::new(vipd::Vipd),
+        System::Keepalived(tuning) => Box::new(keepalived::Keepalived::start(bed, tuning)?),
+    })
+}
+
+/// What goes on while all of it is measured.
+struct Bench<'a> {
+    name: &'a str,
+    dir: &'a Path,
+    plan: &'a Plan,
+    progress: Progress,
+    results: Results,
+}
+
+impl Bench<'_> {
+    /// One lab. What was measured before it failed is kept.
+    fn measure(&mut self, group: &Group) {
+        let mut cases: Vec<Case> = group.faults.iter().map(|fault| Case::new(group, *fault)).collect();
+        if let Err(error) = self.lab(group, &mut cases) {
+            self.progress.tell(&format!("{group}: {error:#}"));
+            self.results.errors.push(format!("{group}: {error:#}"));
+        }
+        cases.iter_mut().for_each(Case::close);
+        self.results.cases.extend(cases);
+        self.results.took_s = self.progress.begun.elapsed().as_secs();
+    }
+
+    /// At rest first, then each fault in turn, again and again, so that a noisy minute hits all of them.
+    fn lab(&mut self, group: &Group, cases: &mut [Case]) -> anyhow::Result<()> {
+        let mut bed = Bed::up(self.name, self.dir, group)?;
+        let mut daemons = start(&bed, group)?;
+        if group.idle {
+            self.progress.tell(&format!("{group}: at rest"));
+            let (settle, watch) = (self.plan.settle, self.plan.watch);
+            self.results.idle.extend(idle::watch(&bed, daemons.as_mut(), group, settle, watch)?);
+            self.progress.done += settle + watch;
+        }
+        let mut errors = 0;
+        for number in 1..=self.plan.runs {
+            for case in &mut *cases {
+                let made = Run::make(&bed, daemons.as_mut(), case.fault);
+                self.progress.done += group.run_takes();
+                let what = format!("{group}: {} {number}/{}", case.fault.label(), self.plan.runs);
+                match made {
+                    Ok(run) => {
+                        let (ms, failed) = (run.outage_ms, run.failed);
+                        self.progress
+                            .tell(&format!("{what}: {ms:.0} ms, {failed} of {} failed", run.requests));
+                        case.runs.push(run);
+                    }
+                    Err(error) => {
+                        errors += 1;
+                        self.progress.tell(&format!("{what}: {error:#}"));
+                        case.errors.push(format!("run {number}: {error:#}"));
+                        ensure!(errors <= MOST_ERRORS, "given up after {errors} runs that came to no end");
+                        // The daemons end before their lab does, and the new lab has the old one's name.
+                        drop(daemons);
+                        drop(bed);
+                        bed = Bed::up(self.name, self.dir, group)?;
+                        daemons = start(&bed, group)?;
+                    }
+                }
+            }
+        }
+        drop(daemons);
+        drop(bed);
+        Ok(())
+    }
+}
+
+/// How far it is, in planned time.
+struct Progress {
+    begun: Instant,
+    planned: Duration,
+    done: Duration,
+}
+
+impl Progress {
+    fn tell(&self, text: &str) {
+        let share = self.done.as_secs_f64() / self.planned.as_secs_f64().max(1.0);
+        let gone = self.begun.elapsed();
+        // The plan's own pace, until there is one to go by.
+        let left = if share > 0.05 { gone.mul_f64((1.0 / share - 1.0).max(0.0)) } else { self.planned };
+        eprintln!("[{:3.0} %, {:3} min to go] {text}", share * 100.0, minutes(left));
+    }
+}
+
+fn minutes(time: Duration) -> u64 {
+    time.as_secs().div_ceil(60)
+}
+
+/// On a thread of its own, since the main one waits for processes.
+fn take_down_when_interrupted(name: &str, dir: &Path) {
+    let (name, dir) = (name.to_owned(), dir.to_owned());
+    std::thread::spawn(move || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        let caught = runtime.block_on(async {
+            let (mut interrupt, mut end) =
+                (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+            tokio::select! { _ = interrupt.recv() => {}, _ = end.recv() => {} }
+            Ok::<_, std::io::Error>(())
+        });
+        if caught.is_ok() {
+            eprintln!("failover: interrupted; taking the lab down");
+            for error in lifecycle::down(&name, &dir) {
+                eprintln!("failover: {error:#}");
+            }
+            std::process::exit(130);
+        }
+    });
+}

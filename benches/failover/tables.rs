@@ -1,0 +1,269 @@
+//! The results as Markdown that is also laid out to be read as text.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use vip_lab::load::Spread;
+
+use crate::plan::Fault;
+use crate::results::{Case, LANES, PHASES, Results};
+
+/// What stands between these two lines of PERFORMANCE.md is replaced.
+const BEGIN: &str = "<!-- failover: begin -->\n";
+const END: &str = "<!-- failover: end -->\n";
+
+/// `failover.md`; and the tables in PERFORMANCE.md, if it is in this folder.
+pub fn write(out: &Path, tables: &str) -> anyhow::Result<()> {
+    let page = out.join("PERFORMANCE.md");
+    if !page.exists() {
+        return Ok(std::fs::write(out.join("failover.md"), tables)?);
+    }
+    let text = std::fs::read_to_string(&page)?;
+    let (before, rest) =
+        text.split_once(BEGIN).with_context(|| format!("no {BEGIN:?} in {}", page.display()))?;
+    let (_, after) = rest.split_once(END).with_context(|| format!("no {END:?} in {}", page.display()))?;
+    let plot = "![How long new connections failed, by fault: vipd and keepalived](failover.svg)";
+    Ok(std::fs::write(&page, format!("{before}{BEGIN}\n{plot}\n\n{tables}\n{END}{after}"))?)
+}
+
+pub fn markdown(results: &Results) -> String {
+    let parts = [
+        machine(results),
+        outages(results),
+        failures(results),
+        varied(results),
+        phases(results),
+        idle(results),
+        mended(results),
+    ];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+fn machine(results: &Results) -> String {
+    let m = &results.machine;
+    let form = results.form;
+    let command = "cargo bench --workspace --profile dev --bench failover";
+    format!(
+        "`{command} -- {form}`, {at}, {took} min.\n\
+         {cores} cores ({processor}), {memory} GiB, load {load} before; {system}, Linux {kernel}.\n\
+         vipd {vipd}, {build}; HAProxy {haproxy}; keepalived {keepalived}, AWS CLI {aws}.\n",
+        at = results.at,
+        took = results.took_s.div_ceil(60),
+        cores = m.cores,
+        processor = m.processor,
+        memory = m.memory_gib,
+        load = m.load,
+        system = m.system,
+        kernel = m.kernel,
+        vipd = m.vipd,
+        build = m.build,
+        haproxy = m.haproxy,
+        keepalived = m.keepalived,
+        aws = m.aws_cli,
+    )
+}
+
+/// `316 (335, 340)`, or `none` where no new connection failed in any run.
+fn spread(of: Option<&Spread>) -> String {
+    match of {
+        None => "-".into(),
+        Some(s) if s.max == 0.0 => "none".into(),
+        Some(s) => format!("{:.0} ({:.0}, {:.0})", s.median, s.p95, s.max),
+    }
+}
+
+fn outage(case: Option<&Case>) -> String {
+    let mut text = spread(case.and_then(|c| c.outage_ms.as_ref()));
+    let errors = case.map_or(0, |c| c.errors.len());
+    if errors > 0 {
+        let _ = write!(text, ", {errors} runs without end");
+    }
+    text
+}
+
+fn median(case: Option<&Case>) -> Option<f64> {
+    Some(case?.outage_ms?.median)
+}
+
+/// How often the first outage goes into the other.
+fn ratio(ours: Option<f64>, theirs: Option<f64>) -> String {
+    match (ours, theirs) {
+        (Some(ours), Some(theirs)) if ours > 0.0 => format!("{:.1}", theirs / ours),
+        (Some(_), Some(theirs)) if theirs > 0.0 => "none here".into(),
+        (Some(_), Some(_)) => "both none".into(),
+        _ => "-".into(),
+    }
+}
+
+/// Faults for which any of the three was measured.
+fn measured(results: &Results) -> impl Iterator<Item = (Fault, [Option<&Case>; 3])> {
+    let lanes = move |fault| (fault, LANES.map(|system| results.base(system, fault)));
+    Fault::ALL.into_iter().map(lanes).filter(|(_, cases)| cases.iter().any(Option::is_some))
+}
+
+fn outages(results: &Results) -> String {
+    let head = [
+        "fault",
+        "goal",
+        "vipd balanced",
+        "keepalived tuned",
+        "keepalived default",
+        "tuned / vipd",
+        "default / vipd",
+    ];
+    let row = |(fault, [vipd, tuned, default]): (Fault, [Option<&Case>; 3])| {
+        let goal = match fault.goal_ms() {
+            None => "-".into(),
+            Some(0.0) => "none".into(),
+            Some(ms) => format!("{ms:.0}"),
+        };
+        vec![
+            fault.label().into(),
+            goal,
+            outage(vipd),
+            outage(tuned),
+            outage(default),
+            ratio(median(vipd), median(tuned)),
+            ratio(median(vipd), median(default)),
+        ]
+    };
+    let rows: Vec<Vec<String>> = measured(results).map(row).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let runs = results.cases.iter().map(|c| c.runs.len()).max().unwrap_or(0);
+    format!(
+        "How long new connections failed: milliseconds, median (p95, max) of {runs} runs. EC2 adds no delay; three route\n\
+         tables. The goal is the median's.\n\n{}",
+        table(&head, &rows)
+    )
+}
+
+fn failures(results: &Results) -> String {
+    let head = [
+        "fault",
+        "vipd balanced",
+        "open, reset",
+        "keepalived tuned",
+        "open, reset",
+        "keepalived default",
+        "open, reset",
+    ];
+    let row = |(fault, cases): (Fault, [Option<&Case>; 3])| {
+        let mut row = vec![fault.label().to_owned()];
+        for case in cases {
+            row.push(spread(case.and_then(|c| c.failed.as_ref())));
+            row.push(case.map_or("-".into(), |c| c.open_broken.to_string()));
+        }
+        row
+    };
+    let rows: Vec<Vec<String>> = measured(results).map(row).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    format!(
+        "Failed requests of those runs, one being made every 5 ms. *Open, reset*, over all runs: connections that stood\n\
+         when the VIP moved, and were answered on an immediate second try; they are not among the failed.\n\n{}",
+        table(&head, &rows)
+    )
+}
+
+fn varied(results: &Results) -> String {
+    let head = ["system", "EC2 adds", "tables", "fault", "outage ms", "failed", "last table ms"];
+    let rows: Vec<Vec<String>> = results
+        .varied()
+        .map(|c| {
+            vec![
+                format!("{} {}", c.system, c.setting),
+                format!("{} ms", c.ec2_delay_ms),
+                c.tables.to_string(),
+                c.fault.label().into(),
+                outage(Some(c)),
+                spread(c.failed.as_ref()),
+                spread(c.all_tables_ms.as_ref()),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    format!(
+        "One thing varied at a time. The client's own route table is the first of the list; *last table*: from the\n\
+         fault until the last one named the new owner, as EC2 executed it.\n\n{}",
+        table(&head, &rows)
+    )
+}
+
+fn phases(results: &Results) -> String {
+    let mut head = vec!["fault"];
+    head.extend(PHASES);
+    let cases = Fault::ALL.into_iter().filter_map(|fault| results.base(LANES[0], fault));
+    let rows: Vec<Vec<String>> = cases
+        .map(|case| {
+            let mut row = vec![case.fault.label().to_owned()];
+            row.extend(PHASES.map(|p| case.phases_ms.get(p).map_or("-".into(), |ms| format!("{ms:.1}"))));
+            row
+        })
+        .collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    format!(
+        "Where vipd's time goes (balanced; its own account, medians in milliseconds).\n\n{}",
+        table(&head, &rows)
+    )
+}
+
+fn idle(results: &Results) -> String {
+    let head = ["system", "role", "core %", "resident MiB", "wire bytes/s"];
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for i in &results.idle {
+        rows.push(vec![
+            format!("{} {}", i.system, i.setting),
+            format!("{} ({})", i.role, i.member),
+            format!("{:.2}", i.core_percent),
+            format!("{:.1}", i.rss_mib),
+            format!("{:.0}", i.wire_bytes_s),
+        ]);
+    }
+    if rows.is_empty() {
+        return String::new();
+    }
+    format!("A member at rest, three route tables.\n\n{}", table(&head, &rows))
+}
+
+/// What the medians do not show.
+fn mended(results: &Results) -> String {
+    let mended = results.cases.iter().filter(|c| c.mended > 0).map(|c| {
+        let (name, setting, fault) = (c.system, c.setting, c.fault.label());
+        format!("- {name} {setting}, {fault}: {} of {} runs\n", c.mended, c.runs.len())
+    });
+    let lines: String = mended.collect();
+    if lines.is_empty() {
+        return lines;
+    }
+    format!(
+        "Runs after which the daemons' view and the routes did not agree, so that the benchmark started them anew:\n\n{lines}"
+    )
+}
+
+/// Columns padded to their widest cell.
+fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.chain(head.get(column).map(|h| h.len())).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let line = |cells: Vec<&str>| {
+        let padded: Vec<String> = cells.iter().zip(&widths).map(|(c, w)| format!("{c:w$}", w = *w)).collect();
+        format!("| {} |\n", padded.join(" | "))
+    };
+    let mut out = line(head.to_vec());
+    let dashes: Vec<String> = widths.iter().map(|w| "-".repeat(*w)).collect();
+    out += &line(dashes.iter().map(String::as_str).collect());
+    for row in rows {
+        out += &line(row.iter().map(String::as_str).collect());
+    }
+    out
+}

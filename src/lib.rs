@@ -17,6 +17,7 @@ pub mod raft;
 pub mod rpc;
 pub mod runtime;
 pub mod service;
+pub mod tls;
 pub mod vpc;
 
 /// The messages and services of `proto/vipd/v1`, generated.

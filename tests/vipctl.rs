@@ -12,6 +12,8 @@ use tokio::process::{Child, ChildStdout, Command};
 use tonic::Code;
 use vipd::proto::{Member, Move, Route, Status, TransferLeaderResponse};
 
+#[path = "vipctl/certs.rs"]
+mod certs;
 #[path = "vipctl/fake.rs"]
 mod fake;
 #[path = "vipctl/orders.rs"]
@@ -454,6 +456,7 @@ async fn every_verb_has_an_example() {
         "pause",
         "resume",
         "history",
+        "certs",
         "completion",
     ] {
         let output = vipctl(&[], &[verb, "--help"]).await;

@@ -24,6 +24,7 @@ mod report;
 mod timeline;
 mod warnings;
 
+pub use check::key_exposure;
 pub use reason::Reason;
 pub use report::{ConfigError, Mistake};
 

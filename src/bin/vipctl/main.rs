@@ -6,6 +6,7 @@
 //!                                   error (cause, next step, exit code)
 //! ```
 
+mod certs;
 mod client;
 mod completion;
 mod drain;
@@ -103,6 +104,7 @@ enum Verb {
     Pause(pause::Arguments),
     Resume(resume::Arguments),
     History(history::Arguments),
+    Certs(certs::Arguments),
     Completion(completion::Arguments),
     #[command(hide = true)]
     Manual(manual::Arguments),
@@ -137,6 +139,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Verb::Pause(_) => pause::run(&client()?, output).await,
         Verb::Resume(_) => resume::run(&client()?, output).await,
         Verb::History(arguments) => history::run(&client()?, output, &arguments).await,
+        Verb::Certs(arguments) => certs::run(&arguments, output),
         Verb::Completion(arguments) => completion::run(&arguments),
         Verb::Manual(arguments) => manual::run(&arguments),
     }

@@ -9,6 +9,7 @@ use super::reason::Reason;
 use super::report::{ConfigError, Text};
 use super::{Config, MEMBER_ENV, Member, OnQuorumLoss, Policy};
 use crate::model::{Name, Vip};
+pub use tls::key_exposure;
 use values::{Checker, host_of};
 
 mod cloud;

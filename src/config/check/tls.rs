@@ -61,20 +61,24 @@ fn readable(c: &mut Checker, key: &'static str, value: &Word) -> Option<PathBuf>
     Some(path)
 }
 
-/// 0640 at most: whoever else reads the key can pass for this member, and whoever writes it can
-/// put in one of their own.
+/// Who else can read or write a key of this mode; 0640 at most is fit. Whoever else reads the key can pass
+/// for this member, and whoever writes it can put in one of their own.
+pub fn key_exposure(mode: u32) -> Option<&'static str> {
+    if mode & 0o004 != 0 {
+        Some("everybody on this host can read it")
+    } else if mode & 0o002 != 0 {
+        Some("everybody on this host can write it")
+    } else if mode & 0o020 != 0 {
+        Some("its group can write it")
+    } else {
+        None
+    }
+}
+
 fn private(c: &mut Checker, path: &Path, value: &Spanned<String>) {
     let Ok(meta) = std::fs::metadata(path) else { return };
     let mode = meta.permissions().mode() & 0o7777;
-    let who = if mode & 0o004 != 0 {
-        "everybody on this host can read it"
-    } else if mode & 0o002 != 0 {
-        "everybody on this host can write it"
-    } else if mode & 0o020 != 0 {
-        "its group can write it"
-    } else {
-        return;
-    };
+    let Some(who) = key_exposure(mode) else { return };
     let reason = Reason::TlsKeyMode { path: path.display().to_string(), mode, who };
     c.refuse(reason, vec![(value.span(), "this key")]);
 }

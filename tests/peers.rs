@@ -1,5 +1,5 @@
 //! The peer port of one real member: who may speak to whom, and when it lends its vote
-//! (FENCING.md, holes 2, 7 and 9).
+//! (FENCING.md, holes 1, 2, 6, 7 and 9).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,10 @@ use vipd::config::Config;
 use vipd::decide::{Gate, Permit};
 use vipd::model::{Epoch, GroupId, Incarnation, Term, Time};
 use vipd::proto::peer_client::PeerClient;
-use vipd::proto::{Envelope, HelloRequest, JoinRequest, LogId, RaftVote, TransferRequest, VoteRequest};
+use vipd::proto::{
+    AppendRequest, Envelope, HelloRequest, JoinRequest, LogId, RaftVote, SnapshotRequest, TransferRequest,
+    VoteRequest,
+};
 use vipd::raft::store::{Stable as _, Store};
 use vipd::raft::{Group, Lazy, Starting};
 
@@ -183,7 +186,7 @@ async fn hole_9_who_speaks_to_another_cluster_group_or_directory_is_refused() {
         let refused = m.client.vote(m.vote(envelope.clone())).await.expect_err(word);
         assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
         assert!(refused.message().contains(word), "{word}: {refused}");
-        let append = vipd::proto::AppendRequest {
+        let append = AppendRequest {
             envelope: Some(envelope),
             vote: Some(RaftVote { term: 9, voted_for: 99, committed: true }),
             ..Default::default()
@@ -194,6 +197,83 @@ async fn hole_9_who_speaks_to_another_cluster_group_or_directory_is_refused() {
     assert_eq!(m.client.vote(none).await.expect_err("no envelope").code(), Code::FailedPrecondition);
     let hello = HelloRequest { cluster: "other".into(), member: "az-b".into(), incarnation: 1 };
     assert_eq!(m.client.hello(hello).await.expect_err("a stranger").code(), Code::FailedPrecondition);
+}
+
+/// A vote says who asks; so does its envelope.
+#[tokio::test]
+async fn hole_9_nobody_speaks_in_anothers_name() {
+    let mut m = restarted().await;
+    m.wait_for_quarantine().await;
+    let other = Envelope { from: 98, ..m.envelope() };
+    let leads = Some(RaftVote { term: 5, voted_for: 99, committed: true });
+    let append = AppendRequest { envelope: Some(other.clone()), vote: leads, ..Default::default() };
+    let snapshot = SnapshotRequest { envelope: Some(other.clone()), vote: leads, ..Default::default() };
+    let transfer = TransferRequest {
+        envelope: Some(other.clone()),
+        from_leader: leads,
+        to: m.me.0,
+        last_log_id: Some(LogId { term: 1, index: 1 }),
+    };
+    let refusals = [
+        m.client.vote(m.vote(other.clone())).await.err(),
+        m.client.pre_vote(m.vote(other)).await.err(),
+        m.client.append(append).await.err(),
+        m.client.snapshot(snapshot).await.err(),
+        m.client.transfer(transfer).await.err(),
+    ];
+    for refused in refusals {
+        let refused = refused.expect("refused");
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        assert!(refused.message().contains("speaks in the name of"), "{refused}");
+    }
+    assert!(m.client.vote(m.vote(m.envelope())).await.expect("an answer").into_inner().granted);
+}
+
+/// With openraft's own leader ids the second would be granted: they allow several leaders in one term.
+#[tokio::test]
+async fn hole_1_a_term_has_one_vote_whoever_asks() {
+    let mut m = restarted().await;
+    m.wait_for_quarantine().await;
+    assert!(m.client.vote(m.vote(m.envelope())).await.expect("an answer").into_inner().granted);
+    for other in [98, 100, u64::MAX] {
+        let mut request = m.vote(Envelope { from: other, ..m.envelope() });
+        request.vote = Some(RaftVote { term: 5, voted_for: other, committed: false });
+        let answer = m.client.vote(request).await.expect("an answer").into_inner();
+        assert!(!answer.granted, "{other} in the term of 99");
+        assert_eq!(answer.vote.map(|v| (v.term, v.voted_for)), Some((5, 99)));
+    }
+}
+
+/// openraft's default answer is yes.
+#[tokio::test]
+async fn hole_6_a_pre_vote_is_answered_as_a_vote_would_be_and_changes_nothing() {
+    let mut m = restarted().await;
+    m.wait_for_quarantine().await;
+    let asked = m.vote(m.envelope());
+    let answer = m.client.pre_vote(asked.clone()).await.expect("an answer").into_inner();
+    assert!(answer.granted);
+    assert_eq!(answer.vote.map(|v| v.term), Some(0), "a pre-vote is no vote");
+    // Whoever follows a leader says no, as long as its promise lasts.
+    let append = AppendRequest {
+        envelope: Some(m.envelope()),
+        vote: Some(RaftVote { term: 4, voted_for: 99, committed: true }),
+        ..Default::default()
+    };
+    let sent = clock::now();
+    let accepted = m.client.append(append).await.expect("an answer").into_inner();
+    assert_eq!(accepted.granted_ms, u64::try_from(LEASE.as_millis()).expect("small"));
+    let mut rival = m.vote(Envelope { from: 98, ..m.envelope() });
+    rival.vote = Some(RaftVote { term: 5, voted_for: 98, committed: false });
+    let answer = m.client.pre_vote(rival.clone()).await.expect("an answer").into_inner();
+    assert!(!answer.granted, "a promise stands");
+    for _ in 0..1000 {
+        if m.client.pre_vote(rival.clone()).await.expect("an answer").into_inner().granted {
+            let after = clock::now().since(sent);
+            return assert!(after >= LEASE, "granted after {after:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the promise does not end");
 }
 
 #[tokio::test]

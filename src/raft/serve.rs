@@ -55,6 +55,22 @@ impl PeerService {
         s.raft.get().ok_or_else(|| Status::unavailable("this member has not started its Raft yet"))
     }
 
+    /// As [`admit`](Self::admit), and the leader or candidate in whose name it is must be its sender.
+    fn admit_from(
+        &self,
+        envelope: Option<&proto::Envelope>,
+        vote: Option<&proto::RaftVote>,
+    ) -> Result<&Raft, Status> {
+        let raft = self.admit(envelope)?;
+        if let (Some(envelope), Some(vote)) = (envelope, vote)
+            && envelope.from != vote.voted_for
+        {
+            let (from, named) = (Incarnation(envelope.from), Incarnation(vote.voted_for));
+            return Err(refused(format!("{from} speaks in the name of {named}")));
+        }
+        Ok(raft)
+    }
+
     /// Whether a vote may be asked of this member at all: not in quarantine, and not while its own
     /// permit is open. Before a transfer the permit is closed.
     fn may_vote(&self) -> Result<(), Status> {
@@ -102,7 +118,7 @@ impl Peer for PeerService {
 
     async fn append(&self, request: Request<proto::AppendRequest>) -> Answer<proto::AppendResponse> {
         let request = request.into_inner();
-        let raft = self.admit(request.envelope.as_ref())?;
+        let raft = self.admit_from(request.envelope.as_ref(), request.vote.as_ref())?;
         let rpc = AppendEntriesRequest::from_proto(request).map_err(garbled)?;
         fault!(wait "serve.append", error(e) => return Err(internal(e)));
         let response = raft.append_entries(rpc).await.map_err(internal)?;
@@ -119,7 +135,7 @@ impl Peer for PeerService {
 
     async fn vote(&self, request: Request<proto::VoteRequest>) -> Answer<proto::VoteResponse> {
         let request = request.into_inner();
-        let raft = self.admit(request.envelope.as_ref())?;
+        let raft = self.admit_from(request.envelope.as_ref(), request.vote.as_ref())?;
         self.may_vote()?;
         let rpc = VoteRequest::from_proto(request).map_err(garbled)?;
         fault!(wait "serve.vote", error(e) => return Err(internal(e)));
@@ -133,7 +149,7 @@ impl Peer for PeerService {
 
     async fn pre_vote(&self, request: Request<proto::VoteRequest>) -> Answer<proto::VoteResponse> {
         let request = request.into_inner();
-        let raft = self.admit(request.envelope.as_ref())?;
+        let raft = self.admit_from(request.envelope.as_ref(), request.vote.as_ref())?;
         self.may_vote()?;
         let rpc = VoteRequest::from_proto(request).map_err(garbled)?;
         fault!(wait "serve.pre-vote", error(e) => return Err(internal(e)));
@@ -144,7 +160,7 @@ impl Peer for PeerService {
 
     async fn snapshot(&self, request: Request<proto::SnapshotRequest>) -> Answer<proto::SnapshotResponse> {
         let request = request.into_inner();
-        let raft = self.admit(request.envelope.as_ref())?;
+        let raft = self.admit_from(request.envelope.as_ref(), request.vote.as_ref())?;
         let (vote, push) = SnapshotPush::from_leader(request).map_err(garbled)?;
         let snapshot = Snapshot { meta: push.meta, snapshot: push.data };
         fault!(wait "serve.snapshot", error(e) => return Err(internal(e)));
@@ -154,7 +170,7 @@ impl Peer for PeerService {
 
     async fn transfer(&self, request: Request<proto::TransferRequest>) -> Answer<proto::TransferResponse> {
         let request = request.into_inner();
-        let raft = self.admit(request.envelope.as_ref())?;
+        let raft = self.admit_from(request.envelope.as_ref(), request.from_leader.as_ref())?;
         if clock::now() < self.0.quarantine_until() {
             return Err(Status::unavailable("in quarantine after a start: no transfer yet"));
         }

@@ -159,3 +159,6 @@ impl RaftNetworkV2<TypeConfig> for Network {
         Some(Backoff::new(std::iter::repeat(std::time::Duration::from_millis(50))))
     }
 }
+
+#[cfg(test)]
+mod tests;

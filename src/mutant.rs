@@ -10,8 +10,10 @@ pub enum Mutant {
     SendTime,
     /// Each promise counts as long as this member's own (hole 3).
     GrantedLength,
-    /// A member votes and campaigns as soon as it has started (hole 2).
-    Quarantine,
+    /// A member votes as soon as it has started (hole 2).
+    QuarantineVote,
+    /// A member campaigns as soon as it has started (hole 2).
+    QuarantineCampaign,
     /// The quarantine does not count what was granted before (hole 3).
     LongestLease,
     /// Bytes leave without a look at the gate (hole 5).
@@ -25,7 +27,7 @@ pub enum Mutant {
     Intent,
     /// The gate stays open through a transfer (hole 7).
     ClosedBeforeTransfer,
-    /// After a failed transfer the term's permit opens again (hole 7).
+    /// After the trigger the term's permit opens again, if the lease still lasts (hole 7).
     SpentTerm,
     /// A leader with an open permit votes for others.
     VoteWhileLeading,
@@ -45,6 +47,8 @@ pub enum Mutant {
     Pace,
     /// The address stays when another owns.
     ReleaseAddress,
+    /// A drained member that leads claims, and its claim counts: two guards, one behind the other.
+    Drained,
 }
 
 impl Mutant {
@@ -52,7 +56,8 @@ impl Mutant {
         Mutant::LeaseMargin,
         Mutant::SendTime,
         Mutant::GrantedLength,
-        Mutant::Quarantine,
+        Mutant::QuarantineVote,
+        Mutant::QuarantineCampaign,
         Mutant::LongestLease,
         Mutant::BodyCheck,
         Mutant::Superseded,
@@ -69,6 +74,7 @@ impl Mutant {
         Mutant::Stray,
         Mutant::Pace,
         Mutant::ReleaseAddress,
+        Mutant::Drained,
     ];
 }
 

@@ -13,7 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clock", &["model", "runtime"]),
     ("runtime", &["model", "clock"]),
     ("fault", &["clock", "runtime"]),
-    ("ledger", &["model"]),
+    ("ledger", &["model", "mutant"]),
     ("decide", &["model", "ledger", "mutant"]),
     ("config", &["model"]),
     ("metrics", &[]),

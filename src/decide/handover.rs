@@ -296,6 +296,9 @@ impl Decide {
     /// The trigger was pulled, and this member still leads: the voters' leases are off, so somebody
     /// has to take over. Where the target failed, the next one is asked.
     pub(super) fn spent(&mut self, now: Now, since: Time, out: &mut Vec<Effect>) -> Stage {
+        if mutant::on(Mutant::SpentTerm) {
+            return Stage::Leading(Leading::begin(now, &self.raft));
+        }
         let owner = self.ledger.owner().filter(|o| self.stands(o)).cloned();
         // An owner that stands and lives comes first, and soon: it may only have been in its quarantine, and the
         // other voters, who are free now, campaign after an election timeout.
@@ -305,9 +308,6 @@ impl Decide {
         };
         if now.time.since(since) < patience {
             return Stage::Spent { since };
-        }
-        if mutant::on(Mutant::SpentTerm) {
-            return Stage::Leading(Leading::begin(now, &self.raft));
         }
         if let Some(to) = owner.or_else(|| self.best(Want::Any))
             && let Some(id) = self.raft.incarnation_of(&to)

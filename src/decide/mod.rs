@@ -380,7 +380,8 @@ impl Decide {
 
     /// Why this member may not own; `None` where it may.
     pub fn not_eligible(&self) -> Option<String> {
-        let drained = || self.ledger.drained.contains(&self.settings.me).then(|| "it is drained".to_owned());
+        let is_drained = self.ledger.drained.contains(&self.settings.me) && !mutant::on(Mutant::Drained);
+        let drained = || is_drained.then(|| "it is drained".to_owned());
         self.unable().or_else(drained)
     }
 

@@ -264,11 +264,8 @@ impl<S: RaftLogStorage<TypeConfig> + Stable + Clone> Starting<S> {
         let longest = stored.max(shared.lease_ms);
         shared.store.raise_longest_lease_ms(shared.lease_ms).await?;
         fault!(wait "raft.lease.saved");
-        let quarantine = if fresh || mutant::on(Mutant::Quarantine) {
-            Duration::ZERO
-        } else {
-            Duration::from_millis(longest) + self.timing.margin()
-        };
+        let quarantine =
+            if fresh { Duration::ZERO } else { Duration::from_millis(longest) + self.timing.margin() };
         let until = self.began + quarantine;
         shared.quarantine_until.store(until.as_nanos(), Ordering::Relaxed);
 
@@ -296,7 +293,9 @@ impl<S: RaftLogStorage<TypeConfig> + Stable + Clone> Starting<S> {
 
 /// No campaign before the quarantine's end (FENCING.md, hole 2).
 async fn end_quarantine(raft: Raft, until: Time) {
-    runtime::sleep(until.since(clock::now())).await;
+    if !mutant::on(Mutant::QuarantineCampaign) {
+        runtime::sleep(until.since(clock::now())).await;
+    }
     fault!(wait "raft.quarantine.end");
     raft.runtime_config().elect(true);
 }

@@ -28,6 +28,17 @@ pub enum Act {
     TransferAndCrash {
         after: Duration,
     },
+    /// The leader is to hand over, and all others die `after` so long, for so long.
+    TransferAndCrashOthers {
+        after: Duration,
+        down: Duration,
+    },
+    /// Of the members that are not `left` out the leader dies for so long, and the other's directory is
+    /// emptied.
+    CrashOwnerAndWipe {
+        left: usize,
+        down: Duration,
+    },
     Start {
         seat: usize,
     },
@@ -71,6 +82,11 @@ pub enum Act {
         via: usize,
         to: Option<usize>,
     },
+    /// An operator asks the member at `via`.
+    Order {
+        via: usize,
+        what: What,
+    },
     Terminate {
         seat: usize,
     },
@@ -99,7 +115,10 @@ impl Act {
             Act::Crash { unsaved: Unsaved::Kept, .. } => "crash, unsaved kept",
             Act::CrashOwner { .. } => "crash of the owner",
             Act::IsolateOwner(_) => "owner cut off, but not from EC2",
-            Act::TransferAndCrash { .. } => "transfer to a member that dies",
+            Act::TransferAndCrash { .. } | Act::TransferAndCrashOthers { .. } => {
+                "transfer to a member that dies"
+            }
+            Act::CrashOwnerAndWipe { .. } => "crash of the owner",
             Act::Wipe { .. } => "wipe",
             Act::Freeze { .. } => "freeze",
             Act::Isolate { .. } => "partition",
@@ -111,6 +130,8 @@ impl Act {
             Act::LoseEc2 { .. } => "EC2 out of reach",
             Act::Sick { .. } => "HAProxy unhealthy",
             Act::Transfer { .. } => "transfer",
+            Act::Order { what: What::Drain(_), .. } => "drain",
+            Act::Order { what: What::Pause, .. } => "pause",
             Act::Terminate { .. } => "SIGTERM",
             Act::RouteByHand { .. } => "route changed by hand",
             Act::StepWall { .. } => "wall clock stepped",
@@ -120,9 +141,19 @@ impl Act {
             | Act::Thaw { .. }
             | Act::HealWires
             | Act::FindEc2 { .. }
+            | Act::Order { what: What::Undrain(_) | What::Resume, .. }
             | Act::Well { .. } => return None,
         })
     }
+}
+
+/// What operators order.
+#[derive(Clone, Copy, Debug)]
+pub enum What {
+    Drain(usize),
+    Undrain(usize),
+    Pause,
+    Resume,
 }
 
 /// Which way nothing goes.
@@ -151,6 +182,8 @@ pub const KINDS: &[&str] = &[
     "EC2 out of reach",
     "HAProxy unhealthy",
     "transfer",
+    "drain",
+    "pause",
     "SIGTERM",
     "route changed by hand",
     "address deleted",
@@ -230,6 +263,72 @@ pub fn calls_in_the_air(rng: &mut SmallRng, seats: usize, from: Duration, to: Du
     s
 }
 
+/// A call that takes long to leave, and an owner that loses the leadership and has it again meanwhile.
+pub fn there_and_back(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
+    let mut s = Schedule::default();
+    s.add(from, Act::Ec2(Ec2Weather { connect_us: 950_000, ..Ec2Weather::default() }));
+    let mut at = from;
+    while at < to {
+        for table in 0..3 {
+            s.add(at, Act::RouteByHand { table, seat: rng.random_range(0..seats) });
+        }
+        let then = at + ms(rng, 300, 1_100);
+        s.add(then, Act::IsolateOwner(Cut::Both));
+        s.add(then + ms(rng, 200, 350), Act::HealWires);
+        s.add(then + ms(rng, 351, 500), Act::CrashOwner { unsaved: Unsaved::Kept });
+        at = then + ms(rng, 1_500, 2_500);
+    }
+    s
+}
+
+/// Transfers, by an owner that has calls of unknown outcome, of which nobody else knows any more.
+pub fn failed_transfers(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
+    let mut s = Schedule::default();
+    s.add(from, Act::Ec2(Ec2Weather { loses_answer: 600, ..Ec2Weather::default() }));
+    let mut at = from;
+    while at < to {
+        s.add(at, Act::CrashOwner { unsaved: unsaved(rng) });
+        at += ms(rng, 2_500, 3_500);
+        s.add(at, Act::TransferAndCrashOthers { after: ms(rng, 2, 8), down: ms(rng, 10, 60) });
+        at += ms(rng, 400, 900);
+        s.add(at, Act::RouteByHand { table: rng.random_range(0..3), seat: rng.random_range(0..seats) });
+        at += ms(rng, 400, 900);
+    }
+    s
+}
+
+/// So much is lost that some hear their leader no more while others do. Their leases differ: with equal ones
+/// openraft's own lease, which counts this member's length, would hide that a longer promise stands.
+pub fn heavy_loss(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
+    let mut s = Schedule::default();
+    for seat in 0..seats {
+        let profile = if seat == 0 { Profile::Steady } else { Profile::Fast };
+        s.add(from, Act::Crash { seat, unsaved: Unsaved::Kept, profile: Some(profile) });
+        s.add(from + ms(rng, 1, 100), Act::Start { seat });
+    }
+    let mut at = from + ms(rng, 1_000, 1_500);
+    while at < to {
+        s.add(at, Act::Wires(Weather { lost: rng.random_range(400..700), ..Weather::default() }));
+        s.add(at, Act::RouteByHand { table: rng.random_range(0..3), seat: rng.random_range(0..seats) });
+        at += ms(rng, 500, 1_500);
+    }
+    s
+}
+
+/// One member lags, and the directory of the only other that has what was agreed is emptied.
+pub fn wipes(rng: &mut SmallRng, seats: usize, from: Duration, _: Duration) -> Schedule {
+    let mut s = Schedule::default();
+    let left = rng.random_range(0..seats);
+    let at = from + ms(rng, 100, 1_000);
+    s.add(at, Act::Isolate { seat: left });
+    for table in 0..3 {
+        s.add(at + ms(rng, 200, 1_500), Act::RouteByHand { table, seat: left });
+    }
+    s.add(at + ms(rng, 2_500, 4_000), Act::CrashOwnerAndWipe { left, down: ms(rng, 2_000, 4_000) });
+    s.add(at + ms(rng, 4_010, 4_500), Act::HealWires);
+    s
+}
+
 /// Slow disks, and a power failure while something is on its way to them.
 pub fn power_failures(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
     let mut s = Schedule::default();
@@ -269,6 +368,21 @@ pub fn restarts(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) 
     s
 }
 
+/// Members that are drained one after the other, under owners that die or are told to leave.
+pub fn drains(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
+    let mut s = Schedule::default();
+    let mut at = from;
+    while at < to {
+        let seat = rng.random_range(0..seats);
+        let via = (seat + rng.random_range(1..seats)) % seats;
+        s.add(at, Act::Order { via, what: What::Drain(seat) });
+        s.add(at + ms(rng, 0, 400), Act::CrashOwner { unsaved: unsaved(rng) });
+        at += ms(rng, 900, 2_500);
+        s.add(at, Act::Order { via, what: What::Undrain(seat) });
+    }
+    s
+}
+
 fn ms(rng: &mut SmallRng, least: u64, most: u64) -> Duration {
     Duration::from_millis(rng.random_range(least..=most))
 }
@@ -281,7 +395,7 @@ fn unsaved(rng: &mut SmallRng) -> Unsaved {
 fn one(rng: &mut SmallRng, seats: usize, at: Duration, wiped: &mut bool, s: &mut Schedule) {
     let seat = rng.random_range(0..seats);
     let other = (seat + rng.random_range(1..seats)) % seats;
-    match rng.random_range(0..27) {
+    match rng.random_range(0..30) {
         0..=3 => {
             let profile = (rng.random_range(0..3) == 0).then(|| Profile::ALL[rng.random_range(0..3)]);
             s.add(at, Act::Crash { seat, unsaved: unsaved(rng), profile });
@@ -329,6 +443,7 @@ fn one(rng: &mut SmallRng, seats: usize, at: Duration, wiped: &mut bool, s: &mut
                 fails_after: rng.random_range(0..200),
                 loses_answer: rng.random_range(0..200),
                 late: rng.random_range(0..300),
+                throttles: rng.random_range(0..200),
                 late_ms: rng.random_range(500..8_000),
                 lag_ms: rng.random_range(0..10_000),
             };
@@ -362,6 +477,14 @@ fn one(rng: &mut SmallRng, seats: usize, at: Duration, wiped: &mut bool, s: &mut
         }
         24 => s.add(at, Act::TransferAndCrash { after: ms(rng, 0, 40) }),
         25 => s.add(at, Act::StepWall { seat, by_ms: rng.random_range(-3_600_000..=3_600_000) }),
+        26 | 27 => {
+            s.add(at, Act::Order { via: other, what: What::Drain(seat) });
+            s.add(at + ms(rng, 200, 4_000), Act::Order { via: other, what: What::Undrain(seat) });
+        }
+        28 => {
+            s.add(at, Act::Order { via: seat, what: What::Pause });
+            s.add(at + ms(rng, 200, 4_000), Act::Order { via: other, what: What::Resume });
+        }
         _ if rng.random_range(0..3) == 0 => s.add(at, Act::RestartAll { unsaved: unsaved(rng) }),
         _ => s.add(at, Act::DeleteAddress { seat }),
     }

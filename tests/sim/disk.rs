@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
-use openraft::{OptionalSend, RaftLogReader};
+use openraft::{EntryPayload, OptionalSend, RaftLogReader};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::{mpsc, oneshot};
 
+use vipd::ledger::Command;
 use vipd::model::{GroupId, Incarnation};
 use vipd::mutant::{self, Mutant};
 use vipd::raft::store::{Stable, StoreError};
@@ -57,6 +58,8 @@ struct Platter {
     saved: Content,
     weather: DiskWeather,
     rng: SmallRng,
+    installed: u64,
+    started_from_one: u64,
 }
 
 /// One member's disk. It outlives the member's lives.
@@ -71,6 +74,8 @@ impl Disk {
             saved: Content::default(),
             weather: DiskWeather::default(),
             rng: SmallRng::seed_from_u64(seed),
+            installed: 0,
+            started_from_one: 0,
         })))
     }
 
@@ -91,6 +96,31 @@ impl Disk {
         }
     }
 
+    /// The entries of the log from `first` to `last`: index, term, command.
+    pub fn entries(&self, first: u64, last: u64) -> Vec<(u64, u64, Option<Command>)> {
+        let p = self.lock();
+        let command = |e: &Entry| match &e.payload {
+            EntryPayload::Normal(command) => Some(command.clone()),
+            EntryPayload::Blank | EntryPayload::Membership(_) => None,
+        };
+        let of = |e: &Entry| (e.log_id.index, e.log_id.leader_id.term, command(e));
+        p.written.log.range(first..).take_while(|(index, _)| **index <= last).map(|(_, e)| of(e)).collect()
+    }
+
+    /// Whether the entry at `index` of `term` is in the log, or under a snapshot.
+    pub fn holds(&self, index: u64, term: u64) -> bool {
+        let p = self.lock();
+        let under = |id: Option<LogId>| id.is_some_and(|id| id.index >= index);
+        let entry = p.written.log.get(&index).map(|e| e.log_id.leader_id.term);
+        under(p.written.purged) || entry == Some(term)
+    }
+
+    /// Snapshots of others that were taken over, and starts from a snapshot.
+    pub fn snapshots(&self) -> (u64, u64) {
+        let p = self.lock();
+        (p.installed, p.started_from_one)
+    }
+
     /// Empties the directory: a new incarnation at the next open.
     pub fn wipe(&self) {
         let mut p = self.lock();
@@ -102,6 +132,7 @@ impl Disk {
         let fresh = {
             let mut p = self.lock();
             let fresh = p.saved.incarnation == 0;
+            p.started_from_one += u64::from(p.saved.snapshot.is_some());
             if fresh {
                 p.written.incarnation = p.rng.random_range(1..u64::MAX);
                 p.saved = p.written.clone();
@@ -230,6 +261,11 @@ impl Stable for SimStore {
         meta: &'a SnapshotMeta,
         data: &'a [u8],
     ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let ahead = |p: &Platter| p.written.last < meta.last_log_id;
+        {
+            let mut p = self.disk.lock();
+            p.installed += u64::from(ahead(&p));
+        }
         Box::pin(self.change(move |c| {
             let older = c.snapshot.as_ref().is_some_and(|(kept, _)| kept.last_log_id > meta.last_log_id);
             if !older {

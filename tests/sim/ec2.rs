@@ -21,7 +21,7 @@ use vipd::decide::{Gate, Permit};
 use vipd::model::route::{CloudError, Fenced, Outcome, Sight, Stamp, Swap};
 use vipd::model::{EniId, Observed, RouteKey, RouteMap, RouteTableId};
 use vipd::runtime;
-use vipd::runtime::simulated::true_now;
+use vipd::runtime::simulated::{Host, true_now};
 use vipd::vpc::Cloud;
 use vipd::vpc::door::Door;
 
@@ -40,6 +40,8 @@ pub struct Ec2Weather {
     pub fails_after: u32,
     /// EC2 does it and the answer is lost.
     pub loses_answer: u32,
+    /// EC2 wants fewer calls, and does nothing.
+    pub throttles: u32,
     /// EC2 does it only later: up to so many milliseconds.
     pub late: u32,
     pub late_ms: u64,
@@ -55,6 +57,7 @@ impl Default for Ec2Weather {
             refuses: 0,
             fails_after: 0,
             loses_answer: 0,
+            throttles: 0,
             late: 0,
             late_ms: 0,
             lag_ms: 0,
@@ -70,9 +73,13 @@ pub struct Ec2Faults {
     pub failed_after: u64,
     pub answers_lost: u64,
     pub late: u64,
+    /// The answer took longer than 100 ms.
+    pub slow: u64,
     pub throttled: u64,
     pub old_looks: u64,
     pub fenced: u64,
+    /// Its lease ended before its bytes left.
+    pub dropped: u64,
 }
 
 /// How many changes are remembered for those who look at old routes.
@@ -170,7 +177,9 @@ impl Ec2 {
         if a.bucket.0 == BURST {
             a.bucket.1 = now;
         }
-        let empty = a.bucket.0 == 0;
+        let share = a.weather.throttles;
+        let busy = a.rng.random_range(0..1000) < share;
+        let empty = a.bucket.0 == 0 || busy;
         a.bucket.0 = a.bucket.0.saturating_sub(1);
         a.faults.throttled += u64::from(empty);
         empty
@@ -259,15 +268,26 @@ pub struct SimCloud {
     attempt_timeout: Duration,
 }
 
+/// Nobody would call an EC2 slow that answers within twice this.
+const SLOW: Duration = Duration::from_millis(50);
+
 const SWAP: &str = "ReplaceRoute";
 const LOOK: &str = "DescribeRouteTables";
 
 /// As the shipped client does: however the attempt ends, its door is shut.
-struct ShutOnDrop(Arc<Door>);
+struct ShutOnDrop {
+    door: Arc<Door>,
+    ec2: Ec2,
+    caller: Host,
+    ended: bool,
+}
 
 impl Drop for ShutOnDrop {
     fn drop(&mut self) {
-        self.0.shut();
+        let nothing_left = self.door.shut();
+        if nothing_left && !self.ended && !self.caller.is_dead() {
+            self.ec2.lock().faults.dropped += 1;
+        }
     }
 }
 
@@ -298,6 +318,9 @@ impl SimCloud {
         }
         let sent = self.ec2.referee.bytes_leave(self.seat, swap, permit, gate, began);
         let there = self.ec2.one_way();
+        if there > SLOW {
+            self.ec2.lock().faults.slow += 1;
+        }
         let run = |after| drop(SimRuntime::spawn(self.ec2.clone().execute(swap.clone(), after, sent)));
         if self.ec2.throttles() {
             runtime::sleep(there * 2).await;
@@ -345,9 +368,12 @@ impl Cloud for SimCloud {
 
     async fn swap(&self, swap: Swap, permit: Permit, gate: Arc<Gate>) -> Outcome {
         let door = Arc::new(Door::new(permit, Arc::clone(&gate)));
-        let _shut = ShutOnDrop(Arc::clone(&door));
+        let caller = Host::current().expect("a member calls");
+        let mut shut = ShutOnDrop { door: Arc::clone(&door), ec2: self.ec2.clone(), caller, ended: false };
         let attempt = self.attempt(&swap, permit, &gate, &door);
-        match runtime::timeout(self.attempt_timeout, attempt).await {
+        let outcome = runtime::timeout(self.attempt_timeout, attempt).await;
+        shut.ended = true;
+        match outcome {
             Ok(outcome) => outcome,
             Err(_) if door.shut() => Outcome::Refused(self.timed_out(SWAP)),
             Err(_) => Outcome::Unknown(self.timed_out(SWAP)),

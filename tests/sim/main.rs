@@ -7,6 +7,7 @@ mod chaos;
 mod disk;
 mod ec2;
 mod faults;
+mod holes;
 mod interface;
 mod invariants;
 mod mutants;

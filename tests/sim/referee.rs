@@ -18,6 +18,7 @@ use vipd::proto;
 use vipd::raft::store::Applied;
 use vipd::runtime::simulated::{Host, true_now};
 
+use crate::disk::Disk;
 use crate::invariants::{Call, Invariants, Seen};
 
 /// One life of one member, as the referee sees it.
@@ -26,10 +27,20 @@ pub struct Life {
     pub gate: Arc<Gate>,
     pub me: Incarnation,
     pub timing: Timing,
+    pub disk: Disk,
+    /// On its own clock.
+    pub quarantined_until: Time,
     pub applied: Option<watch::Receiver<Applied>>,
     pub view: RaftView,
     /// How many lives this member had before.
     pub number: u64,
+}
+
+impl Life {
+    /// What its gate lets pass now.
+    fn open(&self) -> Option<Permit> {
+        self.gate.current().filter(|permit| self.gate.check(permit, self.host.now()).is_ok())
+    }
 }
 
 /// A call whose bytes have left.
@@ -134,7 +145,7 @@ impl Referee {
         let mut book = self.lock();
         let words = format!("{} begins life {} as {}", book.names[seat], life.number, life.me);
         book.say(&words);
-        book.see(&Seen::Begins { seat });
+        book.see(&Seen::Begins { seat, quarantined_until: life.quarantined_until });
         book.lives.insert(seat, life);
     }
 
@@ -161,14 +172,14 @@ impl Referee {
         let Some(life) = book.lives.get_mut(&seat) else { return };
         let news = (life.view.role, life.view.term, life.view.leader) != (view.role, view.term, view.leader);
         life.view = view.clone();
-        let (me, number) = (life.me, life.number);
+        let (me, number, disk) = (life.me, life.number, life.disk.clone());
         book.newest_term = book.newest_term.max(view.term.0);
         if news {
             let words = format!("{} is {:?} in term {}", book.names[seat], view.role, view.term);
             book.say(&words);
         }
         if view.role == Role::Leader {
-            book.see(&Seen::Leads { me, life: number, term: view.term });
+            book.see(&Seen::Leads { me, life: number, term: view.term, disk: &disk });
         }
     }
 
@@ -178,18 +189,14 @@ impl Referee {
         let mut open = Vec::new();
         let mut applied = Vec::new();
         for (seat, life) in &book.lives {
-            if let Some(permit) = life.gate.current()
-                && life.gate.check(&permit, life.host.now()).is_ok()
-            {
-                open.push((*seat, permit));
-            }
+            open.extend(life.open().map(|permit| (*seat, permit)));
             if let Some(rx) = &life.applied {
-                applied.push((*seat, rx.borrow().clone()));
+                applied.push((*seat, rx.borrow().clone(), life.disk.clone()));
             }
         }
         book.see(&Seen::Open { permits: &open });
-        for (seat, applied) in applied {
-            book.see(&Seen::Applied { seat, applied: &applied });
+        for (seat, applied, disk) in applied {
+            book.see(&Seen::Applied { seat, applied: &applied, disk: &disk });
             let epoch = applied.ledger.claim.as_ref().map_or(0, |c| c.epoch.0);
             if epoch > book.invariants.newest_epoch {
                 book.invariants.newest_epoch = epoch;
@@ -203,12 +210,14 @@ impl Referee {
     /// A request leaves `seat`. The moment on its clock.
     pub fn request_leaves(&self, seat: usize, path: &str, frame: &[u8]) -> Time {
         let mut book = self.lock();
-        let Some(now) = book.lives.get(&seat).map(|l| l.host.now()) else { return Time::default() };
+        let Some(life) = book.lives.get(&seat) else { return Time::default() };
+        let (now, open) = (life.host.now(), life.open());
         match path.rsplit('/').next() {
             Some("Vote") => {
                 if let Some(vote) = message::<proto::VoteRequest>(frame).and_then(|r| r.vote) {
                     let who = Incarnation(vote.voted_for);
-                    book.see(&Seen::Votes { voter: who, term: Term(vote.term), candidate: who });
+                    let term = Term(vote.term);
+                    book.see(&Seen::Votes { voter: who, term, candidate: who, open });
                 }
             }
             Some("Transfer") => {
@@ -224,10 +233,11 @@ impl Referee {
         now
     }
 
-    /// `seat` has answered, at this moment.
-    pub fn answered(&self, seat: usize, path: &str, asked: &[u8], answer: &[u8]) {
+    /// `seat` has answered, at this moment, what left its sender at `left`.
+    pub fn answered(&self, seat: usize, path: &str, asked: &[u8], answer: &[u8], left: Duration) {
         let mut book = self.lock();
-        let Some((me, host)) = book.lives.get(&seat).map(|l| (l.me, l.host.clone())) else { return };
+        let Some(life) = book.lives.get(&seat) else { return };
+        let (me, host, open) = (life.me, life.host.clone(), life.open());
         match path.rsplit('/').next() {
             Some("Vote") => {
                 let granted = message::<proto::VoteResponse>(answer).is_some_and(|r| r.granted);
@@ -237,7 +247,7 @@ impl Referee {
                     let (term, candidate) = (Term(vote.term), Incarnation(vote.voted_for));
                     let words = format!("{} votes for {candidate} in term {term}", book.names[seat]);
                     book.say(&words);
-                    book.see(&Seen::Votes { voter: me, term, candidate });
+                    book.see(&Seen::Votes { voter: me, term, candidate, open });
                 }
             }
             Some("Append") => {
@@ -245,7 +255,8 @@ impl Referee {
                 if let Some(vote) = message::<proto::AppendRequest>(asked).and_then(|r| r.vote)
                     && granted_ms > 0
                 {
-                    let until = true_now() + host.truly(Duration::from_millis(granted_ms));
+                    // What the leader counts on. An answer that waited for the disk binds no longer.
+                    let until = left + host.truly(Duration::from_millis(granted_ms));
                     let leader = Incarnation(vote.voted_for);
                     book.see(&Seen::Promises { voter: me, leader, term: Term(vote.term), until });
                 }

@@ -21,6 +21,7 @@ pub struct Tally {
     pub calls: u64,
     pub claims: u64,
     pub failovers: Vec<Duration>,
+    pub healings: Vec<Duration>,
     /// The runs with a violation, by seed.
     pub failed: BTreeMap<u64, Report>,
 }
@@ -75,19 +76,24 @@ impl Tally {
         self.calls += report.calls;
         self.claims += report.claims;
         self.failovers.extend(report.failover);
+        self.healings.extend(report.healing);
         let (mail, ec2) = (report.mail, report.ec2);
         let counted = [
             ("message lost", mail.lost),
             ("message doubled", mail.doubled),
             ("message late, overtaken", mail.late),
             ("message into a cut", mail.cut),
+            ("snapshot taken over", report.snapshots.0),
+            ("start from a snapshot", report.snapshots.1),
             ("EC2 refuses", ec2.refused),
             ("EC2 fails after the deed", ec2.failed_after),
             ("EC2's answer lost", ec2.answers_lost),
             ("EC2 executes late", ec2.late),
+            ("EC2 is slow", ec2.slow),
             ("EC2 throttles", ec2.throttled),
             ("EC2 shows old routes", ec2.old_looks),
             ("call stopped by the fence", ec2.fenced),
+            ("call dropped with its lease", ec2.dropped),
         ];
         for (kind, count) in counted.into_iter().chain(report.faults.iter().map(|(k, n)| (*k, *n))) {
             *self.faults.entry(kind).or_default() += count;
@@ -111,10 +117,16 @@ impl fmt::Display for Tally {
         writeln!(f, "violations  {violations:>9}")?;
         writeln!(f, "EC2 calls   {:>9}", self.calls)?;
         writeln!(f, "claims      {:>9}", self.claims)?;
-        let mut took = self.failovers.clone();
-        took.sort_unstable();
-        if let (Some(median), Some(most)) = (took.get(took.len() / 2), took.last()) {
-            writeln!(f, "the owner's death to the last route: median {median:?}, at most {most:?}")?;
+        for (what, took) in [
+            ("the end of all faults to route = owner = address", &self.healings),
+            ("the owner's death to the last route", &self.failovers),
+        ] {
+            let mut took = took.clone();
+            took.sort_unstable();
+            let at = |part: usize| took.get(took.len() * part / 100).or(took.last());
+            if let (Some(median), Some(most), Some(max)) = (at(50), at(99), took.last()) {
+                writeln!(f, "{what}: median {median:.0?}, 99 of 100 within {most:.0?}, at most {max:.0?}")?;
+            }
         }
         writeln!(f, "faults")?;
         for (kind, count) in &self.faults {

@@ -154,6 +154,7 @@ impl Seat {
             health,
             stop,
             interface: self.interface.clone(),
+            disk: self.disk.clone(),
         };
         let exits = around.exits.clone();
         drop(host.spawn(async move {
@@ -201,6 +202,7 @@ struct Daemon {
     health: watch::Receiver<Health>,
     stop: watch::Receiver<bool>,
     interface: SimInterface,
+    disk: Disk,
 }
 
 impl Daemon {
@@ -209,6 +211,8 @@ impl Daemon {
         let referee = &around.referee;
         let gate = Arc::new(Gate::new(config.timing.margin()));
         let me = store.incarnation();
+        let longest = Duration::from_millis(store.longest_lease_ms()).max(config.timing.lease());
+        let quarantine = if store.is_fresh() { Duration::ZERO } else { longest + config.timing.margin() };
         referee.begins(
             index,
             Life {
@@ -216,6 +220,8 @@ impl Daemon {
                 gate: Arc::clone(&gate),
                 me,
                 timing: config.timing,
+                disk: self.disk,
+                quarantined_until: clock::now() + quarantine,
                 applied: None,
                 view: vipd::decide::RaftView::default(),
                 number: self.life,

@@ -69,10 +69,14 @@ impl World {
     async fn healing(&mut self, plan: &Plan) -> Result<Duration, Broken> {
         self.suffer(plan).await;
         self.heal();
+        let began = true_now();
+        self.lift_orders().await?;
         let healed = self.until_healed(HEALS_WITHIN).await;
         healed.map_err(|e| ("after healing route = owner = address", e))?;
+        self.healing = Some(true_now() - began);
         // Whatever EC2 still holds back lands, and is repaired.
         self.pass(true_now() + Duration::from_secs(10)).await;
+        self.lift_orders().await?;
         let healed = self.until_healed(HEALS_WITHIN).await;
         healed.map_err(|e| ("a late write is repaired", e))?;
         self.around.referee.calm();
@@ -84,6 +88,21 @@ impl World {
         repaired.map_err(|e| ("a wrong route is right again within R", e))?;
         self.around.referee.stir();
         self.fails_over().await
+    }
+
+    /// Operators take back what they ordered, asking one member after the other for as long as it takes.
+    async fn lift_orders(&mut self) -> Result<(), Broken> {
+        let end = true_now() + HEALS_WITHIN;
+        for via in (0..self.seats.len()).cycle() {
+            if self.take_orders_back(via) {
+                break;
+            }
+            if true_now() >= end {
+                return Err(("orders can be taken back", format!("not within {HEALS_WITHIN:?}")));
+            }
+            self.pass(true_now() + Duration::from_millis(100)).await;
+        }
+        Ok(())
     }
 
     /// B: the owner dies without a word.

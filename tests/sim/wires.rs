@@ -28,7 +28,7 @@ use tower::util::BoxCloneSyncService;
 
 use vipd::proto::peer_server::PeerServer;
 use vipd::raft::{CallError, Carrier, Dial, PeerService};
-use vipd::runtime::simulated::Host;
+use vipd::runtime::simulated::{Host, true_now};
 
 use crate::referee::Referee;
 
@@ -175,7 +175,7 @@ impl Wires {
         let (parts, body) = request.into_parts();
         let bytes = body.collect().await.map_err(|_| refused())?.to_bytes();
         let path = parts.uri.path().to_owned();
-        let sent = self.referee.request_leaves(from, &path, &bytes);
+        let (sent, left) = (self.referee.request_leaves(from, &path, &bytes), true_now());
         let seat = self.lock().doors.get(&address).map(|d| d.seat);
         // Nobody listens: the kernel there says so, if it can be reached.
         let Some(to) = seat else {
@@ -188,7 +188,7 @@ impl Wires {
         for _ in 0..copies {
             let Leg::After(delay) = self.leg(from, to) else { continue };
             let whole = Request::from_parts(parts.clone(), Full::new(bytes.clone()));
-            drop(SimRuntime::spawn(self.clone().deliver(address.clone(), delay, whole, tx.take())));
+            drop(SimRuntime::spawn(self.clone().deliver(address.clone(), left, delay, whole, tx.take())));
         }
         if let Some(kept) = tx {
             // Every copy was lost: the caller's own deadline ends the waiting.
@@ -205,6 +205,7 @@ impl Wires {
     async fn deliver(
         self,
         address: String,
+        left: Duration,
         delay: Duration,
         request: Request<Full<Bytes>>,
         tx: Option<oneshot::Sender<Delivered>>,
@@ -223,7 +224,7 @@ impl Wires {
             let Ok(body) = body.collect().await else { return };
             let trailers = body.trailers().cloned();
             let answer = Answer { bytes: body.to_bytes(), trailers };
-            referee.answered(seat, &path, &asked, &answer.bytes);
+            referee.answered(seat, &path, &asked, &answer.bytes, left);
             if let Some(tx) = tx {
                 let _ = tx.send((head, answer));
             }

@@ -1,7 +1,6 @@
 //! A whole group and what is around it, from one seed.
-//!
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use openraft_rt::AsyncRuntime as _;
@@ -12,10 +11,10 @@ use tokio::sync::mpsc;
 
 use vipd::decide::Role;
 use vipd::model::{EniId, Health, RouteKey};
-use vipd::proto::TransferLeaderRequest;
+use vipd::proto::{self, TransferLeaderRequest};
 use vipd::runtime::simulated::true_now;
 
-use crate::chaos::{Act, Cut, Schedule};
+use crate::chaos::{Act, Cut, Schedule, What};
 use crate::disk::{DiskWeather, Unsaved};
 use crate::ec2::{self, Ec2, Ec2Faults, Ec2Weather, Reach};
 use crate::invariants::healed::{Member, healed};
@@ -37,6 +36,10 @@ pub struct Report {
     pub claims: u64,
     /// From the owner's death, in calm, to every route on another.
     pub failover: Option<Duration>,
+    /// From the end of all faults to route = owner = address.
+    pub healing: Option<Duration>,
+    /// Taken over from another, and started from.
+    pub snapshots: (u64, u64),
     pub digest: u64,
     pub transcript: Vec<String>,
 }
@@ -80,6 +83,9 @@ impl Default for Plan {
     }
 }
 
+/// How long a member is down whose directory is emptied on the way.
+const WIPED_FOR: Duration = Duration::from_millis(20);
+
 /// How often the referee looks at everything.
 pub const LOOK_EVERY: Duration = Duration::from_millis(1);
 
@@ -92,6 +98,7 @@ pub struct World {
     profile: Profile,
     pub schedule: Schedule,
     faults: BTreeMap<&'static str, u64>,
+    pub healing: Option<Duration>,
 }
 
 /// Runs one seed.
@@ -134,8 +141,10 @@ impl World {
             })
             .collect();
         let around = Around { wires, ec2, referee, exits: exits_tx, names };
-        let (schedule, faults) = (Schedule::default(), BTreeMap::new());
-        Self { around, seats, exits, rng, profile, schedule, faults }
+        let seats: Vec<Seat> = seats;
+        let off = seats.iter().filter(|s| s.fast_ppm != 0).count();
+        let faults = BTreeMap::from([("clock of another rate", off as u64)]);
+        Self { around, seats, exits, rng, profile, schedule: Schedule::default(), faults, healing: None }
     }
 
     /// B: lease and longest election timeout; one more where two ask at the same time; and what the
@@ -214,6 +223,30 @@ impl World {
                     self.schedule.add(at + Duration::from_millis(1_500), Act::Start { seat: target });
                 }
             }
+            Act::TransferAndCrashOthers { after, down } => {
+                if let Some(owner) = self.owner() {
+                    self.transfer(owner, None);
+                    for seat in (0..self.seats.len()).filter(|s| *s != owner) {
+                        let at = true_now() + after;
+                        self.schedule.add(at, Act::Crash { seat, unsaved: Unsaved::Kept, profile: None });
+                        self.schedule.add(at + down, Act::Start { seat });
+                    }
+                }
+            }
+            Act::CrashOwnerAndWipe { left, down } => {
+                if let Some(owner) = self.owner().filter(|owner| *owner != left) {
+                    for seat in (0..self.seats.len()).filter(|s| *s != left) {
+                        let at = true_now() + if seat == owner { down } else { WIPED_FOR };
+                        let wiped = Act::Wipe { seat };
+                        self.schedule.add(at, Act::Start { seat });
+                        if seat == owner {
+                            self.seats[seat].kill(&around, Unsaved::Kept);
+                        } else {
+                            self.schedule.add(true_now(), wiped);
+                        }
+                    }
+                }
+            }
             Act::Start { seat } => {
                 if self.seats[seat].living.is_none() {
                     self.seats[seat].start(&around);
@@ -241,6 +274,7 @@ impl World {
             Act::Sick { seat } => self.seats[seat].set_health(Health::Unhealthy("no answer".to_owned())),
             Act::Well { seat } => self.seats[seat].set_health(Health::Healthy),
             Act::Transfer { via, to } => self.transfer(via, to),
+            Act::Order { via, what } => self.order(via, what),
             Act::Terminate { seat } => self.seats[seat].terminate(),
             Act::RouteByHand { table, seat } => {
                 let (route, target) = (route(table), eni(seat).parse::<EniId>().expect("an ENI's id"));
@@ -289,6 +323,43 @@ impl World {
             // How it ends is the referee's to see.
             let _ = desk.transfer(request).await;
         }));
+    }
+
+    fn order(&self, via: usize, what: What) {
+        let Some(living) = &self.seats[via].living else { return };
+        let (order, member) = match what {
+            What::Drain(seat) => (proto::order_request::Order::Drain, Some(seat)),
+            What::Undrain(seat) => (proto::order_request::Order::Undrain, Some(seat)),
+            What::Pause => (proto::order_request::Order::Pause, None),
+            What::Resume => (proto::order_request::Order::Resume, None),
+        };
+        let request = proto::OrderRequest {
+            order: order.into(),
+            member: member.map_or_else(String::new, |seat| self.around.names[seat].clone()),
+            force: false,
+            wait_ms: 3_000,
+        };
+        let desk = living.desk.clone();
+        drop(living.host.spawn(async move {
+            let _ = desk.order(request).await;
+        }));
+    }
+
+    /// Takes back whatever operators ordered that some member knows of, asked of the member at `via`.
+    /// Whether there was nothing.
+    pub fn take_orders_back(&self, via: usize) -> bool {
+        let (mut drained, mut paused) = (BTreeSet::new(), false);
+        for member in self.members() {
+            drained.extend(member.applied.ledger.drained.iter().map(ToString::to_string));
+            paused |= member.applied.ledger.paused.is_some();
+        }
+        for (seat, _) in self.around.names.iter().enumerate().filter(|(_, name)| drained.contains(*name)) {
+            self.order(via, What::Undrain(seat));
+        }
+        if paused {
+            self.order(via, What::Resume);
+        }
+        drained.is_empty() && !paused
     }
 
     /// All faults end: what is dead is started, in the timings that all have.
@@ -362,6 +433,8 @@ impl World {
             self.around.wires.close(&address(seat.index));
         }
         let (digest, transcript) = referee.transcript();
+        let each = self.seats.iter().map(|seat| seat.disk.snapshots());
+        let snapshots = each.fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
         Report {
             seed,
             violations: referee.violations(),
@@ -371,6 +444,8 @@ impl World {
             calls: referee.calls(),
             claims: referee.claims(),
             failover,
+            healing: self.healing,
+            snapshots,
             digest,
             transcript,
         }

@@ -10,7 +10,9 @@
 //! | a call leaves inside the lease, and before a later leader | FENCING.md, F-a | `leased_call` |
 //! | epochs at EC2 do not fall by send time | FENCING.md, F-a | `rising_epochs` |
 //! | no call after a transfer began | FENCING.md, hole 7 | `no_call_after_transfer` |
-//! | equal applied index means equal ledger; nothing applied is lost | Raft paper, sections 5.4 and 7 | `same_ledger` |
+//! | no call under a claim made while drained, nor in quarantine | DESIGN.md section 4; FENCING.md, hole 2 | `fit_caller` |
+//! | nothing acknowledged is lost: what is applied stays, and every later leader has it | Raft paper, section 5.4.3 | `nothing_lost` |
+//! | equal applied index means equal ledger; a snapshot and its tail equal a replay | Raft paper, section 7 | `same_ledger` |
 //! | a route is rewritten at most once a second | DESIGN.md section 5, budget | `no_storm` |
 //! | in calm, nothing moves | FAULTS 28, 29 | `no_flapping` |
 //!
@@ -18,11 +20,13 @@
 //! `healed`.
 
 mod claimed_call;
+mod fit_caller;
 pub mod healed;
 mod leased_call;
 mod no_call_after_transfer;
 mod no_flapping;
 mod no_storm;
+mod nothing_lost;
 mod one_leader;
 mod one_permit;
 mod one_vote;
@@ -38,21 +42,28 @@ use vipd::model::route::Swap;
 use vipd::model::{Incarnation, Name, Term, Time};
 use vipd::raft::store::Applied;
 
+use crate::disk::Disk;
+
 /// What the referee sees.
 pub enum Seen<'a> {
     Begins {
         seat: usize,
+        /// On its own clock.
+        quarantined_until: Time,
     },
     Leads {
         me: Incarnation,
         life: u64,
         term: Term,
+        disk: &'a Disk,
     },
     /// Given to another, or to itself, which is known from its asking for others'.
     Votes {
         voter: Incarnation,
         term: Term,
         candidate: Incarnation,
+        /// What is open at the voter's own gate as its answer leaves.
+        open: Option<Permit>,
     },
     /// No vote for another before `until`, in true time.
     Promises {
@@ -79,6 +90,7 @@ pub enum Seen<'a> {
     Applied {
         seat: usize,
         applied: &'a Applied,
+        disk: &'a Disk,
     },
     Called(Call<'a>),
     /// All faults are over.
@@ -131,6 +143,8 @@ pub struct Invariants {
     leased_call: leased_call::LeasedCall,
     rising_epochs: rising_epochs::RisingEpochs,
     no_call_after_transfer: no_call_after_transfer::NoCallAfterTransfer,
+    fit_caller: fit_caller::FitCaller,
+    nothing_lost: nothing_lost::NothingLost,
     same_ledger: same_ledger::SameLedger,
     no_storm: no_storm::NoStorm,
     no_flapping: no_flapping::NoFlapping,
@@ -148,6 +162,8 @@ impl Invariants {
         ask(&mut self.leased_call, at, seen, &mut wrong);
         ask(&mut self.rising_epochs, at, seen, &mut wrong);
         ask(&mut self.no_call_after_transfer, at, seen, &mut wrong);
+        ask(&mut self.fit_caller, at, seen, &mut wrong);
+        ask(&mut self.nothing_lost, at, seen, &mut wrong);
         ask(&mut self.same_ledger, at, seen, &mut wrong);
         ask(&mut self.no_storm, at, seen, &mut wrong);
         ask(&mut self.no_flapping, at, seen, &mut wrong);

@@ -14,7 +14,7 @@ impl Invariant for OneVote {
     const PROPERTY: &'static str = "one vote in a term";
 
     fn see(&mut self, _: Duration, seen: &Seen<'_>) -> Option<String> {
-        let Seen::Votes { voter, term, candidate } = seen else { return None };
+        let Seen::Votes { voter, term, candidate, .. } = seen else { return None };
         let first = *self.0.entry((*voter, *term)).or_insert(*candidate);
         (first != *candidate).then(|| format!("{voter} voted for {first} and {candidate} in term {term}"))
     }

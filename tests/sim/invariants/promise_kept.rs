@@ -1,5 +1,6 @@
 //! Whoever has promised a leader to vote for nobody else votes for nobody else, itself included, before
-//! the promise is over, across its restarts. A transfer sets the promises to that leader free.
+//! the promise is over, across its restarts. A transfer sets the promises to that leader free. A leader's
+//! promise to itself lasts as long as its gate is open.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -30,7 +31,10 @@ impl Invariant for PromiseKept {
                 self.freed.insert((*leader, *term));
                 None
             }
-            Seen::Votes { voter, term, candidate } => {
+            Seen::Votes { voter, term, open: Some(open), .. } if open.term() < *term => {
+                Some(format!("{voter} votes in term {term} while its permit of term {} is open", open.term()))
+            }
+            Seen::Votes { voter, term, candidate, .. } => {
                 let broken = self.until.iter().find(|((who, leader), (of, until))| {
                     let binds = who == voter && leader != candidate && of < term;
                     binds && at < *until && !self.freed.contains(&(*leader, *of))

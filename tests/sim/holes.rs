@@ -1,0 +1,54 @@
+//! Faults that lead straight to one hole of FENCING.md, with its guard in. (`mutants` takes each out.)
+
+use crate::chaos;
+use crate::runner::{After, Tally, many};
+use crate::seat::Profile;
+use crate::world::{Faults, Plan};
+
+const SEEDS: u64 = 30;
+
+fn hold(faults: Faults, profile: Option<Profile>) -> Tally {
+    let tally = many(0, SEEDS, &Plan { faults, profile, ..Plan::default() }, None, After::GoOn);
+    assert!(tally.failed.is_empty(), "{tally}");
+    tally
+}
+
+#[test]
+fn holes_2_and_3_restarts_and_a_rolling_change_of_lease_lengths() {
+    let tally = hold(chaos::restarts, None);
+    assert!(tally.faults["restart with other timings"] > SEEDS);
+}
+
+#[test]
+fn hole_5_an_owner_that_loses_the_lease_and_owns_again_while_a_call_is_on_its_way() {
+    let tally = hold(chaos::there_and_back, Some(Profile::Fast));
+    assert!(tally.faults["call dropped with its lease"] > 0);
+}
+
+#[test]
+fn hole_7_transfers_of_which_nobody_knows_any_more() {
+    let tally = hold(chaos::failed_transfers, None);
+    assert!(tally.faults["transfer to a member that dies"] > SEEDS);
+}
+
+#[test]
+fn hole_8_power_failures_on_slow_disks() {
+    let tally = hold(chaos::power_failures, None);
+    assert!(tally.faults["restart of all"] > SEEDS);
+}
+
+#[test]
+fn hole_9_a_directory_is_emptied_behind_the_group() {
+    let tally = hold(chaos::wipes, None);
+    assert!(tally.faults["wipe"] >= SEEDS / 3);
+}
+
+#[test]
+fn a_leader_that_some_do_not_hear_any_more_votes_for_nobody() {
+    assert!(hold(chaos::heavy_loss, None).faults["message lost"] > SEEDS);
+}
+
+#[test]
+fn drained_members_do_not_own() {
+    assert!(hold(chaos::drains, None).faults["drain"] > SEEDS);
+}

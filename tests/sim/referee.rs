@@ -153,8 +153,9 @@ impl Referee {
         self.lock().lives.remove(&seat);
     }
 
-    pub fn applies_by(&self, seat: usize, applied: watch::Receiver<Applied>) {
+    pub fn applies_by(&self, seat: usize, mut applied: watch::Receiver<Applied>) {
         if let Some(life) = self.lock().lives.get_mut(&seat) {
+            applied.mark_changed();
             life.applied = Some(applied);
         }
     }
@@ -188,10 +189,10 @@ impl Referee {
         let mut book = self.lock();
         let mut open = Vec::new();
         let mut applied = Vec::new();
-        for (seat, life) in &book.lives {
+        for (seat, life) in &mut book.lives {
             open.extend(life.open().map(|permit| (*seat, permit)));
-            if let Some(rx) = &life.applied {
-                applied.push((*seat, rx.borrow().clone(), life.disk.clone()));
+            if let Some(rx) = life.applied.as_mut().filter(|rx| rx.has_changed().unwrap_or(false)) {
+                applied.push((*seat, rx.borrow_and_update().clone(), life.disk.clone()));
             }
         }
         book.see(&Seen::Open { permits: &open });
@@ -212,6 +213,9 @@ impl Referee {
         let mut book = self.lock();
         let Some(life) = book.lives.get(&seat) else { return Time::default() };
         let (now, open) = (life.host.now(), life.open());
+        // Not in the transcript, but in its digest: every message, when and how long. (Not its bytes: a map's
+        // entries are encoded in any order.)
+        (true_now(), seat, path, frame.len()).hash(&mut book.digest);
         match path.rsplit('/').next() {
             Some("Vote") => {
                 if let Some(vote) = message::<proto::VoteRequest>(frame).and_then(|r| r.vote) {

@@ -172,7 +172,9 @@ impl Invariants {
 }
 
 fn ask<I: Invariant>(i: &mut I, at: Duration, seen: &Seen<'_>, wrong: &mut Vec<(&'static str, String)>) {
-    wrong.extend(i.see(at, seen).map(|words| (I::PROPERTY, words)));
+    if let Some(words) = i.see(at, seen) {
+        wrong.push((I::PROPERTY, words));
+    }
 }
 
 /// A member's name as the ledger has it.

@@ -27,9 +27,10 @@ use crate::decide::{
 use crate::ledger::{Kind, Phases};
 use crate::metrics::Metrics;
 use crate::model::route::{Fenced, Outcome, Stamp, Swap};
-use crate::model::{Health, Incarnation, Name, Vip};
+use crate::model::{Health, Incarnation, Name, RouteTableId, Vip};
 use crate::mutant::{self, Mutant};
 use crate::net::Interface;
+use crate::proto;
 use crate::raft::{Group, Heard, SILENT_AFTER};
 use crate::rpc::desk::{Query, Transfer, Wish};
 use crate::rpc::http::Standing;
@@ -233,6 +234,7 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
             }
             Effect::Look => self.look(),
             Effect::Swap(swap, permit) => self.swap(swap, permit),
+            Effect::Rehearse(swap) => self.rehearse(swap),
             Effect::AddAddress(vip, permit) => {
                 let (net, events) = (self.hands.addresses.clone(), self.hands.events.clone());
                 runtime::spawn(async move {
@@ -316,6 +318,18 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
             }
             fault!(wait "loop.swapped");
             let _ = events.send(Event::Swapped { swap, epoch, outcome }).await;
+        });
+    }
+
+    fn rehearse(&self, swap: Swap) {
+        let (cloud, events, stamp) = (Arc::clone(&self.hands.cloud), self.hands.events.clone(), self.stamp());
+        runtime::spawn(async move {
+            fault!(wait "loop.rehearse");
+            let result = cloud.rehearse(swap.clone(), stamp).await;
+            if let Err(error) = &result {
+                tracing::debug!(table = %swap.route.table, %error, "a DryRun was not answered by a yes");
+            }
+            let _ = events.send(Event::Rehearsed { swap, result }).await;
         });
     }
 
@@ -415,6 +429,14 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
                 barred: Some(member.not_eligible.clone()).filter(|why| !why.is_empty()),
                 reached: member.cloud_seen_ms.map(|ms| at.before(Duration::from_millis(ms))),
                 cut_off: Some(member.cloud_error.clone()).filter(|why| !why.is_empty()),
+                allowed: rights(member)
+                    .filter(|(_, right)| right.allowed)
+                    .map(|(table, right)| (table, at.before(Duration::from_millis(right.age_ms))))
+                    .collect(),
+                denied: rights(member)
+                    .filter(|(_, right)| !right.allowed)
+                    .map(|(table, right)| (table, right.error.clone()))
+                    .collect(),
             };
             if self.told.get(name) != Some(&peer) {
                 self.told.insert(name.clone(), peer.clone());
@@ -479,6 +501,9 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
             Story::RouteMissing { route } => {
                 tracing::error!(table = %route.table, vip = %route.vip, "the route is missing: create it, or set aws.create_missing = true");
             }
+            Story::Denied { table, why } => {
+                tracing::error!(%table, %why, "EC2 does not let this member change the routes of a table");
+            }
             Story::Contended { route, times } => {
                 tracing::error!(table = %route.table, vip = %route.vip, times, "the route was changed by someone else again and again within a minute: it is put right ever more slowly");
             }
@@ -523,6 +548,11 @@ const MOVES: [(&str, &str); 5] = [
     ("switchover", "stop"),
     ("switchover", "operator"),
 ];
+
+/// A report's rights, by table.
+fn rights(member: &proto::Member) -> impl Iterator<Item = (RouteTableId, &proto::Right)> {
+    member.rights.iter().filter_map(|right| Some((right.route_table.parse().ok()?, right)))
+}
 
 /// A reason as a label: a handful of values, whatever people and HAProxy say.
 fn cause(kind: Kind, reason: &str) -> &'static str {

@@ -6,6 +6,8 @@ pub mod fault;
 pub mod clock;
 pub mod config;
 pub mod decide;
+#[cfg(feature = "aws")]
+pub mod doctor;
 pub mod driver;
 pub mod health;
 pub mod ledger;

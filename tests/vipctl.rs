@@ -10,10 +10,12 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdout, Command};
 use tonic::Code;
-use vipd::proto::{Member, Move, Route, Status, TransferLeaderResponse};
+use vipd::proto::{Member, Move, Right, Route, Status, TransferLeaderResponse};
 
 #[path = "vipctl/certs.rs"]
 mod certs;
+#[path = "vipctl/doctor.rs"]
+mod doctor;
 #[path = "vipctl/fake.rs"]
 mod fake;
 #[path = "vipctl/orders.rs"]
@@ -283,12 +285,24 @@ async fn a_dry_run_says_what_would_happen() {
     let would =
         Move { kind: "switchover".into(), from: Some("az-b".into()), to: "az-c".into(), ..Move::default() };
     fake.script(|s| {
-        let answer = TransferLeaderResponse { last_move: Some(would), dry_run: true };
+        let right =
+            Right { route_table: "rtb-0a".into(), allowed: true, age_ms: 12_300, error: String::new() };
+        let answer = TransferLeaderResponse {
+            last_move: Some(would),
+            dry_run: true,
+            rights: vec![right],
+            not_asked: vec!["rtb-0b".into()],
+        };
         s.transfer = Answer::Is(answer);
     });
     let output = vipctl(&[&fake.on_tcp().await], &["transfer-leader", "--dry-run"]).await;
-    let expected = "would move: switchover az-b -> az-c\nnothing was changed\n";
+    let expected = "would move: switchover az-b -> az-c\n  rtb-0a  az-c may change it, EC2 said 12 s ago (DryRun)\n  \
+                    rtb-0b  EC2 was not asked yet\nnothing was changed\n";
     assert_eq!(text(&output.stdout), expected);
+    let output = vipctl(&[&fake.on_tcp().await], &["transfer-leader", "--dry-run", "-o", "json"]).await;
+    let would = json(&output);
+    assert_eq!((&would["to"], &would["rights"][0]["age_ms"]), (&"az-c".into(), &12_300.into()));
+    assert_eq!(would["not_asked"][0], "rtb-0b");
     assert!(fake.script(|s| s.transfers[0].dry_run));
 }
 

@@ -191,7 +191,7 @@ fn spawn(spec: &Spec, zone: &Zone, program: Program) -> anyhow::Result<Child> {
     let log = std::fs::File::options().create(true).append(true).open(&log)?;
     let mut command = Command::new(path);
     command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).current_dir(&dir);
-    isolate(&mut command);
+    isolate(&mut command, &dir);
     if program == Program::Vipd {
         command.env("VIPD_FAULTS", dir.join("faults"));
     }
@@ -205,12 +205,13 @@ fn spawn(spec: &Spec, zone: &Zone, program: Program) -> anyhow::Result<Child> {
 }
 
 /// Nothing of the host's AWS settings or proxies reaches a member: it has what its instance would have.
-fn isolate(command: &mut Command) {
+/// What an `aws.config` in its folder says, a test has put there.
+fn isolate(command: &mut Command, dir: &Path) {
     for (key, _) in std::env::vars_os() {
         let name = key.to_string_lossy().to_ascii_lowercase();
         if name.starts_with("aws_") || name.ends_with("_proxy") {
             command.env_remove(key);
         }
     }
-    command.env("AWS_CONFIG_FILE", "/dev/null").env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
+    command.env("AWS_CONFIG_FILE", dir.join("aws.config")).env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
 }

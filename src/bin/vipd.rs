@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, ValueEnum};
@@ -13,6 +13,8 @@ use tracing_subscriber::EnvFilter;
 use vipd::clock;
 use vipd::config::{Config, SourceDestCheck};
 use vipd::decide::{Decide, Event, Gate, Now};
+use vipd::doctor::Doctor;
+use vipd::doctor::host::Root;
 use vipd::driver::{Driver, EVENTS_MAX, Hands, Inputs, QUERIES_MAX, settings};
 use vipd::health;
 use vipd::metrics::Metrics;
@@ -219,6 +221,21 @@ async fn run(config: Config) -> anyhow::Result<()> {
         events_tx.clone(),
         stamp_rx.clone(),
     ));
+    let doctor = Arc::new(Doctor {
+        config: Arc::clone(&config),
+        cloud: Arc::clone(&cloud),
+        eni: myself.eni.clone(),
+        root: Root::new("/"),
+        stamp: stamp_rx.clone(),
+        events: events_tx.clone(),
+        rehearsed: Mutex::default(),
+    });
+    let witness = config.members.iter().any(|m| m.name == config.member && m.witness);
+    if !witness {
+        let doctor = Arc::clone(&doctor);
+        tokio::spawn(async move { doctor.tell_of_ec2().await });
+    }
+    desk.set_examiner(doctor);
     tokio::spawn(keep_warm(Arc::clone(&config), Arc::clone(&cloud), stamp_rx));
     let raft_ended = tokio::spawn(group.watch());
     let now = Now { time: clock::now(), wall: clock::wall() };

@@ -18,6 +18,7 @@ pub use crate::model::OnQuorumLoss;
 use crate::model::{EniId, Name, RouteTableId, Vip};
 
 mod check;
+pub mod iam;
 mod raw;
 mod reason;
 mod report;

@@ -97,6 +97,10 @@ pub struct Peer {
     pub reached: Option<Time>,
     /// Why it does not reach EC2; `None` where it does.
     pub cut_off: Option<String>,
+    /// The tables whose routes it may change, and when EC2 said so, on this member's clock.
+    pub allowed: BTreeMap<RouteTableId, Time>,
+    /// Those whose routes it may not change, and why.
+    pub denied: BTreeMap<RouteTableId, String>,
 }
 
 /// What happened.
@@ -134,6 +138,11 @@ pub enum Event {
         swap: Swap,
         epoch: Epoch,
         outcome: Outcome,
+    },
+    /// How a DryRun ended.
+    Rehearsed {
+        swap: Swap,
+        result: Result<(), CloudError>,
     },
     /// Leadership is to go to another member.
     Asked(Ask),
@@ -201,6 +210,8 @@ pub enum Effect {
     /// Read the route tables.
     Look,
     Swap(Swap, Permit),
+    /// Ask EC2 whether it would be allowed (`DryRun`).
+    Rehearse(Swap),
     AddAddress(Vip, Permit),
     RemoveAddress(Vip),
     /// Trigger Raft's transfer to this voter.
@@ -238,6 +249,8 @@ pub enum Refusal {
     Unhealthy(Name, String),
     #[error("{0} may not own: {1}")]
     Barred(Name, String),
+    #[error("{0} may not change every route: {1}")]
+    Denied(Name, String),
     #[error("{0} is drained")]
     Drained(Name),
     #[error("{0} lags by {1} log entries")]
@@ -284,6 +297,7 @@ impl Refusal {
             | Refusal::Unreachable(_)
             | Refusal::Unhealthy(..)
             | Refusal::Barred(..)
+            | Refusal::Denied(..)
             | Refusal::Drained(_)
             | Refusal::Lagging(..)
             | Refusal::Quarantined(_)
@@ -320,6 +334,9 @@ impl Refusal {
             }
             Refusal::Unhealthy(..) => "mend HAProxy there, or name another member with --to",
             Refusal::Barred(..) => "mend what is named, or choose another member with --to",
+            Refusal::Denied(..) => {
+                "add what is named to the role's policy (vipctl iam-policy prints all of it), or choose another member with --to"
+            }
             Refusal::Drained(_) => "vipctl undrain it first, or choose another member with --to",
             Refusal::Paused => "vipctl resume ends the pause; --force moves the VIP all the same",
             Refusal::TooMany(_) => "ask again in a moment",
@@ -368,6 +385,11 @@ pub enum Story {
     },
     RouteMissing {
         route: RouteKey,
+    },
+    /// EC2 does not let this member change the routes of a table.
+    Denied {
+        table: RouteTableId,
+        why: String,
     },
     /// Somebody else changed it so often within a minute.
     Contended {

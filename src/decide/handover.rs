@@ -27,6 +27,8 @@ pub(super) enum Want {
     Reaching {
         since: Time,
     },
+    /// One that may own, is not known to be unhealthy, and may change what this member may not.
+    Permitted,
     This(Name),
 }
 
@@ -148,6 +150,9 @@ impl Decide {
         if let Some(why) = &peer.barred {
             return Some(Refusal::Barred(name.clone(), why.clone()));
         }
+        if let Some(why) = peer.denied.values().next() {
+            return Some(Refusal::Denied(name.clone(), why.clone()));
+        }
         if let Health::Unhealthy(why) = &peer.health {
             return Some(Refusal::Unhealthy(name.clone(), why.clone()));
         }
@@ -168,7 +173,7 @@ impl Decide {
         matches!(self.refusal(name), None | Some(Refusal::Quarantined(_)))
     }
 
-    /// The best target: by whether it reaches EC2, then by health, then by priority, then by lag, then by name.
+    /// The best target: by whether it reaches EC2, then by whether it may change the routes, then by health, then by priority, then by lag, then by name.
     pub(super) fn best(&self, want: Want) -> Option<Name> {
         self.best_but(want, None)
     }
@@ -181,15 +186,21 @@ impl Decide {
             (Want::Healthy, refusal) => refusal.is_none() && doubt(name) == Doubt::None,
             (Want::Fit, refusal) => refusal.is_none(),
             (Want::Reaching { since }, refusal) => refusal.is_none() && self.reaches(name, *since),
-            (Want::Any, None | Some(Refusal::Unhealthy(..) | Refusal::Quarantined(_))) => true,
+            (Want::Permitted, refusal) => refusal.is_none() && self.is_permitted(name),
+            (
+                Want::Any,
+                None | Some(Refusal::Unhealthy(..) | Refusal::Denied(..) | Refusal::Quarantined(_)),
+            ) => true,
             (Want::Any, Some(_)) => false,
         };
         let rank = |name: &Name, priority: u32| {
             let applied = self.peers.get(name).map_or(0, |p| p.applied);
             let cut_off = self.peers.get(name).is_some_and(|p| p.cut_off.is_some());
+            let denied = self.peers.get(name).is_some_and(|p| !p.denied.is_empty());
             let late = self.is_quarantined(name);
             (
                 cut_off,
+                denied,
                 doubt(name),
                 late,
                 std::cmp::Reverse(priority),

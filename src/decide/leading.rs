@@ -102,6 +102,9 @@ impl Decide {
         if let Some(reach) = self.wants_reach().filter(|(_, want)| self.best(want.clone()).is_some()) {
             return Some(reach);
         }
+        if let Some(rights) = self.wants_rights().filter(|(_, want)| self.best(want.clone()).is_some()) {
+            return Some(rights);
+        }
         // One whose health is not known leaves the VIP to one that is known to be well.
         let doubt = match &self.health {
             Health::Healthy | Health::NotChecked => None,

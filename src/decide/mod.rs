@@ -26,6 +26,7 @@ mod permit;
 mod plan;
 mod proposal;
 mod reach;
+mod rights;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +41,7 @@ pub use event::{
 };
 pub use permit::{Gate, Permit};
 pub use plan::{Fix, plan};
+pub use rights::{Denied, Right};
 
 use crate::ledger::Ledger;
 use crate::model::route::Sight;
@@ -51,6 +53,7 @@ use lease::Lease;
 use orders::Pending;
 use owning::Owning;
 use reach::Reach;
+use rights::Rights;
 
 /// The judgement of one member.
 #[derive(Debug)]
@@ -69,6 +72,7 @@ pub struct Decide {
     sight: Option<(Time, Sight)>,
     look: Look,
     reach: Reach,
+    rights: Rights,
     lease: Lease,
     /// When the newest lease ends or ended (at first: the start), for `release`. One that hands over
     /// has no permit, but its lease.
@@ -138,6 +142,7 @@ impl Decide {
             sight: None,
             look: Look { asked: None, next: now.time },
             reach: Reach::default(),
+            rights: Rights::new(now.time),
             lease: Lease::default(),
             lease_end: Some(now.time),
             stage: Stage::Idle,
@@ -172,6 +177,7 @@ impl Decide {
         self.lease_end = self.lease_deadline().or(self.lease_end);
         self.keep_address(now, &mut out);
         self.look_again(now, &mut out);
+        self.rehearse(now, &mut out);
         // What a later effect may do hangs on the gate: it comes first.
         let permit = self.permit(now.time);
         if permit != self.published {
@@ -227,6 +233,7 @@ impl Decide {
             }
             Event::Looked { asked, result } => self.take_look(now, asked, result, out),
             Event::Swapped { swap, epoch, outcome } => self.take_swapped(now, swap, epoch, outcome),
+            Event::Rehearsed { swap, result } => self.take_rehearsed(now, &swap, result, out),
             Event::Asked(ask) => self.take_ask(now, ask, out),
             Event::Ordered(order) => self.take_order(now, order, out),
         }

@@ -201,7 +201,7 @@ impl Owning {
 }
 
 impl Decide {
-    fn first_swap(&self, route: &RouteKey) -> Option<Swap> {
+    pub(super) fn first_swap(&self, route: &RouteKey) -> Option<Swap> {
         let missing = self.sight().is_some_and(|s| s.routes.get(route) == Some(&Observed::Missing));
         let verb = match (missing, self.settings.create_missing) {
             (true, true) => Verb::Create,
@@ -217,7 +217,8 @@ impl Decide {
         self.intent_applied(&mut o);
         // Before anything is taken: what is handed out in the step that closes the gate is fenced.
         let may_leave = now.time >= o.leave_at && self.quorum_stands(now.time);
-        let wishes = [self.wants_to_leave(), self.wants_reach()].into_iter().flatten();
+        let rights = self.wants_rights().filter(|_| self.ledger.paused.is_none());
+        let wishes = [self.wants_to_leave(), self.wants_reach(), rights].into_iter().flatten();
         for (reason, want) in wishes.filter(|_| may_leave) {
             if let Some(to) = self.best_but(want, self.just_left(now, &o)) {
                 return self.begin_handover(now, o, to, reason, out);
@@ -326,6 +327,7 @@ impl Decide {
             Outcome::Done { request_id } => {
                 o.settled.insert(swap.route.clone());
                 o.request_ids.extend(request_id);
+                self.rights.allowed(now.time, &swap.route.table);
                 self.errors.remove(&swap.route);
             }
             Outcome::Refused(error) => {
@@ -334,6 +336,9 @@ impl Decide {
                     CloudError::Throttled { .. } => o.pace.throttled(&swap.route),
                     CloudError::NotFound { code, .. } if code.starts_with("InvalidNetworkInterfaceID") => {
                         self.reach.interface_gone(now.time, &swap.eni, code);
+                    }
+                    CloudError::Unauthorized { .. } => {
+                        self.rights.denied(now.time, &swap.route.table, error.to_string());
                     }
                     _ => {}
                 }

@@ -11,6 +11,7 @@ mod orders;
 mod random;
 mod reaching;
 mod recall;
+mod rehearsing;
 mod repairing;
 mod settling;
 mod standing;

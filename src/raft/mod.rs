@@ -363,15 +363,29 @@ impl Group {
     pub async fn forward(&self, verb: Verb, deadline: Duration) -> Option<Answer> {
         let leader = self.view().leader.filter(|l| *l != self.shared.me)?;
         let node = self.shared.nodes().remove(&leader)?;
-        let request =
-            proto::ForwardRequest { envelope: Some(self.shared.envelope(leader)), verb: Some(verb) };
+        self.pass_on(leader, &node, verb, deadline).await
+    }
+
+    /// The other members of the group, learners too.
+    pub fn others(&self) -> Vec<Name> {
+        self.shared.others().into_iter().filter_map(|(_, node)| node.name.parse().ok()).collect()
+    }
+
+    /// Asks one member. `None`: it is no other member, or did not answer within `deadline`.
+    pub async fn ask(&self, name: &Name, verb: Verb, deadline: Duration) -> Option<Answer> {
+        let (id, node) = self.shared.others().into_iter().find(|(_, node)| node.name == name.as_str())?;
+        self.pass_on(id, &node, verb, deadline).await
+    }
+
+    async fn pass_on(&self, to: Incarnation, node: &Node, verb: Verb, deadline: Duration) -> Option<Answer> {
+        let request = proto::ForwardRequest { envelope: Some(self.shared.envelope(to)), verb: Some(verb) };
         let answer = self
             .shared
             .links
             .call(&node.peer, deadline, |mut c| async move { c.forward(request).await })
             .await;
         answer
-            .inspect_err(|e| tracing::debug!(leader = %node.name, error = %e, "the leader did not answer"))
+            .inspect_err(|e| tracing::debug!(member = %node.name, error = %e, "a request was not answered"))
             .ok()?
             .answer
     }

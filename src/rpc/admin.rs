@@ -46,4 +46,18 @@ impl Admin for AdminService {
     ) -> Result<Response<proto::History>, Status> {
         Ok(Response::new(self.0.history(request.into_inner().limit).await?))
     }
+
+    async fn diagnose(
+        &self,
+        _: Request<proto::DiagnoseRequest>,
+    ) -> Result<Response<proto::Diagnosis>, Status> {
+        Ok(Response::new(self.0.doctor().await?))
+    }
+
+    async fn get_iam_policies(
+        &self,
+        _: Request<proto::IamPoliciesRequest>,
+    ) -> Result<Response<proto::IamPolicies>, Status> {
+        Ok(Response::new(self.0.iam_policies().await?))
+    }
 }

@@ -1,7 +1,10 @@
 //! Where operators' requests are answered: by the driver here, or by the leader's.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 
@@ -92,6 +95,9 @@ impl From<Failure> for tonic::Status {
 /// How long the leader may take to answer for the group before this member answers alone.
 const ASK_LEADER: Duration = Duration::from_millis(1000);
 
+/// How long a member may take to examine itself: three rounds of calls to EC2 of a second each, and its files.
+const EXAMINATION: Duration = Duration::from_millis(3500);
+
 /// How long a switchover is waited for where the request does not say, and at most.
 const USUAL_WAIT: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
@@ -128,16 +134,72 @@ fn directive(request: &proto::OrderRequest) -> Result<Directive, Failure> {
     }
 }
 
+/// What a member can find out about itself and its surroundings: the port behind which the doctor works.
+pub trait Examiner: Send + Sync + 'static {
+    /// The least AWS policies for this member's configuration. `status`: its own view.
+    fn iam_policies(&self, status: proto::Status) -> BoxFuture<'_, proto::IamPolicies>;
+
+    /// What would make the next failover onto this member fail. `status`: its own view.
+    fn examine(&self, status: proto::Status) -> BoxFuture<'_, Vec<proto::Finding>>;
+
+    /// What would make the next failover fail, by the whole picture. `answered`: who examined itself.
+    fn examine_group(&self, status: &proto::Status, answered: &BTreeSet<String>) -> Vec<proto::Finding>;
+}
+
 /// The way to the driver. Cheap to clone.
 #[derive(Clone)]
 pub struct Desk {
     queries: mpsc::Sender<Query>,
     group: tokio::sync::watch::Receiver<Option<Group>>,
+    examiner: Arc<OnceLock<Arc<dyn Examiner>>>,
 }
 
 impl Desk {
     pub fn new(queries: mpsc::Sender<Query>, group: tokio::sync::watch::Receiver<Option<Group>>) -> Self {
-        Self { queries, group }
+        Self { queries, group, examiner: Arc::default() }
+    }
+
+    /// Who examines this member. Set once.
+    pub fn set_examiner(&self, examiner: Arc<dyn Examiner>) {
+        let _ = self.examiner.set(examiner);
+    }
+
+    fn examiner(&self) -> Result<&dyn Examiner, Failure> {
+        self.examiner.get().map(AsRef::as_ref).ok_or_else(Failure::starting)
+    }
+
+    /// Every member's examination of itself, and what the whole picture shows.
+    pub async fn doctor(&self) -> Result<proto::Diagnosis, Failure> {
+        let group = self.group.borrow().clone().ok_or_else(Failure::starting)?;
+        let others = group.others().into_iter().map(|name| {
+            let group = group.clone();
+            async move {
+                let verb = raft::Verb::Examine(proto::ExamineRequest {});
+                match group.ask(&name, verb, EXAMINATION).await {
+                    Some(raft::Answer::Findings(answer)) => Some(answer),
+                    Some(_) | None => None,
+                }
+            }
+        });
+        let (mine, others) = tokio::join!(self.examine(), futures_util::future::join_all(others));
+        let status = self.status(false).await?;
+        let all = others.into_iter().flatten().chain([mine?]);
+        let all: BTreeMap<_, _> = all.map(|answer| (answer.member, answer.findings)).collect();
+        let answered = all.keys().cloned().collect();
+        let group = self.examiner()?.examine_group(&status, &answered);
+        let findings = group.into_iter().chain(all.into_values().flatten()).collect();
+        Ok(proto::Diagnosis { cluster: status.cluster, findings })
+    }
+
+    async fn examine(&self) -> Result<proto::Findings, Failure> {
+        let status = self.ask(Query::Status).await?;
+        let examiner = self.examiner()?;
+        Ok(proto::Findings { member: status.seen_by.clone(), findings: examiner.examine(status).await })
+    }
+
+    pub async fn iam_policies(&self) -> Result<proto::IamPolicies, Failure> {
+        let status = self.ask(Query::Status).await?;
+        Ok(self.examiner()?.iam_policies(status).await)
     }
 
     async fn ask<T>(&self, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> Result<T, Failure> {
@@ -185,7 +247,9 @@ impl Desk {
         match self.forward(raft::Verb::Transfer(request), deadline).await {
             Some(raft::Answer::Transfer(response)) => Ok(response),
             Some(raft::Answer::Failure(failure)) => Err(Failure(failure)),
-            Some(raft::Answer::Status(_) | raft::Answer::Orders(_)) | None => Err(Failure::no_leader()),
+            Some(raft::Answer::Status(_) | raft::Answer::Orders(_) | raft::Answer::Findings(_)) | None => {
+                Err(Failure::no_leader())
+            }
         }
     }
 
@@ -200,7 +264,9 @@ impl Desk {
         match self.forward(raft::Verb::Order(request), deadline).await {
             Some(raft::Answer::Orders(response)) => Ok(response),
             Some(raft::Answer::Failure(failure)) => Err(Failure(failure)),
-            Some(raft::Answer::Status(_) | raft::Answer::Transfer(_)) | None => Err(Failure::no_leader()),
+            Some(raft::Answer::Status(_) | raft::Answer::Transfer(_) | raft::Answer::Findings(_)) | None => {
+                Err(Failure::no_leader())
+            }
         }
     }
 
@@ -243,7 +309,8 @@ impl Desk {
         let answer = self.ask(|tx| Query::Transfer(transfer, tx)).await?;
         match answer {
             Ok(Answer::Moved(epoch)) => {
-                Ok(proto::TransferLeaderResponse { last_move: self.made(epoch).await?, dry_run: false })
+                let last_move = self.made(epoch).await?;
+                Ok(proto::TransferLeaderResponse { last_move, ..Default::default() })
             }
             // No answer to an ask for a move.
             Ok(Answer::Kept) => Ok(proto::TransferLeaderResponse::default()),
@@ -255,11 +322,23 @@ impl Desk {
                     reason: "dry run: nothing was changed".to_owned(),
                     ..proto::Move::default()
                 };
-                Ok(proto::TransferLeaderResponse { last_move: Some(would), dry_run: true })
+                let (rights, not_asked) = self.rights(&to).await?;
+                let last_move = Some(would);
+                Ok(proto::TransferLeaderResponse { last_move, dry_run: true, rights, not_asked })
             }
             Err(Refusal::NotLeader) => Err(Undone::NotLeader),
             Err(refusal) => Err(Undone::Failed(Failure::from(&refusal))),
         }
+    }
+
+    /// What EC2 said last of a member's right to change each table, and the tables it was not asked about.
+    async fn rights(&self, name: &Name) -> Result<(Vec<proto::Right>, Vec<String>), Failure> {
+        let status = self.ask(Query::Status).await?;
+        let member = status.members.into_iter().find(|m| m.name == name.as_str()).unwrap_or_default();
+        let asked = |table: &String| member.rights.iter().any(|right| right.route_table == *table);
+        let tables = status.vips.into_iter().next().map(|vip| vip.routes).unwrap_or_default();
+        let not_asked = tables.into_iter().map(|r| r.route_table).filter(|table| !asked(table)).collect();
+        Ok((member.rights, not_asked))
     }
 
     /// What another member passed on: answered here or not at all.
@@ -267,6 +346,10 @@ impl Desk {
         match verb {
             raft::Verb::Status(_) => match self.status(true).await {
                 Ok(status) => raft::Answer::Status(status),
+                Err(Failure(failure)) => raft::Answer::Failure(failure),
+            },
+            raft::Verb::Examine(_) => match self.examine().await {
+                Ok(findings) => raft::Answer::Findings(findings),
                 Err(Failure(failure)) => raft::Answer::Failure(failure),
             },
             raft::Verb::Transfer(request) => match self.transfer_here(&request).await {

@@ -7,6 +7,7 @@
 //! ```
 
 pub mod admin;
+pub mod agree;
 pub mod desk;
 pub mod http;
 pub mod listen;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::agree::differences;
 use crate::config::Config;
-use crate::decide::{Decide, Role};
+use crate::decide::{Decide, Right, Role};
 use crate::ledger::{Move, Phases};
-use crate::model::{EniId, Health, Name, Observed, RouteKey, Time, WallMs};
+use crate::model::{EniId, Health, Name, Observed, RouteKey, RouteTableId, Time, WallMs};
 use crate::proto;
 use crate::raft::Heard;
 
@@ -81,7 +82,27 @@ impl View<'_> {
             quarantined: self.quarantined,
             cloud_error: d.cut_off().unwrap_or_default().to_owned(),
             cloud_seen_ms: d.reached().map(|at| millis(self.now.since(at))),
+            rights: self.rights(),
+            configured_vips: self.config.vip.addresses.iter().map(ToString::to_string).collect(),
+            configured_tables: self.configured_tables(),
+            timings: timings(self.config),
         }
+    }
+
+    fn configured_tables(&self) -> Vec<String> {
+        let aws = &self.config.aws;
+        let tag = aws.route_table_tag.iter().map(|(key, value)| format!("tag {key}={value}"));
+        aws.route_tables.iter().map(ToString::to_string).chain(tag).collect()
+    }
+
+    fn rights(&self) -> Vec<proto::Right> {
+        let right = |(table, right): (&RouteTableId, &Right)| proto::Right {
+            route_table: table.to_string(),
+            allowed: right.denied.is_none(),
+            age_ms: millis(self.now.since(right.at)),
+            error: right.denied.as_ref().map(|d| d.why.clone()).unwrap_or_default(),
+        };
+        self.decide.rights().iter().map(right).collect()
     }
 
     /// The whole picture.
@@ -253,6 +274,8 @@ impl View<'_> {
                 problems.push(format!("{} may not own: {}", m.name, m.not_eligible));
             } else if !m.cloud_error.is_empty() {
                 problems.push(format!("{} does not reach EC2: {}", m.name, m.cloud_error));
+            } else if let Some(right) = m.rights.iter().find(|right| !right.allowed) {
+                problems.push(format!("{} owns only where no other can: {}", m.name, right.error));
             }
         }
         if let Some(why) = self.decide.nobody_may_own() {
@@ -265,11 +288,7 @@ impl View<'_> {
                 route.vip, route.table
             ));
         }
-        let leases: std::collections::BTreeSet<u64> =
-            members.iter().map(|m| m.lease_ms).filter(|ms| *ms > 0).collect();
-        if leases.len() > 1 {
-            problems.push(format!("the members' timings differ: leases of {leases:?} ms"));
-        }
+        problems.extend(differences(members).iter().map(ToString::to_string));
         if vips.iter().all(|v| v.routes.is_empty()) {
             let why =
                 self.decide.look_error().unwrap_or("no route table was found: check aws.route_table_tag");
@@ -296,6 +315,12 @@ fn role(role: Role, voter: bool) -> &'static str {
         Role::Follower if voter => "follower",
         Role::Follower | Role::Learner => "learner",
     }
+}
+
+fn timings(config: &Config) -> String {
+    let t = &config.timing;
+    let [heartbeat, least, most] = [t.heartbeat, t.election_min, t.election_max].map(millis);
+    format!("heartbeat {heartbeat} ms, election {least} to {most} ms")
 }
 
 fn millis(d: Duration) -> u64 {

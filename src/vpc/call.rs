@@ -2,7 +2,7 @@
 
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use aws_sdk_ec2::config::interceptors::{
     AfterDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
@@ -10,12 +10,14 @@ use aws_sdk_ec2::config::interceptors::{
 use aws_sdk_ec2::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_ec2::error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint;
-use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
 use http_body::Body;
 
 use super::door::Door;
+use super::errors;
 use super::fenced_body::FencedBody;
+use crate::clock;
 
 /// How far into an answer its first element must stand, after XML's own first line.
 const ROOT_WITHIN: usize = 512;
@@ -28,6 +30,31 @@ pub(super) struct Call {
     tail: String,
     door: Option<Arc<Door>>,
     signed: Arc<AtomicBool>,
+    clock: Arc<ClockOffset>,
+}
+
+/// By how many seconds EC2's clock is ahead of this machine's wall clock, as its newest answer's `Date` says.
+#[derive(Debug)]
+pub(super) struct ClockOffset(AtomicI64);
+
+impl Default for ClockOffset {
+    fn default() -> Self {
+        Self(AtomicI64::new(i64::MIN))
+    }
+}
+
+impl ClockOffset {
+    /// `None`: EC2 has not answered yet, or without a date.
+    pub(super) fn seconds(&self) -> Option<i64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|s| *s != i64::MIN)
+    }
+
+    fn note(&self, answer: &HttpResponse) {
+        if let Some(theirs) = errors::date(answer) {
+            let mine = i64::try_from(clock::wall().0 / 1000).unwrap_or(i64::MAX);
+            self.0.store(theirs.saturating_sub(mine), Ordering::Relaxed);
+        }
+    }
 }
 
 /// Why the SDK was told to stop.
@@ -40,8 +67,13 @@ enum Stop {
 }
 
 impl Call {
-    pub(super) fn new(action: &'static str, tail: String, door: Option<Arc<Door>>) -> Self {
-        Self { action, tail, door, signed: Arc::default() }
+    pub(super) fn new(
+        action: &'static str,
+        tail: String,
+        door: Option<Arc<Door>>,
+        clock: &Arc<ClockOffset>,
+    ) -> Self {
+        Self { action, tail, door, signed: Arc::default(), clock: Arc::clone(clock) }
     }
 
     /// Whether the request came as far as its signature, that is, had credentials.
@@ -107,6 +139,7 @@ impl Intercept for Call {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
+        self.clock.note(context.response());
         if context.output_or_error().is_err() {
             return Ok(());
         }

@@ -18,10 +18,11 @@ use aws_sdk_ec2::operation::describe_route_tables::DescribeRouteTablesOutput;
 use aws_sdk_ec2::types::{AttributeBooleanValue, Filter, RouteTable};
 use futures_util::future::{join_all, try_join_all};
 
-use super::call::Call;
+use super::call::{Call, ClockOffset};
 use super::door::Door;
 use super::errors::{Attempt, Effect, Failure};
 use super::http::{IDLE_MAX, http_client};
+use super::imds::Cidr;
 use super::{Cloud, CloudError, Outcome, Sight, Stamp, Swap, Verb, imds, routes, user_agent};
 use crate::clock;
 use crate::config::AwsConfig;
@@ -66,20 +67,36 @@ pub struct EniFacts {
     pub vpc: String,
 }
 
+/// A route table, as far as it matters to the doctor.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TableFacts {
+    pub id: RouteTableId,
+    pub vpc: String,
+    /// The account that owns it.
+    pub owner: String,
+    /// The VPC's own ranges: what the table routes locally.
+    pub local: Vec<Cidr>,
+}
+
 /// EC2 in one region, under one set of credentials.
 ///
 /// Reads and swaps go through one client with one set of timeouts, so that they share their warm
 /// connections. No call is repeated by the SDK.
 pub struct Ec2 {
+    /// For route tables.
     client: Client,
+    /// For the member's own interface: the instance's credentials, also where the tables are another account's.
+    own: Client,
     cluster: Name,
     member: Name,
     vips: Vec<Vip>,
     listed: Vec<RouteTableId>,
     tag: Option<(String, String)>,
+    region: Option<String>,
     endpoint: String,
     timeout: Duration,
     on_request: OnRequest,
+    clock: Arc<ClockOffset>,
 }
 
 impl Ec2 {
@@ -102,11 +119,12 @@ impl Ec2 {
             .identity_cache(IdentityCache::lazy().buffer_time(RENEW_BEFORE).build())
             .load()
             .await;
-        let sdk = match &config.assume_role_arn {
-            None => own,
-            Some(role) => assume(own, role, cluster, member).await,
+        let Some(role) = &config.assume_role_arn else {
+            return Ok(Self::with_config(&own, config, cluster, member, vips));
         };
-        Ok(Self::with_config(&sdk, config, cluster, member, vips))
+        let assumed = assume(own.clone(), role, cluster, member).await;
+        let ec2 = Self::with_config(&assumed, config, cluster, member, vips);
+        Ok(Ec2 { own: client(&own, config), ..ec2 })
     }
 
     /// With region and credentials from `sdk`, and its HTTP client if it has one. Its timeouts and
@@ -118,29 +136,22 @@ impl Ec2 {
         member: &Name,
         vips: &[Vip],
     ) -> Ec2 {
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(config.attempt_timeout)
-            .operation_attempt_timeout(config.attempt_timeout)
-            .build();
-        let mut builder = aws_sdk_ec2::config::Builder::from(sdk)
-            .retry_config(RetryConfig::disabled())
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .timeout_config(timeouts)
-            .http_client(sdk.http_client().unwrap_or_else(http_client));
-        if let Some(url) = &config.endpoint_url {
-            builder = builder.endpoint_url(url);
-        }
-        let region = sdk.region().map_or("no region", Region::as_ref);
+        let region = sdk.region().map(ToString::to_string);
+        let named = region.as_deref().unwrap_or("no region");
+        let client = client(sdk, config);
         Ec2 {
-            client: Client::from_conf(builder.build()),
+            own: client.clone(),
+            client,
             cluster: cluster.clone(),
             member: member.clone(),
             vips: vips.to_vec(),
             listed: config.route_tables.clone(),
             tag: config.route_table_tag.clone(),
-            endpoint: config.endpoint_url.clone().unwrap_or_else(|| format!("the EC2 endpoint of {region}")),
+            endpoint: config.endpoint_url.clone().unwrap_or_else(|| format!("the EC2 endpoint of {named}")),
+            region,
             timeout: config.attempt_timeout,
             on_request: Arc::new(|_| {}),
+            clock: Arc::default(),
         }
     }
 
@@ -160,20 +171,34 @@ impl Ec2 {
         join_all(reads).await.into_iter().try_for_each(|read| read.map(drop))
     }
 
-    /// Asks EC2 whether the swap would be allowed (`DryRun`), without making it. Needs no permit.
-    pub async fn rehearse(&self, swap: &Swap, stamp: Stamp) -> Result<(), CloudError> {
-        match self.send(swap, DryRun::Yes, self.call(action(swap.verb), stamp)).await {
-            Ok(_) => Ok(()),
-            Err(failure) if failure.is_dry_run_yes() => Ok(()),
-            Err(failure) => Err(failure.error),
+    /// The region that is asked.
+    pub fn region(&self) -> Option<&str> {
+        self.region.as_deref()
+    }
+
+    /// By how many seconds EC2's clock is ahead of this machine's wall clock; `None` before the first answer.
+    pub fn clock_ahead(&self) -> Option<i64> {
+        self.clock.seconds()
+    }
+
+    /// What is known of the route tables besides the VIPs' routes: one read, as a look makes it.
+    pub async fn survey(&self, stamp: Stamp) -> Result<Vec<TableFacts>, CloudError> {
+        let reads = self.filters().into_iter().map(|filter| self.tables(filter, stamp));
+        let found = try_join_all(reads).await?;
+        let mut all: Vec<TableFacts> = Vec::new();
+        for table in found.iter().flatten().filter_map(routes::facts) {
+            if all.iter().all(|known| known.id != table.id) {
+                all.push(table);
+            }
         }
+        Ok(all)
     }
 
     /// Reads the interface `eni`. `NotFound` where this region and account have no such one.
     pub async fn eni_facts(&self, eni: &EniId, stamp: Stamp) -> Result<EniFacts, CloudError> {
         fault!(wait "vpc.eni");
         let call = self.call("DescribeNetworkInterfaces", stamp);
-        let request = self.client.describe_network_interfaces().network_interface_ids(eni.as_str());
+        let request = self.own.describe_network_interfaces().network_interface_ids(eni.as_str());
         let send = request.customize().interceptor(call.clone()).send();
         let output = self.run(&call, send).await.map_err(|failure| failure.error)?;
         let found = output
@@ -200,14 +225,14 @@ impl Ec2 {
     pub async fn fix_source_dest_check(&self, eni: &EniId, stamp: Stamp) -> Result<(), CloudError> {
         let call = self.call("ModifyNetworkInterfaceAttribute", stamp);
         let off = AttributeBooleanValue::builder().value(false).build();
-        let request = self.client.modify_network_interface_attribute();
+        let request = self.own.modify_network_interface_attribute();
         let request = request.network_interface_id(eni.as_str()).source_dest_check(off);
         let send = request.customize().interceptor(call.clone()).send();
         self.run(&call, send).await.map(drop).map_err(|failure| failure.error)
     }
 
     fn call(&self, action: &'static str, stamp: Stamp) -> Call {
-        Call::new(action, user_agent::tail(&self.cluster, &self.member, stamp), None)
+        Call::new(action, user_agent::tail(&self.cluster, &self.member, stamp), None, &self.clock)
     }
 
     /// The reads that find all tables. A listed one that is gone fails a read by id, but not one by
@@ -327,7 +352,7 @@ impl Cloud for Ec2 {
         let stamp = Stamp { term: permit.term(), epoch: permit.epoch() };
         let tail = user_agent::tail(&self.cluster, &self.member, stamp);
         let door = Arc::new(Door::new(permit, gate));
-        let call = Call::new(action(swap.verb), tail, Some(door));
+        let call = Call::new(action(swap.verb), tail, Some(door), &self.clock);
         match self.send(&swap, DryRun::No, call).await {
             Ok(request_id) => Outcome::Done { request_id },
             Err(Failure { error, effect }) => match effect {
@@ -335,6 +360,14 @@ impl Cloud for Ec2 {
                 Effect::Nothing => Outcome::Refused(error),
                 Effect::Unknown => Outcome::Unknown(error),
             },
+        }
+    }
+
+    async fn rehearse(&self, swap: Swap, stamp: Stamp) -> Result<(), CloudError> {
+        match self.send(&swap, DryRun::Yes, self.call(action(swap.verb), stamp)).await {
+            Ok(_) => Ok(()),
+            Err(failure) if failure.is_dry_run_yes() => Ok(()),
+            Err(failure) => Err(failure.error),
         }
     }
 }
@@ -372,6 +405,22 @@ fn literal(value: &str) -> String {
         text.push(c);
     }
     text
+}
+
+fn client(sdk: &SdkConfig, config: &AwsConfig) -> Client {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(config.attempt_timeout)
+        .operation_attempt_timeout(config.attempt_timeout)
+        .build();
+    let mut builder = aws_sdk_ec2::config::Builder::from(sdk)
+        .retry_config(RetryConfig::disabled())
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .timeout_config(timeouts)
+        .http_client(sdk.http_client().unwrap_or_else(http_client));
+    if let Some(url) = &config.endpoint_url {
+        builder = builder.endpoint_url(url);
+    }
+    Client::from_conf(builder.build())
 }
 
 /// The credentials of `role`, taken with those of `own`.

@@ -167,12 +167,14 @@ fn said_no<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Effect {
 
 /// Whether the answer's `Date` and this machine's wall clock are further apart than EC2 allows.
 fn clock_is_off(raw: &HttpResponse) -> bool {
-    let date = raw.headers().get("date");
-    let date = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
-    let Some(theirs) = date.and_then(|date| u64::try_from(date.secs()).ok()) else {
-        return false;
-    };
-    (clock::wall().0 / 1000).abs_diff(theirs) > SKEW_MAX.as_secs()
+    let theirs = date(raw).and_then(|seconds| u64::try_from(seconds).ok());
+    theirs.is_some_and(|theirs| (clock::wall().0 / 1000).abs_diff(theirs) > SKEW_MAX.as_secs())
+}
+
+/// An answer's `Date`, in seconds since 1970.
+pub(super) fn date(raw: &HttpResponse) -> Option<i64> {
+    let date = DateTime::from_str(raw.headers().get("date")?, Format::HttpDate).ok()?;
+    Some(date.secs())
 }
 
 fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {

@@ -1,10 +1,11 @@
-//! The cloud: one way to look at the route tables, one to swap a route.
+//! The cloud: one way to look at the route tables, one to swap a route, one to ask whether a swap would be allowed.
 //!
 //! ```text
-//!   driver --look--> Cloud ----> DescribeRouteTables
-//!          --swap--> Cloud --+-> ReplaceRoute | CreateRoute
-//!                            |
-//!                          Gate: asked each time the request's body is polled
+//!   driver --look------> Cloud ----> DescribeRouteTables
+//!          --swap------> Cloud --+-> ReplaceRoute | CreateRoute
+//!          |                     |
+//!          |                   Gate: asked each time the request's body is polled
+//!          '-rehearse--> Cloud ----> ReplaceRoute | CreateRoute with DryRun: changes nothing, needs no permit
 //! ```
 //!
 //! An adapter makes one call, once, with a deadline. A retry is the next tick's decision.
@@ -41,4 +42,7 @@ pub trait Cloud: Send + Sync + 'static {
     /// Tries to change one route, once. Asks `gate` about `permit` each time bytes are about to
     /// leave.
     fn swap(&self, swap: Swap, permit: Permit, gate: Arc<Gate>) -> impl Future<Output = Outcome> + Send;
+
+    /// Asks whether the swap would be allowed (`DryRun`), once, without making it. Needs no permit.
+    fn rehearse(&self, swap: Swap, stamp: Stamp) -> impl Future<Output = Result<(), CloudError>> + Send;
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use aws_sdk_ec2::types::{Route, RouteState, RouteTable};
 
+use super::ec2::TableFacts;
 use super::{CloudError, Sight};
 use crate::model::{EniId, Observed, RouteKey, RouteTableId, Vip};
 
@@ -43,6 +44,18 @@ pub(super) fn sight(
         }
     }
     Ok(sight)
+}
+
+/// What the doctor wants to know of a table.
+pub(super) fn facts(found: &RouteTable) -> Option<TableFacts> {
+    let local = found.routes().iter().filter(|route| route.gateway_id() == Some("local"));
+    let cidrs = local.flat_map(|r| [r.destination_cidr_block(), r.destination_ipv6_cidr_block()]);
+    Some(TableFacts {
+        id: found.route_table_id()?.parse().ok()?,
+        vpc: found.vpc_id().unwrap_or_default().to_owned(),
+        owner: found.owner_id().unwrap_or_default().to_owned(),
+        local: cidrs.flatten().filter_map(|text| text.parse().ok()).collect(),
+    })
 }
 
 /// Whether the entry is the VIP's. Addresses are compared as addresses: IPv6 has many spellings.

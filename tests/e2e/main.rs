@@ -25,6 +25,7 @@ mod tool;
 mod admin;
 mod crash_loop;
 mod disk;
+mod doctor;
 mod ec2;
 mod failover;
 mod flap;

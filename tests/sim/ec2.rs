@@ -379,6 +379,21 @@ impl Cloud for SimCloud {
             Err(_) => Outcome::Unknown(self.timed_out(SWAP)),
         }
     }
+
+    async fn rehearse(&self, _: Swap, _: Stamp) -> Result<(), CloudError> {
+        let ask = async {
+            self.reached().await;
+            runtime::sleep(self.ec2.one_way()).await;
+            let throttled = self.ec2.throttles();
+            runtime::sleep(self.ec2.one_way()).await;
+            throttled
+        };
+        match runtime::timeout(self.attempt_timeout, ask).await {
+            Ok(true) => Err(CloudError::Throttled { action: SWAP }),
+            Ok(false) => Ok(()),
+            Err(_) => Err(self.timed_out(SWAP)),
+        }
+    }
 }
 
 /// Every VIP in every table, pointing at `eni`.

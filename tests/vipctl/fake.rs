@@ -10,8 +10,9 @@ use tonic::transport::Server;
 use tonic::{Code, Request, Response};
 use vipd::proto::admin_server::{Admin, AdminServer};
 use vipd::proto::{
-    Failure, History, HistoryRequest, Member, Move, OrderRequest, Phases, Route, StandingOrders, Status,
-    StatusRequest, TransferLeaderRequest, TransferLeaderResponse, VipRoutes,
+    DiagnoseRequest, Diagnosis, Failure, History, HistoryRequest, IamPolicies, IamPoliciesRequest, Member,
+    Move, OrderRequest, Phases, Route, StandingOrders, Status, StatusRequest, TransferLeaderRequest,
+    TransferLeaderResponse, VipRoutes,
 };
 
 #[derive(Clone)]
@@ -24,6 +25,8 @@ pub struct Script {
     pub transfer: Answer<TransferLeaderResponse>,
     pub order: Answer<StandingOrders>,
     pub history: Answer<History>,
+    pub policies: IamPolicies,
+    pub diagnosis: Diagnosis,
     pub orders: Vec<OrderRequest>,
     pub transfers: Vec<TransferLeaderRequest>,
     pub history_limit: Option<u32>,
@@ -63,11 +66,13 @@ impl Fake {
             group: Answer::Is(steady()),
             transfer: Answer::Is(TransferLeaderResponse {
                 last_move: Some(switchover.clone()),
-                dry_run: false,
+                ..TransferLeaderResponse::default()
             }),
             order: Answer::Is(StandingOrders::default()),
             orders: vec![],
             history: Answer::Is(History { moves: vec![switchover, failover()] }),
+            diagnosis: Diagnosis { cluster: "edge".into(), findings: vec![] },
+            policies: IamPolicies { instance: "{}".into(), routes: None },
             transfers: vec![],
             history_limit: None,
         })))
@@ -133,6 +138,17 @@ impl Admin for Fake {
         })
         .give()
         .await
+    }
+
+    async fn diagnose(&self, _: Request<DiagnoseRequest>) -> Result<Response<Diagnosis>, tonic::Status> {
+        Ok(Response::new(self.script(|s| s.diagnosis.clone())))
+    }
+
+    async fn get_iam_policies(
+        &self,
+        _: Request<IamPoliciesRequest>,
+    ) -> Result<Response<IamPolicies>, tonic::Status> {
+        Ok(Response::new(self.script(|s| s.policies.clone())))
     }
 }
 

@@ -21,7 +21,7 @@ async fn every_request_carries_its_term_and_claim() {
     try_swap(&ec2).await;
     ec2.look(STAMP).await.unwrap();
     ec2.warm(1, STAMP).await.unwrap();
-    ec2.rehearse(&swap(), STAMP).await.unwrap();
+    ec2.rehearse(swap(), STAMP).await.unwrap();
     ec2.fix_source_dest_check(&"eni-0a".parse().unwrap(), STAMP).await.unwrap();
     let _ = ec2.eni_facts(&"eni-0a".parse().unwrap(), STAMP).await;
     let asked = fake.asked();
@@ -149,7 +149,7 @@ async fn each_request_is_reported_once() {
     fake.answer(|_| status(503, error("RequestLimitExceeded", "slow down")));
     try_swap(&ec2).await;
     fake.answer(|_| status(412, error("DryRunOperation", "would have succeeded")));
-    ec2.rehearse(&swap(), STAMP).await.unwrap();
+    ec2.rehearse(swap(), STAMP).await.unwrap();
     assert_eq!(fake.asked()[2].field("DryRun"), "true");
     fake.answer(|_| tables(&[], ""));
     ec2.warm(1, STAMP).await.unwrap();

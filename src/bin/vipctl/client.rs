@@ -14,8 +14,8 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Code, Response};
 use vipd::proto::admin_client::AdminClient;
 use vipd::proto::{
-    History, HistoryRequest, OrderRequest, StandingOrders, Status, StatusRequest, TransferLeaderRequest,
-    TransferLeaderResponse,
+    DiagnoseRequest, Diagnosis, History, HistoryRequest, IamPolicies, IamPoliciesRequest, OrderRequest,
+    StandingOrders, Status, StatusRequest, TransferLeaderRequest, TransferLeaderResponse,
 };
 
 use crate::Global;
@@ -126,6 +126,18 @@ impl Session {
     /// Past moves.
     pub async fn history(&mut self, request: HistoryRequest, deadline: Instant) -> Result<History, Error> {
         let call = self.admin.get_history(request);
+        answer(deadline, call).await.map_err(|none| none.of_a_question(&self.endpoint))
+    }
+
+    /// What every member finds wrong with itself.
+    pub async fn diagnose(&mut self, deadline: Instant) -> Result<Diagnosis, Error> {
+        let call = self.admin.diagnose(DiagnoseRequest {});
+        answer(deadline, call).await.map_err(|none| none.of_a_question(&self.endpoint))
+    }
+
+    /// The least AWS policies for its configuration.
+    pub async fn iam_policies(&mut self, deadline: Instant) -> Result<IamPolicies, Error> {
+        let call = self.admin.get_iam_policies(IamPoliciesRequest {});
         answer(deadline, call).await.map_err(|none| none.of_a_question(&self.endpoint))
     }
 

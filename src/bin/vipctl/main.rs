@@ -9,10 +9,12 @@
 mod certs;
 mod client;
 mod completion;
+mod doctor;
 mod drain;
 mod duration;
 mod error;
 mod history;
+mod iam_policy;
 mod manual;
 mod order;
 mod pause;
@@ -105,6 +107,8 @@ enum Verb {
     Resume(resume::Arguments),
     History(history::Arguments),
     Certs(certs::Arguments),
+    Doctor(doctor::Arguments),
+    IamPolicy(iam_policy::Arguments),
     Completion(completion::Arguments),
     #[command(hide = true)]
     Manual(manual::Arguments),
@@ -140,6 +144,8 @@ async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Verb::Resume(_) => resume::run(&client()?, output).await,
         Verb::History(arguments) => history::run(&client()?, output, &arguments).await,
         Verb::Certs(arguments) => certs::run(&arguments, output),
+        Verb::Doctor(_) => doctor::run(&client()?, output).await,
+        Verb::IamPolicy(arguments) => iam_policy::run(&cli.global, arguments).await,
         Verb::Completion(arguments) => completion::run(&arguments),
         Verb::Manual(arguments) => manual::run(&arguments),
     }

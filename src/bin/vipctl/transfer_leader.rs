@@ -4,7 +4,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use vipd::proto::{Move, TransferLeaderRequest};
+use serde::Serialize;
+use vipd::proto::{Move, Right, TransferLeaderRequest};
 
 use crate::client::Client;
 use crate::error::{Error, Kind};
@@ -26,7 +27,7 @@ pub struct Arguments {
     /// How long the route may take to move: 500ms, 10s, 2m
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
     wait: Duration,
-    /// Say what would happen, and change nothing
+    /// Say what would happen, what EC2 said of the target's permissions too, and change nothing
     #[arg(long)]
     dry_run: bool,
     /// Move although the group is paused
@@ -49,16 +50,46 @@ pub async fn run(client: &Client, output: Output, arguments: Arguments) -> Resul
         Error::new(Kind::Failed, format!("{}: answered without a move", session.endpoint), next)
     })?;
     match output {
-        Output::Table => render::print(&page(&last_move, arguments.dry_run))?,
+        Output::Table if arguments.dry_run => {
+            render::print(&would(&last_move, &answer.rights, &answer.not_asked))?;
+        }
+        Output::Table => render::print(&page(&last_move))?,
+        Output::Json if arguments.dry_run => {
+            let (rights, not_asked) = (&answer.rights, &answer.not_asked);
+            render::print(&render::json(&Would { last_move: &last_move, rights, not_asked })?)?;
+        }
         Output::Json => render::print(&render::json(&last_move)?)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn page(m: &Move, dry_run: bool) -> String {
-    if dry_run {
-        let note = tone(Tone::Dim, "nothing was changed");
-        return format!("would move: {}\n{note}\n", render::move_in_words(m));
+/// A move that would be, with what is known of the target's permissions.
+#[derive(Serialize)]
+struct Would<'a> {
+    #[serde(flatten)]
+    last_move: &'a Move,
+    rights: &'a [Right],
+    not_asked: &'a [String],
+}
+
+fn would(m: &Move, rights: &[Right], not_asked: &[String]) -> String {
+    let mut text = format!("would move: {}\n", render::move_in_words(m));
+    for right in rights {
+        let table = render::clean(&right.route_table);
+        let said = if right.allowed {
+            format!("{} may change it, EC2 said {} s ago (DryRun)", render::clean(&m.to), right.age_ms / 1000)
+        } else {
+            tone(Tone::Bad, &right.error)
+        };
+        text.push_str(&format!("  {table}  {said}\n"));
     }
+    for table in not_asked {
+        text.push_str(&format!("  {}  EC2 was not asked yet\n", render::clean(table)));
+    }
+    text.push_str(&format!("{}\n", tone(Tone::Dim, "nothing was changed")));
+    text
+}
+
+fn page(m: &Move) -> String {
     format!("{}\n{}", render::move_in_words(m), render::waterfall(m))
 }

@@ -22,6 +22,11 @@ impl World {
                     );
                     self.air.push((swap.clone(), *permit));
                 }
+                Effect::Rehearse(swap) => {
+                    assert_eq!(Some(&swap.eni), self.settings.eni.as_ref());
+                    assert!(self.ledger.claim.as_ref().is_none_or(|c| c.done), "a DryRun during a move");
+                    self.dry.push(swap.clone());
+                }
                 Effect::AddAddress(_, permit) => {
                     self.may_take(permit);
                     self.trying.push(effect.clone());

@@ -73,7 +73,7 @@ impl Chaos {
     }
 
     fn step(&mut self) {
-        match self.dice.below(41) {
+        match self.dice.below(43) {
             0..=6 => self.time(),
             7..=8 => self.raft(),
             9..=14 => self.acknowledged(),
@@ -87,6 +87,7 @@ impl Chaos {
             37 => self.cloud(),
             38 => self.asked(),
             39 => self.ordered(),
+            40..=41 => self.rehearsed(),
             _ => {
                 let barred = self.dice.one_in(3).then(|| "drained".to_owned());
                 self.w.event(Event::Barred(barred));
@@ -212,6 +213,8 @@ impl Chaos {
             barred: dice.one_in(4).then(|| "drained".to_owned()),
             reached: dice.one_in(16).then_some(self.w.now),
             cut_off: dice.one_in(8).then(|| "no way".to_owned()),
+            allowed: dice.one_in(4).then(|| (table("rtb-1"), self.w.now)).into_iter().collect(),
+            denied: dice.one_in(8).then(|| (table("rtb-2"), "no".to_owned())).into_iter().collect(),
         };
         let who = dice.pick(&["b", "c"]);
         self.w.event(Event::Peer(name(who), peer));
@@ -312,6 +315,17 @@ impl Chaos {
         self.w.order(self.asks, what, while_paused);
     }
 
+    fn rehearsed(&mut self) {
+        for swap in std::mem::take(&mut self.w.dry) {
+            let result = match self.dice.below(4) {
+                0 => Err(unauthorized(&swap.route.table)),
+                1 => Err(timeout()),
+                _ => Ok(()),
+            };
+            self.w.event(Event::Rehearsed { swap, result });
+        }
+    }
+
     fn asked(&mut self) {
         self.asks += 1;
         let to = self.dice.pick(&[None, Some("a"), Some("b"), Some("c"), Some("x")]);
@@ -336,6 +350,7 @@ fn kind_of(effect: &Effect) -> &'static str {
         ) => "order",
         Effect::Look => "look",
         Effect::Swap(..) => "swap",
+        Effect::Rehearse(_) => "rehearse",
         Effect::AddAddress(..) => "add address",
         Effect::RemoveAddress(_) => "remove address",
         Effect::Transfer(_) => "transfer",

@@ -51,6 +51,14 @@ pub fn timeout() -> CloudError {
     CloudError::Timeout { action: "ReplaceRoute", ms: 1000 }
 }
 
+pub fn unauthorized(table: &RouteTableId) -> CloudError {
+    CloudError::Unauthorized {
+        action: "ReplaceRoute",
+        resource: format!("arn:aws:ec2:eu-west-1:123456789012:route-table/{table}"),
+        message: "no".into(),
+    }
+}
+
 pub fn healthy() -> Peer {
     Peer {
         reachable: true,
@@ -60,6 +68,8 @@ pub fn healthy() -> Peer {
         barred: None,
         reached: None,
         cut_off: None,
+        allowed: Default::default(),
+        denied: Default::default(),
     }
 }
 
@@ -102,6 +112,10 @@ pub fn proposed(effects: &[Effect]) -> Vec<&Command> {
 
 pub fn is_swap(effect: &Effect) -> bool {
     matches!(effect, Effect::Swap(..))
+}
+
+pub fn is_rehearsal(effect: &Effect) -> bool {
+    matches!(effect, Effect::Rehearse(_))
 }
 
 pub fn is_look(effect: &Effect) -> bool {

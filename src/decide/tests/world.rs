@@ -39,6 +39,10 @@ pub struct World {
     /// Proposed, not yet applied, with the term of the proposal.
     pub log: VecDeque<(Term, Command)>,
     pub air: Vec<(Swap, Permit)>,
+    /// DryRuns that were asked and not answered.
+    pub dry: Vec<Swap>,
+    /// Tables whose routes EC2 lets this member not change.
+    pub deny: BTreeSet<RouteTableId>,
     /// Looks that were asked and not answered.
     pub asked: Vec<Time>,
     pub cloud: Sight,
@@ -100,6 +104,8 @@ impl World {
             gate: None,
             log: VecDeque::new(),
             air: Vec::new(),
+            dry: Vec::new(),
+            deny: BTreeSet::new(),
             asked: Vec::new(),
             cloud,
             present: BTreeSet::new(),
@@ -271,6 +277,17 @@ impl World {
         all
     }
 
+    /// Every DryRun that was asked is answered.
+    pub fn answer_rehearsals(&mut self) -> Vec<Effect> {
+        let mut all = Vec::new();
+        for swap in std::mem::take(&mut self.dry) {
+            let denied = self.deny.contains(&swap.route.table);
+            let result = if denied { Err(unauthorized(&swap.route.table)) } else { Ok(()) };
+            all.extend(self.event(Event::Rehearsed { swap, result }));
+        }
+        all
+    }
+
     /// Every swap in the air ends so.
     pub fn finish(&mut self, outcome: &Outcome) -> Vec<Effect> {
         let mut all = Vec::new();
@@ -352,6 +369,7 @@ impl World {
             if self.hands.look {
                 self.answer_looks();
             }
+            self.answer_rehearsals();
         }
     }
 

@@ -1,0 +1,314 @@
+//! What a member finds out about itself and its surroundings when an operator asks: everything that would make the
+//! next failover fail.
+//!
+//! ```text
+//!   vipctl doctor --> rpc::Desk --Examiner--> Doctor --> host, agents, haproxy   files under a root
+//!                        |                           --> ec2                     vpc::Ec2, with DryRuns
+//!                        |                           --> group                   the whole picture
+//!                        '--Forward--> every other member examines itself
+//! ```
+//!
+//! Gathering is apart from judging where EC2 is asked; where files are read, the root is the port.
+
+pub mod agents;
+pub mod ec2;
+pub mod finding;
+pub mod group;
+pub mod haproxy;
+pub mod host;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, join_all};
+use tokio::sync::{mpsc, watch};
+
+use self::finding::{Finding, Level};
+use self::host::Root;
+use crate::clock;
+use crate::config::iam::{Policies, Whereabouts};
+use crate::config::{Config, SourceDestCheck};
+use crate::decide::Event;
+use crate::model::{EniId, RouteKey, RouteTableId, Time};
+use crate::proto;
+use crate::rpc::desk::Examiner;
+use crate::vpc::ec2::Ec2;
+use crate::vpc::{Cloud as _, CloudError, Stamp, Swap, Verb};
+
+/// DryRuns that one examination makes: a group of seven that examines itself leaves EC2's burst of 50 half full.
+/// What is not asked now was asked before, or is said to be unknown (docs/decisions/0026).
+const REHEARSALS_MAX: usize = 4;
+
+/// How often an examination asks EC2 for permissions; between two the answers of the last one stand.
+const REHEARSE_EVERY: Duration = Duration::from_secs(15);
+
+/// So long after a claim its move is over, and ten seconds more.
+const QUIET: Duration = Duration::from_secs(15);
+
+/// Examines one member.
+pub struct Doctor {
+    pub config: Arc<Config>,
+    pub cloud: Arc<Ec2>,
+    pub eni: Option<EniId>,
+    pub root: Root,
+    /// The term and claim that its requests carry.
+    pub stamp: watch::Receiver<Stamp>,
+    /// The judgement learns what a DryRun said.
+    pub events: mpsc::Sender<Event>,
+    pub rehearsed: Mutex<Option<Time>>,
+}
+
+/// The tables of CreateRoute's DryRuns, and their ends.
+type Created = Vec<(RouteTableId, Result<(), CloudError>)>;
+
+impl Doctor {
+    fn stamp(&self) -> Stamp {
+        *self.stamp.borrow()
+    }
+
+    async fn policies(&self, status: proto::Status) -> Policies {
+        let tables = self.cloud.survey(self.stamp()).await.unwrap_or_default();
+        // The tables of one group are of one VPC, hence of one account.
+        let account = tables.into_iter().map(|t| t.owner).find(|owner| !owner.is_empty());
+        let enis = status.members.iter().filter_map(|m| m.eni.parse().ok()).collect();
+        let region = self.cloud.region().map(str::to_owned);
+        self.config.iam_policies(&Whereabouts { region, account, enis })
+    }
+
+    /// Says in the log what EC2 shows to be wrong: a wrong region, VPC or table is found at the start, not by the
+    /// first failover (FAULTS 47).
+    pub async fn tell_of_ec2(&self) {
+        for found in ec2::judge(&self.config, &self.look().await) {
+            if found.level == Level::Fail {
+                tracing::error!(check = found.check, why = %found.why, mend = %found.mend, "{}", found.finding);
+            }
+        }
+    }
+
+    async fn look(&self) -> ec2::Seen {
+        let stamp = self.stamp();
+        let checks = self.config.aws.source_dest_check != SourceDestCheck::Ignore;
+        let interface = async {
+            let eni = self.eni.as_ref().filter(|_| checks)?;
+            Some(self.cloud.eni_facts(eni, stamp).await)
+        };
+        let (tables, interface) = tokio::join!(self.cloud.survey(stamp), interface);
+        ec2::Seen {
+            region: self.cloud.region().map(str::to_owned),
+            eni: self.eni.clone(),
+            tables,
+            interface,
+            clock_ahead: self.cloud.clock_ahead(),
+            time_service: host::time_service(&self.root),
+        }
+    }
+
+    /// What EC2 has to say now of the tables that it was asked about longest ago; what it said before is in `me`.
+    async fn rehearse(
+        &self,
+        status: &proto::Status,
+        me: &mut proto::Member,
+        tables: &[RouteTableId],
+    ) -> Created {
+        let Some(eni) = self.eni.as_ref().filter(|_| self.may_rehearse(status)) else { return vec![] };
+        let Some(vip) = self.config.vip.addresses.first() else { return vec![] };
+        let age = |id: &RouteTableId| {
+            let right = me.rights.iter().find(|r| r.route_table == id.as_str());
+            right.map_or(u64::MAX, |r| if r.allowed { r.age_ms } else { u64::MAX - 1 })
+        };
+        let mut order: Vec<_> = tables.to_vec();
+        order.sort_by_key(|id| std::cmp::Reverse(age(id)));
+        order.truncate(REHEARSALS_MAX);
+        let verbs = [Some(Verb::Replace), self.config.aws.create_missing.then_some(Verb::Create)];
+        let swap = |verb| {
+            let vip = *vip;
+            move |table: &RouteTableId| Swap {
+                route: RouteKey { table: table.clone(), vip },
+                eni: eni.clone(),
+                verb,
+            }
+        };
+        let swaps = verbs.into_iter().flatten().flat_map(|verb| order.iter().map(swap(verb)));
+        let asked = swaps.map(|swap| async move {
+            let result = self.cloud.rehearse(swap.clone(), self.stamp()).await;
+            (swap, result)
+        });
+        let mut created = Vec::new();
+        for (swap, result) in join_all(asked).await {
+            let table = swap.route.table.clone();
+            if swap.verb == Verb::Create {
+                created.push((table, result));
+                continue;
+            }
+            if let Some(right) = right(&table, &result) {
+                me.rights.retain(|old| old.route_table != table.as_str());
+                me.rights.push(right);
+            }
+            let _ = self.events.send(Event::Rehearsed { swap, result }).await;
+        }
+        created
+    }
+
+    /// Not near a move, whose budget it would use, and not again and again.
+    fn may_rehearse(&self, status: &proto::Status) -> bool {
+        let claimed = status.last_move.as_ref().and_then(|m| m.at.parse::<jiff::Timestamp>().ok());
+        let claimed = claimed.and_then(|at| u64::try_from(at.as_millisecond()).ok());
+        let quiet = u64::try_from(QUIET.as_millis()).unwrap_or(u64::MAX);
+        if claimed.is_some_and(|at| clock::wall().0.saturating_sub(at) < quiet) {
+            return false;
+        }
+        if status.state == "moving" || status.state == "no-quorum" {
+            return false;
+        }
+        let now = clock::now();
+        let mut last = self.rehearsed.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|at| now.since(at) < REHEARSE_EVERY) {
+            return false;
+        }
+        *last = Some(now);
+        true
+    }
+
+    async fn findings(&self, status: proto::Status) -> Vec<Finding> {
+        let name = self.config.member.as_str();
+        let mut me = status.members.iter().find(|m| m.name == name).cloned().unwrap_or_default();
+        let mut all = vec![tls(&self.config), host::scheduling(&self.root), host::locked_memory(&self.root)];
+        if me.witness {
+            return all;
+        }
+        all.extend(self.of_the_host());
+        all.extend(health(&self.config, &me));
+        all.extend(address(&status, &me));
+        let seen = self.look().await;
+        all.extend(ec2::judge(&self.config, &seen));
+        if let Ok(tables) = &seen.tables {
+            let tables: Vec<_> = tables.iter().map(|t| t.id.clone()).collect();
+            let created = self.rehearse(&status, &mut me, &tables).await;
+            all.extend(ec2::permissions(&tables, &me.rights, &created));
+        }
+        all
+    }
+
+    fn of_the_host(&self) -> Vec<Finding> {
+        let (root, config) = (&self.root, &self.config);
+        let own: Vec<_> = [Some(config.peer_listen), config.admin_listen, config.metrics_listen]
+            .into_iter()
+            .flatten()
+            .collect();
+        let mut all = vec![host::interface(root, &config.vip.interface)];
+        all.extend(haproxy::bind(root, &config.vip.addresses, &own));
+        all.extend(host::rp_filter(root));
+        let families: BTreeSet<_> = config.vip.addresses.iter().map(|vip| host::family(*vip)).collect();
+        for family in families {
+            let of = config.vip.addresses.iter().find(|vip| host::family(**vip) == family);
+            all.extend(of.map(|vip| host::ip_forward(root, *vip)));
+        }
+        all.extend(agents::agents(root, &config.vip.interface));
+        all
+    }
+}
+
+/// `None`: EC2 said nothing about permission.
+fn right(table: &RouteTableId, result: &Result<(), CloudError>) -> Option<proto::Right> {
+    let denied = match result {
+        Ok(()) => None,
+        Err(error @ CloudError::Unauthorized { .. }) => Some(error.to_string()),
+        Err(_) => return None,
+    };
+    Some(proto::Right {
+        route_table: table.to_string(),
+        allowed: denied.is_none(),
+        age_ms: 0,
+        error: denied.unwrap_or_default(),
+    })
+}
+
+fn tls(config: &Config) -> Finding {
+    if !config.tls.insecure {
+        return Finding::ok("tls", "members and operators show certificates");
+    }
+    Finding::new(
+        Level::Warn,
+        "tls",
+        "tls.insecure is on",
+        "whoever reaches the peer port can vote, and whoever reaches the operators' port can move the VIP",
+        "set tls.ca, tls.cert and tls.key on every member",
+    )
+}
+
+fn health(config: &Config, me: &proto::Member) -> Vec<Finding> {
+    let check = "haproxy";
+    if config.health.haproxy_socket.is_none() && config.health.http.is_none() {
+        return vec![Finding::new(
+            Level::Warn,
+            check,
+            "HAProxy is not checked",
+            "an owner whose HAProxy is dead keeps the VIP",
+            "set health.haproxy_socket, health.http or both",
+        )];
+    }
+    vec![match me.health.as_str() {
+        "healthy" => Finding::ok(check, "healthy"),
+        "unhealthy" => Finding::new(
+            Level::Fail,
+            check,
+            format!("unhealthy: {}", me.health_reason),
+            "it would not serve the VIP",
+            "systemctl status haproxy; haproxy -c -f /etc/haproxy/haproxy.cfg",
+        ),
+        _ => Finding::new(
+            Level::Warn,
+            check,
+            format!("not known: {}", me.health_reason),
+            "such an owner keeps the VIP, and such a member is the second choice for it",
+            "see that health.haproxy_socket and health.http are right, and that vipd may open the socket",
+        ),
+    }]
+}
+
+fn address(status: &proto::Status, me: &proto::Member) -> Option<Finding> {
+    let owns = status.owner.as_ref() == Some(&me.name) && status.state != "moving";
+    let check = "address";
+    match (owns, me.vip_local) {
+        (true, true) => Some(Finding::ok(check, "the owner has the VIP")),
+        (true, false) => Some(Finding::new(
+            Level::Fail,
+            check,
+            "this member owns the VIP, and the address is not on its interface",
+            "HAProxy's answers do not come from the VIP",
+            "journalctl -u vipd; who takes it away? ip monitor address",
+        )),
+        (false, true) if status.state != "moving" && status.state != "no-quorum" => Some(Finding::new(
+            Level::Warn,
+            check,
+            "this member does not own the VIP, and has the address",
+            "its own connections to the VIP stay here instead of reaching the owner",
+            "wait for a move to end; who puts it there? ip monitor address",
+        )),
+        (false, _) => None,
+    }
+}
+
+impl Examiner for Doctor {
+    fn iam_policies(&self, status: proto::Status) -> BoxFuture<'_, proto::IamPolicies> {
+        Box::pin(async move {
+            let all = self.policies(status).await;
+            let text = |policy| serde_json::to_string_pretty(policy).unwrap_or_default();
+            proto::IamPolicies { instance: text(&all.instance), routes: all.routes.as_ref().map(text) }
+        })
+    }
+
+    fn examine(&self, status: proto::Status) -> BoxFuture<'_, Vec<proto::Finding>> {
+        Box::pin(async move {
+            let name = self.config.member.as_str();
+            self.findings(status).await.into_iter().map(|finding| finding.of(name)).collect()
+        })
+    }
+
+    fn examine_group(&self, status: &proto::Status, answered: &BTreeSet<String>) -> Vec<proto::Finding> {
+        group::judge(status, answered).into_iter().map(|finding| finding.of("")).collect()
+    }
+}

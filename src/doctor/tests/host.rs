@@ -1,0 +1,220 @@
+//! The host's checks, on a folder that stands for the root.
+
+use std::path::Path;
+
+use crate::doctor::finding::{Finding, Level};
+use crate::doctor::host::Root;
+use crate::doctor::{agents, haproxy, host};
+use crate::model::Vip;
+
+struct Host(tempfile::TempDir);
+
+impl Host {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn with(self, path: &str, text: &str) -> Self {
+        let path = self.0.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
+        std::fs::write(path, text).expect("a file");
+        self
+    }
+
+    fn root(&self) -> Root {
+        Root::new(self.0.path())
+    }
+}
+
+fn vip() -> Vip {
+    "192.168.77.10/32".parse().expect("a VIP")
+}
+
+fn bind(host: &Host) -> Finding {
+    haproxy::bind(&host.root(), &[vip()], &["10.0.1.10:7400".parse().expect("an address")]).remove(0)
+}
+
+const TCP: &str =
+    "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+
+/// As `/proc/net/tcp` shows a socket on this machine.
+fn listens(on: &str) -> String {
+    let socket: std::net::SocketAddrV4 = on.parse().expect("an address");
+    let ip = u32::from_ne_bytes(socket.ip().octets());
+    format!(
+        "   0: {ip:08X}:{:04X} 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1\n",
+        socket.port()
+    )
+}
+
+#[test]
+fn fault_84_haproxy_that_cannot_bind_the_vip_is_told_both_ways() {
+    let cfg = "frontend vip\n    bind 192.168.77.10:443 ssl crt /etc/x.pem  # the VIP\n";
+    let host =
+        Host::new().with("etc/haproxy/haproxy.cfg", cfg).with("proc/sys/net/ipv4/ip_nonlocal_bind", "0\n");
+    let found = bind(&host);
+    assert_eq!(found.level, Level::Fail, "{found:?}");
+    assert!(found.finding.contains("/etc/haproxy/haproxy.cfg:2 binds 192.168.77.10:443"), "{found:?}");
+    assert!(found.mend.contains("sysctl -w net.ipv4.ip_nonlocal_bind=1"), "{found:?}");
+    assert!(found.mend.contains("192.168.77.10:443 transparent"), "{found:?}");
+    let host = host.with("proc/sys/net/ipv4/ip_nonlocal_bind", "1\n");
+    assert_eq!(bind(&host).level, Level::Ok);
+    let transparent = cfg.replace("ssl", "transparent ssl");
+    let host = Host::new().with("etc/haproxy/haproxy.cfg", &transparent);
+    assert_eq!(bind(&host).level, Level::Ok);
+    let wildcard = cfg.replace("192.168.77.10:443", ":::80,*:443");
+    assert_eq!(bind(&Host::new().with("etc/haproxy/haproxy.cfg", &wildcard)).level, Level::Ok);
+    let v6 = haproxy::bind(
+        &Host::new().with("etc/haproxy/haproxy.cfg", "bind *:443\n").root(),
+        &["fd00:77::10/128".parse().expect("a VIP")],
+        &[],
+    );
+    assert_eq!(v6[0].level, Level::Fail, "the star is IPv4's wildcard only: {v6:?}");
+}
+
+#[test]
+fn fault_84_without_its_configuration_the_sockets_tell() {
+    let of = |sockets: &[&str]| {
+        let lines: String = sockets.iter().map(|s| listens(s)).collect();
+        bind(&Host::new().with("proc/net/tcp", &format!("{TCP}{lines}")))
+    };
+    let none = of(&["127.0.0.1:8404", "10.0.1.10:7400", "0.0.0.0:22"]);
+    assert_eq!(none.level, Level::Fail, "{none:?}");
+    assert!(none.why.contains("ip_nonlocal_bind") && none.why.contains("transparent"), "{none:?}");
+    let any = of(&["0.0.0.0:443", "0.0.0.0:80", "0.0.0.0:22"]);
+    assert_eq!((any.level, any.finding.contains("port 80, 443 ")), (Level::Ok, true), "{any:?}");
+    let vip = of(&["192.168.77.10:443"]);
+    assert_eq!(vip.level, Level::Warn, "it may be transparent: {vip:?}");
+}
+
+#[test]
+fn the_configuration_is_that_of_the_process() {
+    let host = Host::new()
+        .with("etc/haproxy/haproxy.cfg", "bind 192.168.77.10:443\n")
+        .with("srv/ha.cfg", "bind *:443\n")
+        .with("proc/77/cmdline", "/usr/sbin/haproxy\0-Ws\0-f\0/srv/ha.cfg\0-p\0/run/haproxy.pid\0")
+        .with("proc/78/cmdline", "/usr/bin/vi\0/etc/haproxy/haproxy.cfg\0");
+    let found = bind(&host);
+    assert_eq!((found.level, found.finding.contains("/srv/ha.cfg:1")), (Level::Ok, true), "{found:?}");
+}
+
+#[test]
+fn fault_78_a_network_agent_is_named_with_what_switches_it_off() {
+    let nothing = agents::agents(&Host::new().root(), "lo");
+    assert_eq!((nothing.len(), nothing[0].level), (1, Level::Ok));
+    for (file, name, mend) in [
+        (
+            "etc/systemd/system/timers.target.wants/nm-cloud-setup.timer",
+            "nm-cloud-setup",
+            "systemctl disable --now nm-cloud-setup.timer",
+        ),
+        (
+            "etc/systemd/system/timers.target.wants/cloud-netconfig.timer",
+            "cloud-netconfig",
+            "CLOUD_NETCONFIG_MANAGE='no'",
+        ),
+        (
+            "sys/fs/cgroup/system.slice/NetworkManager.service/cgroup.procs",
+            "NetworkManager",
+            "nmcli device set eth0 managed no",
+        ),
+        (
+            "sys/fs/cgroup/system.slice/systemd-networkd.service/cgroup.procs",
+            "systemd-networkd",
+            "KeepConfiguration=yes",
+        ),
+        ("usr/lib/systemd/system/policy-routes@.service", "amazon-ec2-net-utils", "vip.interface = \"lo\""),
+    ] {
+        let host = Host::new().with(file, "");
+        let found = agents::agents(&host.root(), "eth0");
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].level, Level::Warn, "{found:?}");
+        assert!(found[0].finding.contains(name) && found[0].mend.contains(mend), "{found:?}");
+        let cloud = ["nm-cloud-setup", "cloud-netconfig"].contains(&name);
+        let on_lo = agents::agents(&host.root(), "lo");
+        assert_eq!(on_lo[0].level, if cloud { Level::Warn } else { Level::Ok }, "{on_lo:?}");
+        assert!(on_lo[0].finding.contains(name), "{on_lo:?}");
+    }
+}
+
+const ROUTES: &str =
+    "Iface\tDestination\tGateway\nens5\t00000000\t0100000A\nens6\t00000000\t0101000A\nens5\t0000000A\t0\n";
+
+#[test]
+fn strict_reverse_paths_matter_with_two_ways_out() {
+    let strict = |dev: &str, value: &str| {
+        Host::new()
+            .with("proc/net/route", ROUTES)
+            .with(&format!("proc/sys/net/ipv4/conf/{dev}/rp_filter"), value)
+    };
+    assert_eq!(host::outside(&strict("all", "0").root()), ["ens5", "ens6"]);
+    assert_eq!(host::rp_filter(&strict("all", "0").root())[0].level, Level::Ok);
+    assert_eq!(
+        host::rp_filter(&strict("all", "2").with("proc/sys/net/ipv4/conf/ens6/rp_filter", "1").root())[0]
+            .level,
+        Level::Ok,
+        "the larger counts"
+    );
+    let found = host::rp_filter(&strict("ens6", "1\n").root());
+    assert_eq!((found.len(), found[0].level), (1, Level::Warn));
+    assert!(found[0].mend.contains("net.ipv4.conf.ens6.rp_filter=2"), "{found:?}");
+    let one = Host::new()
+        .with("proc/net/route", "Iface\nens5\t00000000\n")
+        .with("proc/sys/net/ipv4/conf/all/rp_filter", "1");
+    assert_eq!(host::rp_filter(&one.root())[0].level, Level::Ok, "one way out");
+}
+
+#[test]
+fn a_router_is_told_of_the_loop() {
+    let path = "proc/sys/net/ipv4/ip_forward";
+    assert_eq!(host::ip_forward(&Host::new().with(path, "0\n").root(), vip()).level, Level::Ok);
+    let found = host::ip_forward(&Host::new().with(path, "1\n").with("proc/net/route", ROUTES).root(), vip());
+    assert_eq!(found.level, Level::Warn);
+    assert!(found.mend.contains("ip rule add iif ens5 to 192.168.77.10/32 blackhole"), "{found:?}");
+}
+
+#[test]
+fn what_it_runs_with_is_shown() {
+    let stat = |nice: i32, priority: u32, policy: u32| {
+        let rest = "0 ".repeat(20);
+        // proc_pid_stat(5): after the name the fields 3 to 18, nice (19), 20 to 39, 40, 41.
+        let text = format!("7 (vipd (x) y) S {}{nice} {rest}{priority} {policy} 0 0\n", "0 ".repeat(15));
+        host::scheduling(&Host::new().with("proc/self/stat", &text).root())
+    };
+    assert_eq!(stat(0, 1, 2), Finding::ok("scheduling", "SCHED_RR, priority 1"));
+    assert_eq!(stat(-20, 0, 0), Finding::ok("scheduling", "no real-time policy, nice -20"));
+    assert_eq!(stat(0, 0, 0).level, Level::Warn);
+    let memory = |locked: &str| {
+        let text = format!("Name:\tvipd\nVmLck:\t{locked} kB\nVmRSS:\t   30720 kB\n");
+        host::locked_memory(&Host::new().with("proc/self/status", &text).root())
+    };
+    assert_eq!(memory("    8192"), Finding::ok("memory", "8 of 30 MiB are locked"));
+    assert_eq!(memory("       0").level, Level::Warn);
+    // And so it stands on this machine.
+    assert_eq!(host::scheduling(&Root::new("/")).check, "scheduling");
+    assert!(
+        Path::new("/proc/self/stat").exists()
+            && !host::scheduling(&Root::new("/")).finding.contains("cannot be read")
+    );
+}
+
+#[test]
+fn an_interface_that_is_not_there_is_named() {
+    let dev = "Inter-|   Receive\n face |bytes\n    lo: 1 2\n  ens5: 3 4\n";
+    let root = Host::new().with("proc/net/dev", dev);
+    assert_eq!(host::interface(&root.root(), "lo").level, Level::Ok);
+    let found = host::interface(&root.root(), "vip0");
+    assert_eq!(
+        (found.level, found.mend.contains("ip link add vip0 type dummy")),
+        (Level::Fail, true),
+        "{found:?}"
+    );
+    assert_eq!(host::interface(&Root::new("/"), "lo").level, Level::Ok);
+}
+
+#[test]
+fn the_time_service_is_seen_by_its_control_group() {
+    let chrony = Host::new().with("sys/fs/cgroup/system.slice/chrony.service/cgroup.procs", "");
+    assert_eq!(host::time_service(&chrony.root()), Some("chrony"));
+    assert_eq!(host::time_service(&Host::new().root()), None);
+}

@@ -1,0 +1,106 @@
+//! Whether the members' files agree where they have to (FAULTS 62): by what each reports of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::proto;
+
+/// What has to be alike.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Setting {
+    Vips,
+    Tables,
+    Timings,
+}
+
+/// One value that not every member has.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Difference {
+    pub what: Setting,
+    value: String,
+    with: Vec<String>,
+    without: Vec<String>,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (with, without) = (self.with.join(", "), self.without.join(", "));
+        match self.what {
+            Setting::Vips => write!(f, "{} is in vip.addresses of {with}, not of {without}", self.value),
+            Setting::Tables => write!(f, "{} is in [aws] of {with}, not of {without}", self.value),
+            Setting::Timings => write!(f, "the members' timings differ: {} on {with}", self.value),
+        }
+    }
+}
+
+/// Every difference between those members that have reported.
+pub fn differences(members: &[proto::Member]) -> Vec<Difference> {
+    let reported: Vec<_> = members.iter().filter(|m| !m.configured_vips.is_empty()).collect();
+    let timings = |m: &proto::Member| vec![m.timings.clone()];
+    let mut all = of(Setting::Vips, &reported, |m| m.configured_vips.clone());
+    all.extend(of(Setting::Tables, &reported, |m| m.configured_tables.clone()));
+    all.extend(of(Setting::Timings, &reported, timings));
+    all
+}
+
+fn of(
+    what: Setting,
+    members: &[&proto::Member],
+    values: impl Fn(&proto::Member) -> Vec<String>,
+) -> Vec<Difference> {
+    let mut by_value: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for member in members {
+        for value in values(member) {
+            by_value.entry(value).or_default().insert(&member.name);
+        }
+    }
+    let names = |has: &BTreeSet<&str>, wanted: bool| {
+        let fits = members.iter().filter(|m| has.contains(m.name.as_str()) == wanted);
+        fits.map(|m| m.name.clone()).collect::<Vec<_>>()
+    };
+    by_value
+        .into_iter()
+        .filter(|(_, has)| has.len() < members.len())
+        .map(|(value, has)| Difference { what, value, with: names(&has, true), without: names(&has, false) })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(name: &str, vips: &[&str], tables: &[&str], timings: &str) -> proto::Member {
+        let list = |of: &[&str]| of.iter().map(|s| (*s).to_owned()).collect();
+        proto::Member {
+            name: name.into(),
+            configured_vips: list(vips),
+            configured_tables: list(tables),
+            timings: timings.into(),
+            ..proto::Member::default()
+        }
+    }
+
+    #[test]
+    fn fault_62_members_whose_vips_tables_or_timings_differ_are_named() {
+        let alike =
+            [member("az-a", &["v"], &["t", "u"], "fast"), member("az-b", &["v"], &["u", "t"], "fast")];
+        assert_eq!(differences(&alike), []);
+        let differ = [
+            member("az-a", &["v", "w"], &["t"], "fast"),
+            member("az-b", &["v"], &["t", "u"], "fast"),
+            member("az-c", &["v"], &["t", "u"], "slow"),
+            // It has not reported yet.
+            member("az-d", &[], &[], ""),
+        ];
+        let words: Vec<_> = differences(&differ).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            words,
+            [
+                "w is in vip.addresses of az-a, not of az-b, az-c",
+                "u is in [aws] of az-b, az-c, not of az-a",
+                "the members' timings differ: fast on az-a, az-b",
+                "the members' timings differ: slow on az-c",
+            ]
+        );
+    }
+}

@@ -213,5 +213,7 @@ fn isolate(command: &mut Command, dir: &Path) {
             command.env_remove(key);
         }
     }
-    command.env("AWS_CONFIG_FILE", dir.join("aws.config")).env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
+    let own = dir.join("aws.config");
+    let config = if own.exists() { own } else { "/dev/null".into() };
+    command.env("AWS_CONFIG_FILE", config).env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
 }

@@ -44,11 +44,13 @@ pub(super) struct Rights {
     moved: Time,
     /// The last one asked was urgent: the next is the one that was not asked for longest.
     hurried: bool,
+    /// The endpoint carries a DryRun out: it is asked for none again (FENCING.md, section 4).
+    ignored: bool,
 }
 
 impl Rights {
     pub(super) fn new(now: Time) -> Self {
-        Self { known: BTreeMap::new(), next: now, asked: None, moved: now, hurried: false }
+        Self { known: BTreeMap::new(), next: now, asked: None, moved: now, hurried: false, ignored: false }
     }
 
     pub(super) fn allowed(&mut self, now: Time, table: &RouteTableId) {
@@ -115,6 +117,11 @@ impl Decide {
                     out.push(Effect::Tell(Story::Denied { table, why }));
                 }
             }
+            Err(error @ CloudError::DryRunIgnored { .. }) => {
+                self.rights.ignored = true;
+                let table = swap.route.table.clone();
+                out.push(Effect::Tell(Story::Denied { table, why: error.to_string() }));
+            }
             // It says nothing about what is allowed.
             Err(_) => {}
         }
@@ -131,7 +138,7 @@ impl Decide {
         if !free || now.time < self.rights.next || now.time.since(self.rights.moved) < QUIET {
             return;
         }
-        if self.is_witness(&self.settings.me) {
+        if self.rights.ignored || self.is_witness(&self.settings.me) {
             return;
         }
         let Some(swap) = self.next_rehearsal() else { return };

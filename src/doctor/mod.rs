@@ -143,6 +143,9 @@ impl Doctor {
                 created.push((table, result));
                 continue;
             }
+            if matches!(result, Err(CloudError::DryRunIgnored { .. })) {
+                *self.rehearsed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Time::MAX);
+            }
             if let Some(right) = right(&table, &result) {
                 me.rights.retain(|old| old.route_table != table.as_str());
                 me.rights.push(right);
@@ -165,6 +168,7 @@ impl Doctor {
         }
         let now = clock::now();
         let mut last = self.rehearsed.lock().unwrap_or_else(PoisonError::into_inner);
+        // The end of time: never again.
         if last.is_some_and(|at| now.since(at) < REHEARSE_EVERY) {
             return false;
         }

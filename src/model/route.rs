@@ -80,6 +80,9 @@ pub enum CloudError {
     Timeout { action: &'static str, ms: u64 },
     #[error("{action}: the answer cannot be read: {message}")]
     Garbled { action: &'static str, message: String },
+    /// EC2 answers every DryRun by an error; whoever says yes has done it.
+    #[error("the endpoint ignores DryRun: it carried {action} out; vipd asks it for no DryRun again")]
+    DryRunIgnored { action: &'static str },
     #[error("{action}: {code}: {message}")]
     Other { action: &'static str, code: String, message: String },
 }
@@ -95,7 +98,10 @@ impl CloudError {
             | CloudError::Unreachable { .. }
             | CloudError::Timeout { .. }
             | CloudError::Garbled { .. } => true,
-            CloudError::Throttled { .. } | CloudError::NotFound { .. } | CloudError::Other { .. } => false,
+            CloudError::Throttled { .. }
+            | CloudError::NotFound { .. }
+            | CloudError::DryRunIgnored { .. }
+            | CloudError::Other { .. } => false,
         }
     }
 
@@ -110,7 +116,7 @@ impl CloudError {
             CloudError::Unreachable { .. } => "unreachable",
             CloudError::Timeout { .. } => "timeout",
             CloudError::Garbled { .. } => "garbled",
-            CloudError::Other { .. } => "error",
+            CloudError::DryRunIgnored { .. } | CloudError::Other { .. } => "error",
         }
     }
 }

@@ -365,7 +365,7 @@ impl Cloud for Ec2 {
 
     async fn rehearse(&self, swap: Swap, stamp: Stamp) -> Result<(), CloudError> {
         match self.send(&swap, DryRun::Yes, self.call(action(swap.verb), stamp)).await {
-            Ok(_) => Ok(()),
+            Ok(_) => Err(CloudError::DryRunIgnored { action: action(swap.verb) }),
             Err(failure) if failure.is_dry_run_yes() => Ok(()),
             Err(failure) => Err(failure.error),
         }

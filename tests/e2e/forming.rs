@@ -35,6 +35,39 @@ fn fault_40_missing_routes_are_created_where_that_is_allowed() {
     lab.assert_fenced();
 }
 
+/// IPv4 and IPv6: every one in every table, on the owner's interface, and all of them move.
+#[test]
+fn several_vips_of_both_families_move_together() {
+    let vips = ["192.168.77.10/32", "192.168.77.11/32", "fd00:77::10/128"];
+    let addresses = format!("vip.addresses={vips:?}");
+    let options = ["--initial-route", "none", "--set", &addresses, "--set", "aws.create_missing=true"];
+    let lab = Lab::up_with("vips", &options);
+    let on = |member: &str| {
+        let status = lab.says(member, "nine routes in sync", |s| {
+            let all: Vec<_> = s.vips.iter().flat_map(|v| &v.routes).collect();
+            s.state == "steady" && all.len() == 9 && all.iter().all(|r| r.in_sync)
+        });
+        let owner = status.owner.unwrap();
+        let routes = lab.json(&["routes"]);
+        let to = crate::status::eni(&owner);
+        let all = routes.as_array().unwrap();
+        assert!(all.len() == 9 && all.iter().all(|r| r["target"] == to.as_str()), "{routes}");
+        for vip in &vips {
+            let ip = vip.split('/').next().unwrap();
+            let addresses = lab.inside(&owner, &["ip", "-o", "address", "show", "dev", "lo"]);
+            assert!(addresses.contains(ip), "{ip}: {addresses}");
+        }
+        owner
+    };
+    let first = on("az-a");
+    let second = crate::status::others(&first)[0];
+    let (code, moved) = lab.vipctl_json(&first, &["transfer-leader", "--to", second]);
+    assert_eq!((code, &moved["to"]), (0, &second.into()), "{moved}");
+    assert_eq!(on(&first), second);
+    lab.client_reaches(second);
+    lab.assert_fenced();
+}
+
 #[test]
 fn fault_52_a_wiped_member_comes_back_as_a_new_incarnation() {
     let lab = Lab::up("wiped");

@@ -46,16 +46,19 @@ async fn doctor_exits_1_where_the_next_failover_would_fail() {
 async fn doctor_for_people_begins_with_the_worst() {
     let fake = Fake::new();
     fake.script(|s| s.diagnosis = diagnosis(&["ok", "warn", "fail"]));
-    fake.script(|s| s.diagnosis.findings.push(finding("", "warn", "all of it")));
+    fake.script(|s| {
+        s.diagnosis.findings.push(finding("", "warn", "all of it"));
+        s.diagnosis.findings.push(finding("az-b", "warn", "it is warn\x1b[2J"));
+    });
     let output = vipctl(&[&fake.on_tcp().await], &["doctor"]).await;
     let expected = "\
-edge  1 fail, 2 warn, 1 ok
+edge  1 fail, 3 warn, 1 ok
 
 fail  az-a  quorum: it is fail [2J
       why  it matters
       mend do this
 
-warn  az-a  quorum: it is warn [2J
+warn  az-a, az-b  quorum: it is warn [2J
       why  it matters
       mend do this
 

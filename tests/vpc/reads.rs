@@ -21,7 +21,9 @@ async fn every_request_carries_its_term_and_claim() {
     try_swap(&ec2).await;
     ec2.look(STAMP).await.unwrap();
     ec2.warm(1, STAMP).await.unwrap();
-    ec2.rehearse(swap(), STAMP).await.unwrap();
+    // Whoever says yes to a DryRun has done it.
+    let ignored = CloudError::DryRunIgnored { action: "ReplaceRoute" };
+    assert_eq!(ec2.rehearse(swap(), STAMP).await, Err(ignored));
     ec2.fix_source_dest_check(&"eni-0a".parse().unwrap(), STAMP).await.unwrap();
     let _ = ec2.eni_facts(&"eni-0a".parse().unwrap(), STAMP).await;
     let asked = fake.asked();

@@ -55,17 +55,30 @@ fn verdict(diagnosis: &Diagnosis) -> &'static str {
     ["fail", "warn"].into_iter().find(|level| count(diagnosis, level) > 0).unwrap_or("ok")
 }
 
+/// What several members say in the same words is said once.
+fn together<'a>(findings: impl Iterator<Item = &'a Finding>) -> Vec<(&'a Finding, String)> {
+    let mut all: Vec<(&Finding, String)> = Vec::new();
+    for f in findings {
+        let who = if f.member.is_empty() { "the group" } else { &f.member };
+        let same = |g: &Finding| (&g.check, &g.finding, &g.mend) == (&f.check, &f.finding, &f.mend);
+        match all.iter_mut().find(|(g, _)| same(g)) {
+            Some((_, names)) => names.push_str(&format!(", {who}")),
+            None => all.push((f, who.to_owned())),
+        }
+    }
+    all
+}
+
 /// What is wrong first, each with why and what to do; then what is well, a line each.
 fn in_words(diagnosis: &Diagnosis) -> String {
     let [fail, warn, ok] = ["fail", "warn", "ok"].map(|level| count(diagnosis, level));
     let mut text = format!("{}  {fail} fail, {warn} warn, {ok} ok\n", tone(Tone::Bold, &diagnosis.cluster));
     for (level, colour) in [("fail", Tone::Bad), ("warn", Tone::Warn)] {
-        for f in diagnosis.findings.iter().filter(|f| f.level == level) {
-            let who = if f.member.is_empty() { "the group" } else { &f.member };
+        for (f, who) in together(diagnosis.findings.iter().filter(|f| f.level == level)) {
             text.push_str(&format!(
                 "\n{}  {}  {}: {}\n",
                 tone(colour, level),
-                render::clean(who),
+                render::clean(&who),
                 render::clean(&f.check),
                 render::clean(&f.finding)
             ));

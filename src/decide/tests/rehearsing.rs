@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::decide::*;
-use crate::model::route::{Outcome, Swap, Verb};
+use crate::model::route::{CloudError, Outcome, Swap, Verb};
 use crate::model::*;
 
 fn rehearsed(w: &World) -> Vec<(Time, Swap)> {
@@ -201,6 +201,23 @@ fn fault_38_a_swap_says_what_a_dry_run_says() {
     w.until(|w| w.air.iter().any(|(s, _)| s.route == swap.route));
     w.finish(&done());
     assert!(w.decide.rights().values().all(|r| r.denied.is_none()));
+}
+
+#[test]
+fn an_endpoint_that_ignores_dry_run_is_asked_once() {
+    let mut w = World::new();
+    w.claimed_by("b", 1, &[]);
+    w.moved(true);
+    w.follow(1, Some(B));
+    w.run_by(ms(9_900), ms(100));
+    w.now = w.now + ms(200);
+    w.tick();
+    let swap = w.dry.pop().expect("a DryRun");
+    let ignored = CloudError::DryRunIgnored { action: "ReplaceRoute" };
+    w.event(Event::Rehearsed { swap, result: Err(ignored) });
+    w.run_by(secs(300), ms(100));
+    assert_eq!(w.told(is_rehearsal).len(), 1, "it was a swap without a permit");
+    assert_eq!(w.stories(|s| matches!(s, Story::Denied { .. })), 1);
 }
 
 #[test]

@@ -179,9 +179,11 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
                 () = runtime::sleep(wake.since(clock::now())) => Event::Tick,
             };
             fault!(wait "loop.event");
-            for event in self.peers().into_iter().chain([event]) {
-                self.step(event);
+            // A heartbeat's answer, the commonest event, tells nothing of the others that a report does not.
+            if !is_answer(&event) {
+                self.peers().into_iter().for_each(|event| self.step(event));
             }
+            self.step(event);
             if self.stopping.as_mut().is_some_and(|s| s.again.take_if(|at| clock::now() >= *at).is_some()) {
                 let event = self.ask_to_hand_over();
                 self.step(event);
@@ -193,7 +195,7 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
     }
 
     fn step(&mut self, event: Event) {
-        let quiet = matches!(event, Event::Acknowledged { .. });
+        let quiet = is_answer(&event);
         let now = Now { time: clock::now(), wall: clock::wall() };
         for effect in self.decide.step(now, event) {
             self.carry_out(effect);
@@ -566,6 +568,11 @@ fn cause(kind: Kind, reason: &str) -> &'static str {
         Kind::Switchover if reason.starts_with("failback") => "failback",
         Kind::Switchover => "operator",
     }
+}
+
+/// A heartbeat's answer: it moves the lease and nothing that is shown.
+fn is_answer(event: &Event) -> bool {
+    matches!(event, Event::Acknowledged { .. })
 }
 
 /// Returns when `permit`'s term and claim no longer hold the gate open. The gate's deadline moves on

@@ -8,6 +8,7 @@
 //!   other members --gRPC--> PeerService ---> openraft
 //! ```
 
+mod beat;
 pub mod codec;
 mod form;
 mod join;
@@ -129,6 +130,10 @@ impl Shared {
 
     fn heard(&self) {
         self.heard_at.store(clock::now().as_nanos(), Ordering::Relaxed);
+    }
+
+    fn last_heard(&self) -> Time {
+        Time::from_nanos(self.heard_at.load(Ordering::Relaxed))
     }
 
     fn campaigned(&self) {
@@ -278,6 +283,7 @@ impl<S: RaftLogStorage<TypeConfig> + Stable + Clone> Starting<S> {
         // `OnceLock::set` fails only if it was set before: this is the only place.
         let _ = shared.raft.set(raft.clone());
         runtime::spawn(end_quarantine(raft.clone(), until));
+        runtime::spawn(beat::run(Arc::clone(&shared), raft.clone(), self.timing));
         if let Found::Founder(nodes) = found {
             // The first vote is on disk before the first entry (hole 8).
             let nobody = types::Vote::new(0, shared.me.0);
@@ -398,8 +404,7 @@ impl Group {
 
     /// When an append of another leader last came in.
     pub fn heard(&self) -> Option<Time> {
-        let nanos = self.shared.heard_at.load(Ordering::Relaxed);
-        (nanos > 0).then(|| Time::from_nanos(nanos))
+        Some(self.shared.last_heard()).filter(|at| *at > Time::default())
     }
 
     /// Raft's state now.

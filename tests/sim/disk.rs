@@ -320,8 +320,11 @@ impl RaftLogStorage<TypeConfig> for SimStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        let vote = *vote;
-        Ok(self.change(move |c| c.vote = Some(vote)).await?)
+        self.disk.lock().written.vote = Some(*vote);
+        if !vote.is_committed() {
+            self.saved().await?;
+        }
+        Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {

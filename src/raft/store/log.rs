@@ -211,13 +211,18 @@ impl RaftLogStorage<TypeConfig> for Store {
         LogReader { core: self.core.clone() }
     }
 
+    /// A vote that is given is on disk first. One that is committed is not given: it says that a quorum gave it, each
+    /// on its own disk, so that no other can win that term whoever forgets this. What is acknowledged under it, an
+    /// entry, is saved after it and with it (docs/decisions/0032).
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         fault!(wait "store.vote.before", error(e) => return Err(e));
         self.core.update(|head| {
             head.vote = Some(*vote);
             Ok(())
         })?;
-        self.flusher.saved().await?;
+        if !vote.is_committed() {
+            self.flusher.saved().await?;
+        }
         fault!(wait "store.vote.saved");
         Ok(())
     }

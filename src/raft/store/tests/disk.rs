@@ -96,6 +96,26 @@ async fn fault_12_nothing_is_acknowledged_after_a_failed_fsync() {
     assert_eq!(scene.syncs.load(Ordering::SeqCst), 3, "no further attempt");
 }
 
+/// What an election costs the disk: one save for the vote that is given, and one for the entries that follow it, with
+/// which the committed vote is saved too.
+#[tokio::test]
+async fn a_vote_is_one_sync_and_a_committed_one_goes_with_the_next_entry() {
+    let mut scene = scene();
+    for _ in 0..3 {
+        scene.script.send(Ok(())).unwrap();
+    }
+    let syncs = |scene: &Scene| scene.syncs.load(Ordering::SeqCst);
+    scene.store.save_vote(&Vote::new(2, 7)).await.unwrap();
+    assert_eq!(syncs(&scene), 2);
+    scene.store.save_vote(&Vote::new_committed(2, 7)).await.unwrap();
+    assert_eq!(syncs(&scene), 2);
+    append(&mut scene.store, vec![note(2, 0, "claim")]).await;
+    assert_eq!(syncs(&scene), 3);
+    let path = scene.store.core.dir.clone();
+    drop(scene.store);
+    assert_eq!(vote(&mut open(&path).unwrap()).await, Some(Vote::new_committed(2, 7)));
+}
+
 #[tokio::test]
 async fn fault_17_a_slow_fsync_does_not_stop_the_runtime() {
     let mut scene = scene();

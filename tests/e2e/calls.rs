@@ -21,6 +21,8 @@ pub struct Call {
     pub eni: Option<String>,
     pub dry_run: bool,
     pub source: String,
+    /// One a connection.
+    pub port: u16,
     pub faults: Vec<String>,
     pub outcome: String,
     pub received_boot_ns: u64,

@@ -41,3 +41,4 @@ mod points;
 mod reach;
 mod restart;
 mod switchover;
+mod warm;

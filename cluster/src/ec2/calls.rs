@@ -27,6 +27,8 @@ pub struct Call {
     pub answered_boot_ns: Option<u64>,
     /// The caller's address, or `hand`.
     pub source: String,
+    /// And its port: whose calls share one share a connection.
+    pub port: u16,
     /// The member with that address.
     pub member: Option<String>,
     /// `ReplaceRoute`; empty where the body never came.

@@ -91,6 +91,7 @@ async fn handle(ec2: Arc<Ec2>, source: SocketAddr, request: Request, received_ns
         received_boot_ns: received_ns,
         received_unix_ms: unix_ms(),
         source: source.ip().to_string(),
+        port: source.port(),
         member: ec2.member(source).await,
         stamp: Stamp::parse(&agent),
         user_agent: agent,

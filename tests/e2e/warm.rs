@@ -1,0 +1,32 @@
+//! What a failover needs is there before it: connections to EC2, and the tables by name.
+
+use std::collections::BTreeSet;
+
+use crate::calls::Call;
+use crate::lab::{BOUND, Lab, MEMBERS, holds, until};
+
+/// Every member that may own keeps eight connections (`aws.warm_connections`), and its first swaps use them.
+#[test]
+fn the_swaps_of_a_failover_find_their_connections_open() {
+    let lab = Lab::up("warm");
+    let first = lab.steady();
+    let reads = |of: &str, calls: &[Call]| -> BTreeSet<u16> {
+        calls.iter().filter(|c| c.is_of(of) && c.action == "DescribeRouteTables").map(|c| c.port).collect()
+    };
+    until("all keep eight connections warm", BOUND, || {
+        let calls = lab.calls();
+        let open = MEMBERS.map(|member| reads(member, &calls).len());
+        holds(open.iter().all(|n| *n >= 8), || format!("{open:?}"))
+    });
+    let killed_ns = lab.json(&["kill", &first])[0]["at_boot_ns"].as_u64().unwrap();
+    let second = lab.taken_over_from(&first);
+    let mut before = lab.calls();
+    before.retain(|c| c.received_boot_ns < killed_ns);
+    let (open, swaps) = (reads(&second, &before), lab.swaps_since(killed_ns));
+    assert!(swaps.len() >= 3 && swaps.iter().all(|c| c.is_of(&second)), "{swaps:?}");
+    assert!(swaps.iter().all(|c| open.contains(&c.port)), "{open:?}: {swaps:?}");
+    // All at once, each on a connection of its own.
+    let ports: BTreeSet<u16> = swaps.iter().take(3).map(|c| c.port).collect();
+    assert_eq!(ports.len(), 3, "{swaps:?}");
+    lab.assert_fenced();
+}

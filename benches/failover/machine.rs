@@ -16,6 +16,8 @@ pub struct Machine {
     pub system: String,
     /// Runnable processes over the minute before.
     pub load: String,
+    /// nice(1)'s of everything that was measured: this process hands its own on.
+    pub nice: i32,
     pub vipd: String,
     pub build: String,
     pub haproxy: String,
@@ -42,6 +44,7 @@ impl Machine {
             kernel: text("/proc/sys/kernel/osrelease").trim().to_owned(),
             system: value(&text("/etc/os-release"), "PRETTY_NAME", '='),
             load: text("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
+            nice: rustix::process::getpriority_process(None)?,
             vipd: format!("{} ({commit})", env!("CARGO_PKG_VERSION")),
             build: optimized.into(),
             haproxy: word(&said("haproxy", &["-v"]), 2),

@@ -46,7 +46,7 @@ fn machine(results: &Results) -> String {
     let command = "cargo bench --workspace --profile dev --bench failover";
     format!(
         "`{command} -- {form}`, {at}, {took} min.\n\
-         {cores} cores ({processor}), {memory} GiB, load {load} before; {system}, Linux {kernel}.\n\
+         {cores} cores ({processor}), {memory} GiB, load {load} before, all at nice {nice}; {system}, Linux {kernel}.\n\
          vipd {vipd}, {build}; HAProxy {haproxy}; keepalived {keepalived}, AWS CLI {aws}.\n",
         at = results.at,
         took = results.took_s.div_ceil(60),
@@ -54,6 +54,7 @@ fn machine(results: &Results) -> String {
         processor = m.processor,
         memory = m.memory_gib,
         load = m.load,
+        nice = m.nice,
         system = m.system,
         kernel = m.kernel,
         vipd = m.vipd,

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use vipd::decide::Permit;
 use vipd::model::Vip;
 use vipd::model::{Epoch, Term, Time};
-use vipd::net::{Addresses, Interface as _, NetError, may_configure};
+use vipd::net::{Addresses, Interface as _, LoopGuard, NetError, may_configure};
 
 /// Set in the process that is inside.
 const INSIDE: &str = "VIPD_TEST_NETNS";
@@ -286,5 +286,112 @@ fn ipv6_that_is_switched_off_is_named() {
         let error = addresses.add(b, &permit()).await.unwrap_err().to_string();
         assert!(error.contains("net.ipv6.conf.lo.disable_ipv6=0"), "{error}");
         addresses.add(a, &permit()).await.unwrap();
+    });
+}
+
+/// The black holes of both families as `ip rule` shows them, sorted.
+fn black_holes() -> Vec<String> {
+    let both = ip("-4 rule show") + &ip("-6 rule show");
+    let mut found: Vec<String> = both
+        .lines()
+        .filter(|l| l.contains("blackhole"))
+        .map(|l| l.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    found.sort();
+    found
+}
+
+async fn black_holes_become(wanted: &[&str]) {
+    let so = async {
+        while black_holes() != wanted {
+            tokio::task::yield_now().await;
+        }
+    };
+    let came = timeout(BOUND, so).await;
+    assert!(came.is_ok(), "wanted {wanted:?}, there are {:?}", black_holes());
+}
+
+/// What a member with one outside interface and a container has.
+fn outside_and_container() {
+    ip("link add eth0 type veth peer name other0");
+    ip("link set eth0 up");
+    ip("addr add 10.0.1.10/24 dev eth0");
+    ip("route add default via 10.0.1.1 dev eth0");
+    ip("link add cont0 type veth peer name cont1");
+    ip("link set cont0 up");
+    ip("addr add 172.17.0.1/16 dev cont0");
+}
+
+const V4: &str = "1: from all to 192.168.77.10 iif eth0 blackhole proto 77";
+const V6: &str = "1: from all to fd00:77::10 iif eth0 blackhole proto 77";
+
+#[test]
+fn fault_77_a_rule_for_each_outside_interface_comes_and_goes() {
+    isolated("fault_77_a_rule_for_each_outside_interface_comes_and_goes", || async {
+        outside_and_container();
+        let guard = LoopGuard::set("lo", vec![vip("192.168.77.10/32"), vip("fd00:77::10/128")]);
+        black_holes_become(&[V4, V6]).await;
+        // Whoever takes one away does not get far.
+        ip("rule del pref 1 to 192.168.77.10");
+        black_holes_become(&[V4, V6]).await;
+        // A second outside interface, by a gateway in a table of its own; and its end.
+        ip("link add eth1 type veth peer name other1");
+        ip("link set eth1 up");
+        ip("addr add 10.0.2.10/24 dev eth1");
+        ip("route add default via 10.0.2.1 dev eth1 table 101");
+        ip("link set eth1 mtu 1400");
+        let [v4, v6] = [V4, V6].map(|rule| rule.replace("eth0", "eth1"));
+        black_holes_become(&[V4, &v4, V6, &v6]).await;
+        ip("link del eth1");
+        black_holes_become(&[V4, V6]).await;
+        guard.lift().await;
+        assert!(black_holes().is_empty(), "{:?}", black_holes());
+    });
+}
+
+#[test]
+fn fault_77_what_a_killed_vipd_left_is_adopted_and_what_is_others_stays() {
+    isolated("fault_77_what_a_killed_vipd_left_is_adopted_and_what_is_others_stays", || async {
+        outside_and_container();
+        for left in [
+            "pref 1 to 192.168.77.10 iif eth0 blackhole protocol 77",
+            "pref 1 to 192.168.77.10 iif gone0 blackhole protocol 77",
+            "pref 7 to 192.168.77.10 iif eth0 blackhole protocol 77",
+            // Another vipd's, and an operator's.
+            "pref 1 to 192.168.77.99 iif eth0 blackhole protocol 77",
+            "pref 9 to 192.168.77.10 iif eth0 blackhole",
+        ] {
+            ip(&format!("rule add {left}"));
+        }
+        let others = [
+            "1: from all to 192.168.77.99 iif eth0 blackhole proto 77",
+            "9: from all to 192.168.77.10 iif eth0 blackhole",
+        ];
+        let guard = LoopGuard::set("lo", vec![vip("192.168.77.10/32")]);
+        black_holes_become(&[V4, others[0], others[1]]).await;
+        guard.lift().await;
+        assert_eq!(black_holes(), others);
+    });
+}
+
+#[test]
+fn the_rule_stays_behind_the_local_tables_wherever_that_is() {
+    isolated("the_rule_stays_behind_the_local_tables_wherever_that_is", || async {
+        outside_and_container();
+        let _guard = LoopGuard::set("lo", vec![vip("192.168.77.10/32")]);
+        black_holes_become(&[V4]).await;
+        // As Cilium does it.
+        ip("rule add pref 100 lookup local");
+        ip("rule del pref 0 lookup local");
+        black_holes_become(&[&V4.replacen('1', "101", 1)]).await;
+        // Here the VIP is taken in, and only where it is absent dropped.
+        let route = || {
+            let args = "route get 192.168.77.10 from 10.0.9.9 iif eth0";
+            let output = Command::new("ip").args(args.split(' ')).output().unwrap();
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        assert!(!route().contains("192.168.77.10"), "{}", route());
+        ip("addr add 192.168.77.10/32 dev lo");
+        assert!(route().starts_with("local 192.168.77.10"), "{}", route());
     });
 }

@@ -19,7 +19,7 @@ use vipd::driver::{Driver, EVENTS_MAX, Hands, Inputs, QUERIES_MAX, settings};
 use vipd::health;
 use vipd::metrics::Metrics;
 use vipd::model::EniId;
-use vipd::net::{Addresses, may_configure};
+use vipd::net::{Addresses, LoopGuard, may_configure};
 use vipd::raft::store::{Store, StoreError};
 use vipd::raft::{Lazy, Starting};
 use vipd::rpc::desk::Desk;
@@ -184,6 +184,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     vipd::fault!(wait "start.listening");
     let (addresses, present) =
         Addresses::open(&config.vip.interface, config.vip.addresses.clone(), config.vip.lifetime_s).await?;
+    let loops = LoopGuard::set(&config.vip.interface, config.vip.addresses.clone());
     let health = health::spawn(&config.health);
 
     let (service, pulse) = (Service::of_environment(), Pulse::default());
@@ -201,8 +202,14 @@ async fn run(config: Config) -> anyhow::Result<()> {
     };
     let (myself, cloud, group) = tokio::select! {
         found = found => found?,
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
+        _ = terminate.recv() => {
+            loops.lift().await;
+            return Ok(());
+        }
+        _ = interrupt.recv() => {
+            loops.lift().await;
+            return Ok(());
+        }
     };
     let forwarded = desk.clone();
     group.set_desk(Box::new(move |verb| {
@@ -255,6 +262,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     service.stopping().await;
     stop_tx.send_replace(true);
     let ended = running.await.context("the driver ended");
+    loops.lift().await;
     vipd::fault!(wait "stop.over");
     ended
 }

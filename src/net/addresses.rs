@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rtnetlink::Handle;
 use tokio::sync::watch;
@@ -21,7 +21,7 @@ struct Inner {
     interface: String,
     vips: Vec<Vip>,
     lifetime_s: u32,
-    present: AtomicBool,
+    present: watch::Sender<bool>,
     /// The interface's index when it was last found by its name: a renamed one keeps it, and its
     /// addresses.
     last_index: AtomicU32,
@@ -51,11 +51,11 @@ impl Addresses {
             interface: interface.to_owned(),
             vips,
             lifetime_s,
-            present: AtomicBool::new(false),
+            present: watch::Sender::new(false),
             last_index: AtomicU32::new(0),
         }));
         // Subscribed before the first listing: a change between the two is not lost.
-        let monitor = watcher::subscribe()?;
+        let monitor = watcher::subscribe(&watcher::GROUPS)?;
         let seen = addresses.look().await?;
         if !addresses.has_interface() {
             return Err(NetError::NoInterface(interface.to_owned()));
@@ -67,7 +67,12 @@ impl Addresses {
 
     /// Whether the interface is there: without it every `add` fails (FAULTS 75).
     pub fn has_interface(&self) -> bool {
-        self.0.present.load(Ordering::Relaxed)
+        *self.0.present.borrow()
+    }
+
+    /// Follows [`has_interface`](Self::has_interface).
+    pub fn watch_interface(&self) -> watch::Receiver<bool> {
+        self.0.present.subscribe()
     }
 
     /// The interface's name, from the configuration.
@@ -95,17 +100,21 @@ impl Addresses {
         .await
     }
 
+    fn found(&self, now: bool) {
+        self.0.present.send_if_modified(|before| std::mem::replace(before, now) != now);
+    }
+
     /// Where the addresses are: on the interface of that name, or else on the one that had it last.
     /// `None`: there never was one.
     async fn locate(&self, handle: &Handle) -> Result<Option<u32>, NetError> {
         match find_interface(handle, &self.0.interface).await {
             Ok(index) => {
                 self.0.last_index.store(index, Ordering::Relaxed);
-                self.0.present.store(true, Ordering::Relaxed);
+                self.found(true);
                 Ok(Some(index))
             }
             Err(NetError::NoInterface(_)) => {
-                self.0.present.store(false, Ordering::Relaxed);
+                self.found(false);
                 let last = self.0.last_index.load(Ordering::Relaxed);
                 Ok((last != 0).then_some(last))
             }

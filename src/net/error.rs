@@ -8,7 +8,9 @@ use crate::model::Vip;
 /// Numbers of errno(3): the same on every Linux
 /// architecture that EC2 has.
 const EPERM: i32 = 1;
+const ENOENT: i32 = 2;
 const EACCES: i32 = 13;
+const EEXIST: i32 = 17;
 const ENODEV: i32 = 19;
 const ERANGE: i32 = 34;
 const EADDRNOTAVAIL: i32 = 99;
@@ -27,6 +29,10 @@ pub enum NetError {
         "IPv6 is switched off on interface {interface}, so {vip} cannot be set: sysctl net.ipv6.conf.{interface}.disable_ipv6=0"
     )]
     Ipv6Off { vip: Vip, interface: String },
+    #[error(
+        "no rule looks the local routing table up for all packets: `ip rule` lists them; ip rule add pref 0 lookup local"
+    )]
+    NoLocalRule,
     #[error("the kernel did not answer within {} ms, whether it acted is unknown: the addresses are read again", .0.as_millis())]
     Timeout(Duration),
     #[error("{what} was refused by the kernel ({source}): see the kernel's log (dmesg)")]
@@ -58,6 +64,11 @@ pub(super) enum Asked<'a> {
     List,
     Add(Vip, &'a str),
     Remove,
+    ListLinks,
+    ListRoutes,
+    ListRules,
+    AddRule,
+    RemoveRule,
 }
 
 impl Asked<'_> {
@@ -67,6 +78,11 @@ impl Asked<'_> {
             Asked::List => "listing the addresses",
             Asked::Add(..) => "setting an address",
             Asked::Remove => "removing an address",
+            Asked::ListLinks => "listing the interfaces",
+            Asked::ListRoutes => "listing the routes",
+            Asked::ListRules => "listing the routing rules",
+            Asked::AddRule => "setting a routing rule",
+            Asked::RemoveRule => "removing a routing rule",
         }
     }
 
@@ -98,11 +114,20 @@ impl Asked<'_> {
     }
 }
 
-/// Whether the kernel says that the address to remove is not there, or its interface no more: what
-/// was asked for holds already.
+/// Whether the kernel says that the address or rule to remove is not there, or its interface no more:
+/// what was asked for holds already.
 pub(super) fn is_absent(error: &rtnetlink::Error) -> bool {
+    is_one_of(error, &[EADDRNOTAVAIL, ENODEV, ENOENT])
+}
+
+/// Whether the kernel says that what is to be added is there.
+pub(super) fn is_there(error: &rtnetlink::Error) -> bool {
+    is_one_of(error, &[EEXIST])
+}
+
+fn is_one_of(error: &rtnetlink::Error, numbers: &[i32]) -> bool {
     matches!(error, rtnetlink::Error::NetlinkError(refusal)
-        if [EADDRNOTAVAIL, ENODEV].contains(&refusal.raw_code().saturating_neg()))
+        if numbers.contains(&refusal.raw_code().saturating_neg()))
 }
 
 #[cfg(test)]

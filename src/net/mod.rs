@@ -13,6 +13,7 @@
 mod addresses;
 mod capability;
 mod error;
+mod loops;
 mod request;
 mod watcher;
 
@@ -33,3 +34,4 @@ pub trait Interface: Clone + Send + Sync + 'static {
 pub use addresses::Addresses;
 pub use capability::may_configure;
 pub use error::NetError;
+pub use loops::LoopGuard;

@@ -8,10 +8,14 @@ use futures_util::TryStreamExt as _;
 use rtnetlink::Handle;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, CacheInfo};
-use rtnetlink::packet_route::link::LinkExtentMask;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkInfo};
+use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol};
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use rtnetlink::{IpVersion, RouteMessageBuilder};
 
 use super::NetError;
-use super::error::{Asked, is_absent};
+use super::error::{Asked, is_absent, is_there};
+use super::loops::{Family, Link, Rule};
 use crate::model::Vip;
 
 /// The kernel answers within microseconds, unless others hold its RTNL lock: a second is far above
@@ -138,6 +142,71 @@ pub(super) async fn add(
 pub(super) async fn remove(handle: &Handle, found: AddressMessage) -> Result<(), NetError> {
     match handle.address().del(found).execute().await {
         Err(error) if !is_absent(&error) => Err(Asked::Remove.failed(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Every interface.
+pub(super) async fn list_links(handle: &Handle) -> Result<Vec<Link>, NetError> {
+    let request = handle.link().get().set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats]);
+    let mut answers = std::pin::pin!(request.execute());
+    let mut found = Vec::new();
+    while let Some(message) = answers.try_next().await.map_err(|e| Asked::ListLinks.failed(e))? {
+        let (mut name, mut is_virtual) = (None, false);
+        for attribute in message.attributes {
+            match attribute {
+                LinkAttribute::IfName(text) => name = Some(text),
+                LinkAttribute::LinkInfo(infos) => {
+                    is_virtual = infos.iter().any(|info| matches!(info, LinkInfo::Kind(_)));
+                }
+                _ => {}
+            }
+        }
+        found.extend(name.map(|name| Link { index: message.header.index, name, is_virtual }));
+    }
+    Ok(found)
+}
+
+/// Every route of every table.
+pub(super) async fn list_routes(handle: &Handle) -> Result<Vec<RouteMessage>, NetError> {
+    let mut found = Vec::new();
+    let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
+    let v6 = RouteMessageBuilder::<std::net::Ipv6Addr>::new().build();
+    for message in [v4, v6] {
+        let answers = handle.route().get(message).execute();
+        found.extend(answers.try_collect::<Vec<_>>().await.map_err(|e| Asked::ListRoutes.failed(e))?);
+    }
+    Ok(found)
+}
+
+pub(super) async fn list_rules(handle: &Handle, family: Family) -> Result<Vec<RuleMessage>, NetError> {
+    let version = match family {
+        Family::V4 => IpVersion::V4,
+        Family::V6 => IpVersion::V6,
+    };
+    handle.rule().get(version).execute().try_collect().await.map_err(|e| Asked::ListRules.failed(e))
+}
+
+/// `ip rule add iif DEV to VIP blackhole`. Ok where it is there already.
+pub(super) async fn add_rule(handle: &Handle, rule: &Rule, protocol: RouteProtocol) -> Result<(), NetError> {
+    let mut request = handle.rule().add().input_interface(&rule.interface).priority(rule.priority);
+    let message = request.message_mut();
+    message.header.family = if rule.vip.ip().is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.action = RuleAction::Blackhole;
+    message.header.table = 0;
+    message.header.dst_len = rule.vip.prefix_len();
+    message.attributes.push(RuleAttribute::Destination(rule.vip.ip()));
+    message.attributes.push(RuleAttribute::Protocol(protocol));
+    match request.execute().await {
+        Err(error) if !is_there(&error) => Err(Asked::AddRule.failed(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Removes what [`list_rules`] found. Ok where it has gone meanwhile.
+pub(super) async fn remove_rule(handle: &Handle, found: RuleMessage) -> Result<(), NetError> {
+    match handle.rule().del(found).execute().await {
+        Err(error) if !is_absent(&error) => Err(Asked::RemoveRule.failed(error)),
         Ok(()) | Err(_) => Ok(()),
     }
 }

@@ -15,18 +15,18 @@ use super::{Addresses, NetError};
 use crate::model::Vip;
 
 /// What tells of an address, and of an interface that is gone or renamed.
-const GROUPS: [MulticastGroup; 3] =
+pub(super) const GROUPS: [MulticastGroup; 3] =
     [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
 
 /// Between two listings, so that a storm of changes costs 50 of them a second at most. The first
 /// one after a quiet time is not delayed.
-const GAP: Duration = Duration::from_millis(20);
+pub(super) const GAP: Duration = Duration::from_millis(20);
 
 /// Before the next listing where one failed, and before a broken monitor is opened again.
-const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 /// Even without a message, since rtnetlink skips one that it cannot decode.
-const QUIET: Duration = Duration::from_secs(30);
+pub(super) const QUIET: Duration = Duration::from_secs(30);
 
 /// Messages swept up by one listing. More than a full socket buffer holds (rmem_default 212992
 /// bytes, some 800 a message).
@@ -35,14 +35,14 @@ const SWEEP: usize = 1024;
 /// The monitor socket: one item for each message or loss of messages; it ends when it breaks.
 pub(super) type Monitor = Pin<Box<dyn Stream<Item = ()> + Send>>;
 
-/// Subscribes to the changes of addresses and interfaces.
+/// Subscribes to the changes of these groups.
 ///
 /// The socket is read only while the stream is polled. So what waits, waits in the kernel's bounded
 /// buffer, although rtnetlink's own queue has no bound; when that overflows, the loss is an item
 /// too.
-pub(super) fn subscribe() -> Result<Monitor, NetError> {
+pub(super) fn subscribe(groups: &[MulticastGroup]) -> Result<Monitor, NetError> {
     let (mut connection, handle, mut messages) =
-        rtnetlink::new_multicast_connection(&GROUPS).map_err(NetError::Socket)?;
+        rtnetlink::new_multicast_connection(groups).map_err(NetError::Socket)?;
     Ok(Box::pin(stream::poll_fn(move |cx| {
         // Held, or the connection ends.
         let _ = &handle;
@@ -83,7 +83,7 @@ async fn follow(
             Ok(None) => {
                 warn!("the netlink monitor broke, opening it again");
                 tokio::time::sleep(RETRY).await;
-                match subscribe() {
+                match subscribe(&GROUPS) {
                     Ok(new) => monitor = new,
                     Err(error) => warn!(%error, "the netlink monitor could not be opened"),
                 }
@@ -119,7 +119,7 @@ async fn follow(
 }
 
 /// Drops what is there already: the listing that comes shows all of it.
-fn sweep(monitor: &mut Monitor) {
+pub(super) fn sweep(monitor: &mut Monitor) {
     for _ in 0..SWEEP {
         if !matches!(monitor.next().now_or_never(), Some(Some(()))) {
             break;

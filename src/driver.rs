@@ -19,10 +19,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, InForce};
 use crate::decide::{
     Answer, Ask, AskId, AskMode, Decide, Effect, Event, Gate, MemberSettings, Now, Order, Peer, Permit,
-    Refusal, Role, Settings, Story, WhilePaused,
+    Refusal, Role, Settings, Story, Tunable, WhilePaused,
 };
 use crate::ledger::{Kind, Phases};
 use crate::metrics::Metrics;
@@ -47,7 +47,7 @@ pub const QUERIES_MAX: usize = 64;
 
 /// The hands of one member, and what they are told by.
 pub struct Hands<C, N> {
-    pub config: Arc<Config>,
+    pub config: InForce,
     pub myself: Myself,
     pub group: Group,
     pub gate: Arc<Gate>,
@@ -68,6 +68,10 @@ pub struct Inputs {
     pub queries: mpsc::Receiver<Query>,
     pub health: watch::Receiver<Health>,
     pub present: watch::Receiver<std::collections::BTreeSet<Vip>>,
+    /// Whether `vip.interface` is there.
+    pub interface: watch::Receiver<bool>,
+    /// What a reload has brought.
+    pub config: watch::Receiver<InForce>,
     /// Turns true when the process is to end.
     pub stop: watch::Receiver<bool>,
 }
@@ -98,6 +102,18 @@ struct Stopping {
     again: Option<crate::model::Time>,
 }
 
+/// The part of it that a reload may change.
+pub fn tunable(config: &Config) -> Tunable {
+    Tunable {
+        tables: config.aws.route_tables.clone(),
+        create_missing: config.aws.create_missing,
+        reconcile: config.aws.reconcile,
+        on_quorum_loss: config.policy.on_quorum_loss,
+        failback: config.policy.failback,
+        min_hold: config.policy.min_hold,
+    }
+}
+
 /// What the judgement of this member goes by.
 pub fn settings(config: &Config, me: Incarnation, myself: &Myself) -> Settings {
     let members = config.members.iter().map(|m| MemberSettings {
@@ -106,25 +122,31 @@ pub fn settings(config: &Config, me: Incarnation, myself: &Myself) -> Settings {
         witness: m.witness,
     });
     let lifetime = config.vip.lifetime_s;
+    let Tunable { tables, create_missing, reconcile, on_quorum_loss, failback, min_hold } = tunable(config);
+    // A third of it: two refreshes may come late before the kernel takes the address away.
+    let third = Duration::from_millis(u64::from(lifetime) * 1000 / 3);
     Settings {
         me: config.member.clone(),
         my_incarnation: me,
         members: members.collect(),
         vips: config.vip.addresses.clone(),
-        tables: config.aws.route_tables.clone(),
+        tables,
         eni: myself.eni.clone(),
-        create_missing: config.aws.create_missing,
+        create_missing,
         margin: config.timing.margin(),
         election_max: config.timing.election_max,
         attempt_timeout: config.aws.attempt_timeout,
-        reconcile: config.aws.reconcile,
-        on_quorum_loss: config.policy.on_quorum_loss,
-        failback: config.policy.failback,
-        min_hold: config.policy.min_hold,
-        // A third of it: two refreshes may come late before the kernel takes the address away.
-        refresh_address: (lifetime > 0).then(|| Duration::from_millis(u64::from(lifetime) * 1000 / 3)),
+        reconcile,
+        on_quorum_loss,
+        failback,
+        min_hold,
+        refresh_address: (lifetime > 0).then(|| third.min(REFRESH)),
     }
 }
+
+/// How often a lifetime is refreshed at least: by so much earlier than `lifetime_s` after a freeze the kernel may take
+/// the address away.
+const REFRESH: Duration = Duration::from_secs(1);
 
 /// How long after a refused handover the next is asked for.
 const STOP_AGAIN: Duration = Duration::from_millis(100);
@@ -155,6 +177,7 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
         applied.mark_changed();
         inputs.health.mark_changed();
         inputs.present.mark_changed();
+        inputs.interface.mark_changed();
         loop {
             self.hands.pulse.turn();
             let wake = self.decide.wake(clock::now());
@@ -166,6 +189,8 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
                     Event::Applied { ledger: a.ledger, index: a.index }
                 }
                 Ok(()) = inputs.present.changed() => Event::Addresses(inputs.present.borrow_and_update().clone()),
+                Ok(()) = inputs.interface.changed() => self.interface(*inputs.interface.borrow_and_update()),
+                Ok(()) = inputs.config.changed() => self.configured(inputs.config.borrow_and_update().clone()),
                 Ok(()) = inputs.health.changed() => Event::Health(inputs.health.borrow_and_update().clone()),
                 Some(query) = inputs.queries.recv() => match self.query(query) {
                     Some(event) => event,
@@ -206,9 +231,23 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
         }
     }
 
+    fn interface(&self, is_there: bool) -> Event {
+        let name = &self.hands.config.config.vip.interface;
+        let gone = || format!("its interface {name} is gone or renamed: ip link lists those that are there");
+        Event::Interface((!is_there).then(gone))
+    }
+
+    fn configured(&mut self, newer: InForce) -> Event {
+        self.hands.config = newer;
+        self.hands.metrics.forget_routes();
+        Event::Configured(tunable(&self.hands.config.config))
+    }
+
     fn view(&self) -> View<'_> {
         View {
-            config: &self.hands.config,
+            config: &self.hands.config.config,
+            refused: self.hands.config.refused.as_deref(),
+            restart: &self.hands.config.restart,
             myself: &self.hands.myself,
             decide: &self.decide,
             heard: &self.heard,
@@ -368,7 +407,7 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
 
     fn answer(&mut self, id: AskId, answer: Result<Answer, Refusal>) {
         fault!("loop.answer");
-        let mine = self.decide.ledger().owner() == Some(&self.hands.config.member);
+        let mine = self.decide.ledger().owner() == Some(&self.hands.config.config.member);
         match self.waiting.remove(&id) {
             Some(Waiting::Operator(reply)) => {
                 let _ = reply.send(answer);
@@ -405,7 +444,7 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
     }
 
     fn ask_to_hand_over(&mut self) -> Event {
-        let reason = format!("{} is stopping", self.hands.config.member);
+        let reason = format!("{} is stopping", self.hands.config.config.member);
         let while_paused = WhilePaused::Move;
         let transfer = Transfer { to: None, reason, mode: AskMode::Do, while_paused, wait: STOP_DEADLINE };
         self.ask(transfer, Waiting::Stop)
@@ -413,7 +452,7 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
 
     fn has_stopped(&self) -> bool {
         let Some(stopping) = &self.stopping else { return false };
-        let mine = self.decide.ledger().owner() == Some(&self.hands.config.member);
+        let mine = self.decide.ledger().owner() == Some(&self.hands.config.config.member);
         let released = mine || self.decide.addresses().is_empty();
         (stopping.handed_over && released) || clock::now() >= stopping.by
     }
@@ -510,6 +549,10 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
                 tracing::error!(table = %route.table, vip = %route.vip, times, "the route was changed by someone else again and again within a minute: it is put right ever more slowly");
             }
             Story::MoveOver { kind, phases } => self.move_over(kind, phases),
+            Story::AddressLost { vip } => {
+                self.hands.metrics.address_repairs.inc();
+                tracing::warn!(%vip, "someone else took the address away: it is put back");
+            }
             Story::Released { vip } => tracing::info!(%vip, "address released"),
             Story::Orders { drained, paused } => {
                 let drained: Vec<_> = drained.iter().map(Name::as_str).collect();

@@ -30,6 +30,7 @@ pub struct Metrics {
     pub lease_remaining: Gauge,
     pub haproxy_healthy: IntGauge,
     pub repairs: IntCounter,
+    pub address_repairs: IntCounter,
     peer_lag: IntGaugeVec,
     route_in_sync: IntGaugeVec,
     requests: IntCounterVec,
@@ -79,6 +80,13 @@ impl Metrics {
             )?,
             haproxy_healthy: gauge("vipd_haproxy_healthy", "0 where HAProxy is known to be unhealthy")?,
             repairs: add(&r, IntCounter::new("vipd_route_repairs_total", "Routes put right outside a move"))?,
+            address_repairs: add(
+                &r,
+                IntCounter::new(
+                    "vipd_address_repairs_total",
+                    "Times that somebody took the address away from the owner and it was put back",
+                ),
+            )?,
             peer_lag: gauges(
                 "vipd_peer_lag_entries",
                 "Log entries a member is behind the leader",
@@ -136,6 +144,11 @@ impl Metrics {
 
     pub fn route_in_sync(&self, vip: &str, route_table: &str, in_sync: bool) {
         self.route_in_sync.with_label_values(&[vip, route_table]).set(i64::from(in_sync));
+    }
+
+    /// Route tables that are no longer looked at show no more.
+    pub fn forget_routes(&self) {
+        self.route_in_sync.reset();
     }
 
     pub fn request(&self, operation: &str, outcome: &str, took: Duration) {

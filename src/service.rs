@@ -73,6 +73,14 @@ impl Service {
         self.tell("READY=1").await;
     }
 
+    /// From here until [`ready`](Self::ready) the configuration is read again.
+    pub async fn reloading(&self) {
+        // systemd tells this reload from an earlier one by it (sd_notify(3)).
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let us = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
+        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={us}")).await;
+    }
+
     pub async fn stopping(&self) {
         self.tell("STOPPING=1\nSTATUS=stopping").await;
     }

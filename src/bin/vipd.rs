@@ -1,24 +1,28 @@
 //! The daemon: `vipd --config FILE`.
 
+#[path = "vipd/log.rs"]
+mod log;
+#[path = "vipd/reload.rs"]
+mod reload;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
-use clap::{CommandFactory as _, Parser, ValueEnum};
+use clap::{CommandFactory as _, Parser};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tracing_subscriber::EnvFilter;
 
 use vipd::clock;
-use vipd::config::{Config, SourceDestCheck};
+use vipd::config::{Config, InForce, SourceDestCheck};
 use vipd::decide::{Decide, Event, Gate, Now};
 use vipd::doctor::Doctor;
 use vipd::doctor::host::Root;
 use vipd::driver::{Driver, EVENTS_MAX, Hands, Inputs, QUERIES_MAX, settings};
 use vipd::health;
 use vipd::metrics::Metrics;
-use vipd::model::EniId;
+use vipd::model::{EniId, Vip};
 use vipd::net::{Addresses, LoopGuard, may_configure};
 use vipd::raft::store::{Store, StoreError};
 use vipd::raft::{Lazy, Starting};
@@ -36,6 +40,7 @@ use vipd::vpc::{CloudError, Stamp};
 #[command(
     version,
     after_help = "VIPD_LOG sets the log's filter (info, vipd=debug, ...); VIPD_MEMBER the member's name.\n\
+SIGHUP reads the file again: tables, health, policy and log; the rest takes a restart, and the log says so.\n\
 Exit codes: 0 stopped, 1 failed, 2 wrong configuration or data directory in use."
 )]
 struct Args {
@@ -46,17 +51,11 @@ struct Args {
     #[arg(long)]
     check: bool,
     /// How the log is written to standard error.
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    log_format: LogFormat,
+    #[arg(long, value_enum, default_value_t = log::Format::Text)]
+    log_format: log::Format,
     /// Print the manual page, for the package.
     #[arg(long, hide = true)]
     man: bool,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
 }
 
 /// Wrong usage or configuration.
@@ -85,12 +84,15 @@ pub fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    if let Err(error) = log_to_stderr(args.log_format) {
-        eprintln!(
-            "error: VIPD_LOG is no filter: {error}\nnext: write for instance VIPD_LOG=info or VIPD_LOG=vipd=debug"
-        );
-        return ExitCode::from(USAGE);
-    }
+    let log = match log::to_stderr(args.log_format, config.log.as_deref()) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!(
+                "error: VIPD_LOG is no filter: {error}\nnext: write for instance VIPD_LOG=info or VIPD_LOG=vipd=debug"
+            );
+            return ExitCode::from(USAGE);
+        }
+    };
     // One thread: the work is small, nothing on it blocks (the store's flusher is a thread of its own),
     // and waking another costs more than what there is to do.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -101,13 +103,14 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(config)) {
+    match runtime.block_on(run(args.config, config, log)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
-            let wrong_use = error
+            let wrong_data = error
                 .downcast_ref::<StoreError>()
                 .is_some_and(|e| matches!(e, StoreError::Held { .. } | StoreError::Stranger { .. }));
+            let wrong_use = wrong_data || error.is::<InsideTheVpc>();
             ExitCode::from(if wrong_use { USAGE } else { 1 })
         }
     }
@@ -124,25 +127,6 @@ fn print_manual() -> ExitCode {
     }
 }
 
-fn log_to_stderr(format: LogFormat) -> Result<(), tracing_subscriber::filter::ParseError> {
-    // openraft says at INFO what each message was; its warnings name a peer that is down each time.
-    let default = "info,openraft=error,sled=warn";
-    let filter = match std::env::var("VIPD_LOG") {
-        Ok(text) => text.parse::<EnvFilter>()?,
-        Err(_) => EnvFilter::new(default),
-    };
-    let to = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => {
-            use std::io::IsTerminal as _;
-            let plain = !std::io::stderr().is_terminal() || std::env::var_os("NO_COLOR").is_some();
-            to.with_ansi(!plain).with_target(false).init();
-        }
-        LogFormat::Json => to.json().init(),
-    }
-    Ok(())
-}
-
 /// A panic in any task ends the process: nothing goes on half alive (FAULTS 5).
 fn die_whole() {
     let report = std::panic::take_hook();
@@ -152,7 +136,7 @@ fn die_whole() {
     }));
 }
 
-async fn run(config: Config) -> anyhow::Result<()> {
+async fn run(path: PathBuf, config: Config, log: log::Filter) -> anyhow::Result<()> {
     let config = Arc::new(config);
     for warning in config.warnings() {
         tracing::warn!("{warning}");
@@ -163,6 +147,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     }
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    // One that comes during the start waits until there is something to reload.
+    let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
 
     let store = Store::open(&config.data_dir, &config.cluster, &config.member, Arc::new(on_fatal))?;
     // From here on: sled panics on some damage, which `Store::open` has turned into an error.
@@ -185,7 +171,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let (addresses, present) =
         Addresses::open(&config.vip.interface, config.vip.addresses.clone(), config.vip.lifetime_s).await?;
     let loops = LoopGuard::set(&config.vip.interface, config.vip.addresses.clone());
-    let health = health::spawn(&config.health);
+    let (in_force, in_force_rx) = watch::channel(InForce::new(Arc::clone(&config)));
+    let health = health::follow(in_force_rx.clone());
 
     let (service, pulse) = (Service::of_environment(), Pulse::default());
     service.status("starting: asks IMDS, waits for the other members").await;
@@ -222,14 +209,14 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let cloud = Arc::new(cloud);
     let (stamp, stamp_rx) = watch::channel(Stamp::default());
     tokio::spawn(watch_eni(
-        Arc::clone(&config),
+        in_force_rx.clone(),
         Arc::clone(&cloud),
         myself.eni.clone(),
         events_tx.clone(),
         stamp_rx.clone(),
     ));
     let doctor = Arc::new(Doctor {
-        config: Arc::clone(&config),
+        in_force: in_force_rx.clone(),
         cloud: Arc::clone(&cloud),
         eni: myself.eni.clone(),
         root: Root::new("/"),
@@ -243,15 +230,27 @@ async fn run(config: Config) -> anyhow::Result<()> {
         tokio::spawn(async move { doctor.tell_of_ec2().await });
     }
     desk.set_examiner(doctor);
-    tokio::spawn(keep_warm(Arc::clone(&config), Arc::clone(&cloud), stamp_rx));
+    tokio::spawn(keep_warm(in_force_rx.clone(), Arc::clone(&cloud), stamp_rx));
+    let reloader = reload::Reloader { path, in_force, cloud: Arc::clone(&cloud), credentials: None, log };
+    tokio::spawn(reloader.run(hangup, service.clone()));
     let raft_ended = tokio::spawn(group.watch());
     let now = Now { time: clock::now(), wall: clock::wall() };
     let decide = Decide::new(settings(&config, group.incarnation(), &myself), now);
+    let interface = addresses.watch_interface();
+    let config = InForce::new(config);
     let hands =
         Hands { config, myself, group, gate, cloud, addresses, metrics, pulse, stamp, events: events_tx };
     let (stop_tx, stop) = watch::channel(false);
     let driver = Driver::new(hands, decide, standing);
-    let running = tokio::spawn(driver.run(Inputs { events, queries, health, present, stop }));
+    let running = tokio::spawn(driver.run(Inputs {
+        events,
+        queries,
+        health,
+        present,
+        interface,
+        config: in_force_rx,
+        stop,
+    }));
     tokio::pin!(running);
     tokio::select! {
         ended = &mut running => return ended.context("the driver ended"),
@@ -309,6 +308,17 @@ where
     }
 }
 
+/// FAULTS 59, as far as only IMDS can tell.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{vip} lies inside the VPC's CIDR {cidr}: EC2 delivers that by itself, and no route can change it; \
+     choose an address outside of every CIDR of the VPC"
+)]
+struct InsideTheVpc {
+    vip: Vip,
+    cidr: String,
+}
+
 /// What the file does not name comes from IMDS.
 async fn who_am_i(config: &Config) -> anyhow::Result<Myself> {
     let listed = config.members.iter().find(|m| m.name == config.member);
@@ -326,10 +336,7 @@ async fn who_am_i(config: &Config) -> anyhow::Result<Myself> {
     };
     for vip in &config.vip.addresses {
         if let Some(cidr) = identity.vpc_cidrs.iter().find(|c| c.contains(vip.ip())) {
-            anyhow::bail!(
-                "{vip} lies inside the VPC's CIDR {cidr}: EC2 delivers that by itself, and no route can \
-                 change it; choose an address outside of every CIDR of the VPC"
-            );
+            return Err(InsideTheVpc { vip: *vip, cidr: cidr.to_string() }.into());
         }
     }
     Ok(Myself { zone: zone.unwrap_or(identity.zone), eni: Some(eni.unwrap_or(identity.eni)) })
@@ -343,57 +350,69 @@ async fn connect(config: &Config, metrics: Metrics) -> anyhow::Result<Ec2> {
 /// While the source/dest check is on, EC2 drops the VIP's packets: the member may not own, or the
 /// check is switched off, as the file says. Looked at again once a minute.
 async fn watch_eni(
-    config: Arc<Config>,
+    mut config: watch::Receiver<InForce>,
     cloud: Arc<Ec2>,
     eni: Option<EniId>,
     events: mpsc::Sender<Event>,
     stamp: watch::Receiver<Stamp>,
 ) {
     let Some(eni) = eni else { return };
-    if config.aws.source_dest_check == SourceDestCheck::Ignore {
-        return;
-    }
+    let mut is_barred = false;
     loop {
-        let now = *stamp.borrow();
-        let facts = cloud.eni_facts(&eni, now).await;
-        let barred = match (facts, config.aws.source_dest_check) {
-            (Ok(facts), _) if !facts.source_dest_check => Some(None),
-            (Ok(_), SourceDestCheck::Fix) => match cloud.fix_source_dest_check(&eni, now).await {
-                Ok(()) => Some(None),
-                Err(error) => Some(Some(format!("its source/dest check is on: {error}"))),
-            },
-            (Ok(_), SourceDestCheck::Verify | SourceDestCheck::Ignore) => Some(Some(format!(
-                "the source/dest check of {eni} is on; switch it off, or set aws.source_dest_check = \"fix\""
-            ))),
-            (Err(CloudError::NotFound { .. }), _) => {
-                Some(Some(format!("EC2 knows no network interface {eni}; correct aws.eni, or attach one")))
-            }
-            // What cannot be read bars nobody.
-            (Err(error), _) => {
-                tracing::warn!(%eni, %error, "the source/dest check cannot be read");
-                None
+        let check = config.borrow_and_update().config.aws.source_dest_check;
+        let barred = match check {
+            // A reload may lift what was found before.
+            SourceDestCheck::Ignore => is_barred.then_some(None),
+            SourceDestCheck::Verify | SourceDestCheck::Fix => {
+                let now = *stamp.borrow();
+                is_eni_barred(&cloud, &eni, check, now).await
             }
         };
-        if let Some(why) = barred
-            && events.send(Event::Barred(why)).await.is_err()
-        {
-            return;
+        if let Some(why) = barred {
+            is_barred = why.is_some();
+            if events.send(Event::Barred(why)).await.is_err() {
+                return;
+            }
         }
-        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(60), config.changed()).await;
+    }
+}
+
+/// Why the member may not own; `None` where that cannot be read, which bars nobody.
+async fn is_eni_barred(
+    cloud: &Ec2,
+    eni: &EniId,
+    check: SourceDestCheck,
+    now: Stamp,
+) -> Option<Option<String>> {
+    match (cloud.eni_facts(eni, now).await, check) {
+        (Ok(facts), _) if !facts.source_dest_check => Some(None),
+        (Ok(_), SourceDestCheck::Fix) => match cloud.fix_source_dest_check(eni, now).await {
+            Ok(()) => Some(None),
+            Err(error) => Some(Some(format!("its source/dest check is on: {error}"))),
+        },
+        (Ok(_), SourceDestCheck::Verify | SourceDestCheck::Ignore) => Some(Some(format!(
+            "the source/dest check of {eni} is on; switch it off, or set aws.source_dest_check = \"fix\""
+        ))),
+        (Err(CloudError::NotFound { .. }), _) => {
+            Some(Some(format!("EC2 knows no network interface {eni}; correct aws.eni, or attach one")))
+        }
+        (Err(error), _) => {
+            tracing::warn!(%eni, %error, "the source/dest check cannot be read");
+            None
+        }
     }
 }
 
 /// Connections to EC2 stay open, credentials fresh and permissions known, off the path of a failover
 /// (DESIGN.md section 5, "Warm").
-async fn keep_warm(config: Arc<Config>, cloud: Arc<Ec2>, stamp: watch::Receiver<Stamp>) {
-    let witness = config.members.iter().any(|m| m.name == config.member && m.witness);
-    if witness || config.aws.warm_connections == 0 {
-        return;
-    }
+async fn keep_warm(config: watch::Receiver<InForce>, cloud: Arc<Ec2>, stamp: watch::Receiver<Stamp>) {
     loop {
         vipd::fault!(wait "start.warm");
-        let now = *stamp.borrow();
-        if let Err(error) = cloud.warm(config.aws.warm_connections, now).await {
+        let (now, config) = (*stamp.borrow(), Arc::clone(&config.borrow().config));
+        let witness = config.members.iter().any(|m| m.name == config.member && m.witness);
+        let connections = if witness { 0 } else { config.aws.warm_connections };
+        if let Err(error) = cloud.warm(connections, now).await {
             tracing::debug!(%error, "a warming read failed");
         }
         tokio::time::sleep(std::time::Duration::from_secs(10)).await;

@@ -21,12 +21,14 @@ mod check;
 pub mod iam;
 mod raw;
 mod reason;
+mod reload;
 mod report;
 mod timeline;
 mod warnings;
 
 pub use check::key_exposure;
 pub use reason::Reason;
+pub use reload::InForce;
 pub use report::{ConfigError, Mistake};
 
 /// A file of this many bytes is read; a longer one is refused unread. A thousand route tables take
@@ -55,6 +57,8 @@ pub struct Config {
     pub policy: Policy,
     pub tls: Tls,
     pub metrics_listen: Option<SocketAddr>,
+    /// The log's filter; `VIPD_LOG` goes before it.
+    pub log: Option<String>,
 }
 
 impl Config {
@@ -170,7 +174,7 @@ impl Timing {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HealthConfig {
     pub haproxy_socket: Option<PathBuf>,
     pub http: Option<String>,

@@ -30,6 +30,7 @@ pub(super) struct Raw {
     pub policy: Table<Policy>,
     pub tls: Table<Tls>,
     pub metrics: Table<Metrics>,
+    pub log: Table<Log>,
 }
 
 #[derive(Deserialize)]
@@ -120,6 +121,12 @@ pub(super) struct Tls {
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct Metrics {
     pub listen: Word,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct Log {
+    pub filter: Word,
 }
 
 /// Syntax first, then shape: the first error of either.

@@ -73,6 +73,10 @@ pub enum Reason {
     #[diagnostic(help("write it as IAM shows it, for instance \"arn:aws:iam::123456789012:role/routes\""))]
     RoleArn { value: String },
 
+    #[error("log.filter = \"{value}\" is no filter: {source}")]
+    #[diagnostic(help("write for instance \"info\" or \"info,vipd=debug\""))]
+    LogFilter { value: String, source: tracing_subscriber::filter::ParseError },
+
     // The group.
     #[error("this member, \"{member}\", is not among [[members]]: {names}")]
     #[diagnostic(help(

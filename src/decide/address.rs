@@ -29,7 +29,11 @@ enum Want {
 const TRY_FAILED: Duration = Duration::from_millis(100);
 
 impl Decide {
-    pub(super) fn take_addresses(&mut self, present: BTreeSet<Vip>) {
+    pub(super) fn take_addresses(&mut self, now: Now, present: BTreeSet<Vip>, out: &mut Vec<Effect>) {
+        if self.address_wanted(now) == Want::Have && self.had_address() {
+            let lost = self.addresses.difference(&present);
+            out.extend(lost.map(|vip| Effect::Tell(Story::AddressLost { vip: *vip })));
+        }
         // What has changed may be tried at once.
         let same = |v: &Vip| present.contains(v) == self.addresses.contains(v);
         self.address_busy.retain(|v, _| same(v));
@@ -56,7 +60,7 @@ impl Decide {
                 }
             }
             Want::Have => {
-                let Some(permit) = self.permit(now.time) else {
+                let Some(permit) = self.permit(now.time).filter(|_| self.without_interface.is_none()) else {
                     return;
                 };
                 let refresh = self
@@ -75,6 +79,11 @@ impl Decide {
                 }
             }
         }
+    }
+
+    /// Under this claim every address was there already: one that is missing was taken away.
+    fn had_address(&self) -> bool {
+        matches!(&self.stage, Stage::Owning(owning) if owning.had_address())
     }
 
     fn address_wanted(&self, now: Now) -> Want {

@@ -11,7 +11,7 @@ use crate::model::{
     EniId, Epoch, Health, Incarnation, Name, OnQuorumLoss, RouteKey, RouteTableId, Term, Time, Vip, WallMs,
 };
 
-/// What does not change while the daemon runs.
+/// What the file and the host say. Only what is [`Tunable`] changes while the daemon runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub me: Name,
@@ -33,6 +33,29 @@ pub struct Settings {
     pub min_hold: Duration,
     /// How often the owner refreshes the address's kernel lifetime; `None`: it has none.
     pub refresh_address: Option<Duration>,
+}
+
+/// The part of the [`Settings`] that a reload may change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tunable {
+    pub tables: Vec<RouteTableId>,
+    pub create_missing: bool,
+    pub reconcile: Duration,
+    pub on_quorum_loss: OnQuorumLoss,
+    pub failback: bool,
+    pub min_hold: Duration,
+}
+
+impl Settings {
+    pub(super) fn tune(&mut self, tunable: Tunable) {
+        let Tunable { tables, create_missing, reconcile, on_quorum_loss, failback, min_hold } = tunable;
+        self.tables = tables;
+        self.create_missing = create_missing;
+        self.reconcile = reconcile;
+        self.on_quorum_loss = on_quorum_loss;
+        self.failback = failback;
+        self.min_hold = min_hold;
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -130,6 +153,10 @@ pub enum Event {
     Peer(Name, Peer),
     /// Why this member may not own; `None` where it may.
     Barred(Option<String>),
+    /// Why the VIP cannot be put on its interface; `None` where it can.
+    Interface(Option<String>),
+    /// The file was read again.
+    Configured(Tunable),
     Looked {
         asked: Time,
         result: Result<Sight, CloudError>,
@@ -402,6 +429,10 @@ pub enum Story {
         phases: Phases,
     },
     Released {
+        vip: Vip,
+    },
+    /// Somebody else took it away from the owner: it is put back.
+    AddressLost {
         vip: Vip,
     },
     /// What operators ordered has changed: this is all of it.

@@ -37,7 +37,7 @@ use std::time::Duration;
 pub use crate::model::route::Fenced;
 pub use event::{
     Answer, Ask, AskId, AskMode, Directive, Effect, Event, MemberSettings, Now, Order, Peer, RaftView,
-    Refusal, Role, Settings, Story, WhilePaused,
+    Refusal, Role, Settings, Story, Tunable, WhilePaused,
 };
 pub use permit::{Gate, Permit};
 pub use plan::{Fix, plan};
@@ -64,6 +64,8 @@ pub struct Decide {
     applied: u64,
     health: Health,
     barred: Option<String>,
+    /// Why the VIP cannot be put on its interface.
+    without_interface: Option<String>,
     peers: BTreeMap<Name, Peer>,
     addresses: BTreeSet<Vip>,
     /// Which address is not tried (again) before.
@@ -135,6 +137,7 @@ impl Decide {
             applied: 0,
             health: Health::NotChecked,
             barred: None,
+            without_interface: None,
             peers: BTreeMap::new(),
             addresses: BTreeSet::new(),
             address_busy: BTreeMap::new(),
@@ -224,13 +227,15 @@ impl Decide {
             }
             Event::ProposalFailed(command) => self.proposal_failed(now, &command),
             Event::Health(health) => self.health = health,
-            Event::Addresses(present) => self.take_addresses(present),
+            Event::Addresses(present) => self.take_addresses(now, present, out),
             Event::AddressTried(vip) => self.address_tried(now, vip),
             Event::Peer(name, peer) => self.take_peer(now, name, peer),
             Event::Barred(why) => {
                 self.reach.interface_read();
                 self.barred = why;
             }
+            Event::Interface(gone) => self.without_interface = gone,
+            Event::Configured(tunable) => self.take_configured(now, tunable),
             Event::Looked { asked, result } => self.take_look(now, asked, result, out),
             Event::Swapped { swap, epoch, outcome } => self.take_swapped(now, swap, epoch, outcome),
             Event::Rehearsed { swap, result } => self.take_rehearsed(now, &swap, result, out),
@@ -255,6 +260,12 @@ impl Decide {
                 Stage::Leading(Leading::begin(now, &self.raft))
             };
         }
+    }
+
+    /// A look that is under way may be of other tables: a new one is asked for.
+    fn take_configured(&mut self, now: Now, tunable: Tunable) {
+        self.settings.tune(tunable);
+        self.look = Look { asked: None, next: now.time };
     }
 
     /// The proof that this member may call now; `None` outside Owning and outside the lease.
@@ -400,7 +411,8 @@ impl Decide {
         if self.settings.eni.is_none() {
             return Some("its network interface is not known".to_owned());
         }
-        self.barred.clone().or_else(|| self.reach.no_interface().map(str::to_owned))
+        let here = self.barred.clone().or_else(|| self.without_interface.clone());
+        here.or_else(|| self.reach.no_interface().map(str::to_owned))
     }
 
     /// Why no member may own, so that the last claim stands. Only a leader can tell.

@@ -169,6 +169,10 @@ impl Owning {
         !self.to_swap.is_empty() || !self.in_the_air.is_empty() || self.proposed.is_some()
     }
 
+    pub(super) fn had_address(&self) -> bool {
+        self.marks.address.is_some()
+    }
+
     pub(super) fn calls_in_the_air(&self) -> usize {
         self.in_the_air.len()
     }

@@ -3,6 +3,7 @@
 
 mod address;
 mod claiming;
+mod configured;
 mod doubting;
 mod failback;
 mod fence;

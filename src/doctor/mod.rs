@@ -30,7 +30,7 @@ use self::finding::{Finding, Level};
 use self::host::Root;
 use crate::clock;
 use crate::config::iam::{Policies, Whereabouts};
-use crate::config::{Config, SourceDestCheck};
+use crate::config::{Config, InForce, SourceDestCheck};
 use crate::decide::Event;
 use crate::model::{EniId, RouteKey, RouteTableId, Time};
 use crate::proto;
@@ -50,7 +50,8 @@ const QUIET: Duration = Duration::from_secs(15);
 
 /// Examines one member.
 pub struct Doctor {
-    pub config: Arc<Config>,
+    /// As it is in force now.
+    pub in_force: watch::Receiver<InForce>,
     pub cloud: Arc<Ec2>,
     pub eni: Option<EniId>,
     pub root: Root,
@@ -65,6 +66,10 @@ pub struct Doctor {
 type Created = Vec<(RouteTableId, Result<(), CloudError>)>;
 
 impl Doctor {
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.in_force.borrow().config)
+    }
+
     fn stamp(&self) -> Stamp {
         *self.stamp.borrow()
     }
@@ -75,13 +80,13 @@ impl Doctor {
         let account = tables.into_iter().map(|t| t.owner).find(|owner| !owner.is_empty());
         let enis = status.members.iter().filter_map(|m| m.eni.parse().ok()).collect();
         let region = self.cloud.region().map(str::to_owned);
-        self.config.iam_policies(&Whereabouts { region, account, enis })
+        self.config().iam_policies(&Whereabouts { region, account, enis })
     }
 
     /// Says in the log what EC2 shows to be wrong: a wrong region, VPC or table is found at the start, not by the
     /// first failover (FAULTS 47).
     pub async fn tell_of_ec2(&self) {
-        for found in ec2::judge(&self.config, &self.look().await) {
+        for found in ec2::judge(&self.config(), &self.look().await) {
             if found.level == Level::Fail {
                 tracing::error!(check = found.check, why = %found.why, mend = %found.mend, "{}", found.finding);
             }
@@ -90,7 +95,7 @@ impl Doctor {
 
     async fn look(&self) -> ec2::Seen {
         let stamp = self.stamp();
-        let checks = self.config.aws.source_dest_check != SourceDestCheck::Ignore;
+        let checks = self.config().aws.source_dest_check != SourceDestCheck::Ignore;
         let interface = async {
             let eni = self.eni.as_ref().filter(|_| checks)?;
             Some(self.cloud.eni_facts(eni, stamp).await)
@@ -114,7 +119,8 @@ impl Doctor {
         tables: &[RouteTableId],
     ) -> Created {
         let Some(eni) = self.eni.as_ref().filter(|_| self.may_rehearse(status)) else { return vec![] };
-        let Some(vip) = self.config.vip.addresses.first() else { return vec![] };
+        let config = self.config();
+        let Some(vip) = config.vip.addresses.first() else { return vec![] };
         let age = |id: &RouteTableId| {
             let right = me.rights.iter().find(|r| r.route_table == id.as_str());
             right.map_or(u64::MAX, |r| if r.allowed { r.age_ms } else { u64::MAX - 1 })
@@ -122,7 +128,7 @@ impl Doctor {
         let mut order: Vec<_> = tables.to_vec();
         order.sort_by_key(|id| std::cmp::Reverse(age(id)));
         order.truncate(REHEARSALS_MAX);
-        let verbs = [Some(Verb::Replace), self.config.aws.create_missing.then_some(Verb::Create)];
+        let verbs = [Some(Verb::Replace), config.aws.create_missing.then_some(Verb::Create)];
         let swap = |verb| {
             let vip = *vip;
             move |table: &RouteTableId| Swap {
@@ -177,17 +183,18 @@ impl Doctor {
     }
 
     async fn findings(&self, status: proto::Status) -> Vec<Finding> {
-        let name = self.config.member.as_str();
+        let config = self.config();
+        let name = config.member.as_str();
         let mut me = status.members.iter().find(|m| m.name == name).cloned().unwrap_or_default();
-        let mut all = vec![tls(&self.config), host::scheduling(&self.root), host::locked_memory(&self.root)];
+        let mut all = vec![tls(&config), host::scheduling(&self.root), host::locked_memory(&self.root)];
         if me.witness {
             return all;
         }
         all.extend(self.of_the_host());
-        all.extend(health(&self.config, &me));
+        all.extend(health(&config, &me));
         all.extend(address(&status, &me));
         let seen = self.look().await;
-        all.extend(ec2::judge(&self.config, &seen));
+        all.extend(ec2::judge(&config, &seen));
         if let Ok(tables) = &seen.tables {
             let tables: Vec<_> = tables.iter().map(|t| t.id.clone()).collect();
             let created = self.rehearse(&status, &mut me, &tables).await;
@@ -197,7 +204,7 @@ impl Doctor {
     }
 
     fn of_the_host(&self) -> Vec<Finding> {
-        let (root, config) = (&self.root, &self.config);
+        let (root, config) = (&self.root, self.config());
         let own: Vec<_> = [Some(config.peer_listen), config.admin_listen, config.metrics_listen]
             .into_iter()
             .flatten()
@@ -307,7 +314,8 @@ impl Examiner for Doctor {
 
     fn examine(&self, status: proto::Status) -> BoxFuture<'_, Vec<proto::Finding>> {
         Box::pin(async move {
-            let name = self.config.member.as_str();
+            let config = self.config();
+            let name = config.member.as_str();
             self.findings(status).await.into_iter().map(|finding| finding.of(name)).collect()
         })
     }

@@ -24,7 +24,7 @@ use self::http::HttpCheck;
 pub use self::http::{Target, UrlError};
 use self::judge::{Judge, Probe, combine};
 use self::socket::RuntimeSocket;
-use crate::config::HealthConfig;
+use crate::config::{HealthConfig, InForce};
 use crate::model::Health;
 
 /// Starts the checks that `config` names, inside a tokio runtime; they end when the last receiver
@@ -58,6 +58,47 @@ pub fn spawn(config: &HealthConfig) -> watch::Receiver<Health> {
         });
     }
     rx
+}
+
+/// As [`spawn`], by the checks of the newest configuration. New ones take over with their first verdict, after 5 s at most: until then the old verdict stands, so that a reload by itself moves nothing.
+pub fn follow(mut config: watch::Receiver<InForce>) -> watch::Receiver<Health> {
+    let mut wanted = config.borrow_and_update().config.health.clone();
+    let mut verdicts = spawn(&wanted);
+    let (tx, rx) = watch::channel(verdicts.borrow_and_update().clone());
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = tx.closed() => return,
+                Ok(()) = verdicts.changed() => {
+                    let verdict = verdicts.borrow_and_update().clone();
+                    tx.send_if_modified(|shown| std::mem::replace(shown, verdict.clone()) != verdict);
+                }
+                Ok(()) = config.changed() => {
+                    let newer = config.borrow_and_update().config.health.clone();
+                    if newer != wanted {
+                        wanted = newer;
+                        verdicts = spawn(&wanted);
+                        let _ = tokio::time::timeout(FIRST_VERDICT, judged(&verdicts)).await;
+                        verdicts.mark_changed();
+                    }
+                }
+            }
+        }
+    });
+    rx
+}
+
+/// Within this time new checks have a verdict, or none that helps: twice the usual `(interval + timeout) x fall`, and
+/// well above what an operator waits.
+const FIRST_VERDICT: Duration = Duration::from_secs(5);
+
+/// Returns with the first verdict of checks that have just started; without any check, at once.
+async fn judged(verdicts: &watch::Receiver<Health>) {
+    let mut verdicts = verdicts.clone();
+    let first = verdicts.borrow_and_update().clone();
+    if first != Health::NotChecked {
+        let _ = verdicts.changed().await;
+    }
 }
 
 /// Between two probes that a closed connection asks for, so that one who closes after each answer

@@ -20,6 +20,10 @@ pub struct Myself {
 /// Everything that a status is made of.
 pub struct View<'a> {
     pub config: &'a Config,
+    /// Why the newest file was refused.
+    pub refused: Option<&'a str>,
+    /// Keys of it that take a restart.
+    pub restart: &'a [&'static str],
     pub myself: &'a Myself,
     pub decide: &'a Decide,
     pub heard: &'a Heard,
@@ -81,6 +85,8 @@ impl View<'_> {
             not_eligible: d.unable().unwrap_or_default(),
             quarantined: self.quarantined,
             cloud_error: d.cut_off().unwrap_or_default().to_owned(),
+            config_refused: self.refused.unwrap_or_default().to_owned(),
+            restart_for: self.restart.iter().map(ToString::to_string).collect(),
             cloud_seen_ms: d.reached().map(|at| millis(self.now.since(at))),
             rights: self.rights(),
             configured_vips: self.config.vip.addresses.iter().map(ToString::to_string).collect(),
@@ -135,6 +141,7 @@ impl View<'_> {
                 "paused since {since}: the VIP moves only if the leader dies or stops; vipctl resume ends it"
             ));
         }
+        problems.extend(members.iter().flat_map(of_its_file));
         proto::Status {
             cluster: self.config.cluster.to_string(),
             term: d.raft().term.0,
@@ -306,6 +313,18 @@ impl View<'_> {
         }
         problems
     }
+}
+
+/// What is the matter with a member's file: the group goes on as it does.
+fn of_its_file(m: &proto::Member) -> Vec<String> {
+    let mut said = Vec::new();
+    if !m.config_refused.is_empty() {
+        said.push(format!("{} goes on with its old configuration: {}", m.name, m.config_refused));
+    }
+    if !m.restart_for.is_empty() {
+        said.push(format!("{}: what its file says of {} takes a restart", m.name, m.restart_for.join(", ")));
+    }
+    said
 }
 
 fn role(role: Role, voter: bool) -> &'static str {

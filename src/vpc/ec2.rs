@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::identity::IdentityCache;
@@ -90,8 +90,7 @@ pub struct Ec2 {
     cluster: Name,
     member: Name,
     vips: Vec<Vip>,
-    listed: Vec<RouteTableId>,
-    tag: Option<(String, String)>,
+    tables: Mutex<Arc<Tables>>,
     region: Option<String>,
     endpoint: String,
     timeout: Duration,
@@ -145,14 +144,22 @@ impl Ec2 {
             cluster: cluster.clone(),
             member: member.clone(),
             vips: vips.to_vec(),
-            listed: config.route_tables.clone(),
-            tag: config.route_table_tag.clone(),
+            tables: Mutex::new(Arc::new(Tables::of(config))),
             endpoint: config.endpoint_url.clone().unwrap_or_else(|| format!("the EC2 endpoint of {named}")),
             region,
             timeout: config.attempt_timeout,
             on_request: Arc::new(|_| {}),
             clock: Arc::default(),
         }
+    }
+
+    /// From now on reads the tables that `config` names; nothing else of it is taken over.
+    pub fn set_tables(&self, config: &AwsConfig) {
+        *self.tables.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Tables::of(config));
+    }
+
+    fn tables_now(&self) -> Arc<Tables> {
+        Arc::clone(&self.tables.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// From now on tells `f` of each request that has ended.
@@ -164,7 +171,7 @@ impl Ec2 {
     /// Makes `n` small reads at once, at most 64, so that as many connections are open afterwards
     /// and the credentials are fresh. Fails with the first read's error, after all have ended.
     pub async fn warm(&self, n: usize, stamp: Stamp) -> Result<(), CloudError> {
-        let Some(filter) = self.filters().into_iter().next() else {
+        let Some(filter) = self.tables_now().filters().into_iter().next() else {
             return Ok(());
         };
         let reads = (0..n.min(IDLE_MAX)).map(|_| self.page(filter.clone(), None, stamp));
@@ -183,7 +190,8 @@ impl Ec2 {
 
     /// What is known of the route tables besides the VIPs' routes: one read, as a look makes it.
     pub async fn survey(&self, stamp: Stamp) -> Result<Vec<TableFacts>, CloudError> {
-        let reads = self.filters().into_iter().map(|filter| self.tables(filter, stamp));
+        let chosen = self.tables_now();
+        let reads = chosen.filters().into_iter().map(|filter| self.tables(filter, stamp));
         let found = try_join_all(reads).await?;
         let mut all: Vec<TableFacts> = Vec::new();
         for table in found.iter().flatten().filter_map(routes::facts) {
@@ -233,21 +241,6 @@ impl Ec2 {
 
     fn call(&self, action: &'static str, stamp: Stamp) -> Call {
         Call::new(action, user_agent::tail(&self.cluster, &self.member, stamp), None, &self.clock)
-    }
-
-    /// The reads that find all tables. A listed one that is gone fails a read by id, but not one by
-    /// filter.
-    fn filters(&self) -> Vec<Filter> {
-        let page = usize::try_from(PAGE).unwrap_or(1);
-        let by_id = self.listed.chunks(page).map(|ids| {
-            let ids = ids.iter().map(ToString::to_string).collect();
-            Filter::builder().name("route-table-id").set_values(Some(ids)).build()
-        });
-        let by_tag = self
-            .tag
-            .iter()
-            .map(|(key, value)| Filter::builder().name(format!("tag:{key}")).values(literal(value)).build());
-        by_id.chain(by_tag).collect()
     }
 
     async fn page(
@@ -338,9 +331,10 @@ impl Ec2 {
 impl Cloud for Ec2 {
     async fn look(&self, stamp: Stamp) -> Result<Sight, CloudError> {
         fault!(wait "vpc.look");
-        let reads = self.filters().into_iter().map(|filter| self.tables(filter, stamp));
+        let tables = self.tables_now();
+        let reads = tables.filters().into_iter().map(|filter| self.tables(filter, stamp));
         let found = try_join_all(reads).await?;
-        routes::sight(&self.listed, &self.vips, found.into_iter().flatten().collect())
+        routes::sight(&tables.listed, &self.vips, found.into_iter().flatten().collect())
     }
 
     async fn swap(&self, swap: Swap, permit: Permit, gate: Arc<Gate>) -> Outcome {
@@ -369,6 +363,33 @@ impl Cloud for Ec2 {
             Err(failure) if failure.is_dry_run_yes() => Ok(()),
             Err(failure) => Err(failure.error),
         }
+    }
+}
+
+/// Which tables are looked at.
+struct Tables {
+    listed: Vec<RouteTableId>,
+    tag: Option<(String, String)>,
+}
+
+impl Tables {
+    fn of(config: &AwsConfig) -> Self {
+        Self { listed: config.route_tables.clone(), tag: config.route_table_tag.clone() }
+    }
+
+    /// The reads that find all of them. A listed one that is gone fails a read by id, but not one by
+    /// filter.
+    fn filters(&self) -> Vec<Filter> {
+        let page = usize::try_from(PAGE).unwrap_or(1);
+        let by_id = self.listed.chunks(page).map(|ids| {
+            let ids = ids.iter().map(ToString::to_string).collect();
+            Filter::builder().name("route-table-id").set_values(Some(ids)).build()
+        });
+        let by_tag = self
+            .tag
+            .iter()
+            .map(|(key, value)| Filter::builder().name(format!("tag:{key}")).values(literal(value)).build());
+        by_id.chain(by_tag).collect()
     }
 }
 

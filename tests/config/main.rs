@@ -12,6 +12,7 @@ use vipd::config::{Config, ConfigError};
 mod accepted;
 mod faults;
 mod iam;
+mod reload;
 mod values;
 
 /// The contract's example (DESIGN.md section 6), as it stands there but for the TLS files' home.

@@ -133,6 +133,27 @@ fn it_says_when_it_serves_owns_and_stops() {
     assert_eq!(member.ended().code(), Some(0), "{}", member.log());
 }
 
+/// sd_notify(3): RELOADING=1 with the time, then READY=1 when the new file is in force, or refused.
+#[test]
+fn a_reload_is_told_from_its_beginning_to_its_end() {
+    let member = Member::start(&["az-a"]);
+    member.wait_for("STATUS=owns the VIP");
+    let file = member.dir.path().join("vipd.toml");
+    let good = std::fs::read_to_string(&file).unwrap();
+    for (text, words) in [
+        (format!("{good}[log]\nfilter = \"debug\"\n"), "the configuration was read again"),
+        ("nonsense".to_owned(), "the old configuration stays in force"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic).tv_sec;
+        member.signal(Signal::HUP);
+        member.wait_for(&format!("RELOADING=1\nMONOTONIC_USEC={}", now / 100));
+        member.wait_for("READY=1");
+        assert!(member.log().contains(words), "{}", member.log());
+    }
+    member.is_fed();
+}
+
 /// `systemctl start` on the first of three hosts returns, and the watchdog lets it wait.
 #[test]
 fn it_is_ready_and_fed_while_it_waits_for_the_others() {

@@ -125,6 +125,20 @@ fn the_unit_runs_it_with_little_and_hands_over_on_stop() {
     let nobody = booted.run(&["setpriv", "--reuid", "65534", "--clear-groups", "vipctl", "status"]);
     assert_eq!(nobody.status.code(), Some(5), "{nobody:?}");
 
+    // A reload with a good file, and with a bad one.
+    let good = booted.ok(&["cat", "/etc/vipd/vipd.toml"]);
+    booted.put("/etc/vipd/vipd.toml", format!("{good}[log]\nfilter = \"info,vipd=debug\"\n").as_bytes());
+    booted.ok(&["systemctl", "reload", UNIT]);
+    until("the file was read again", BOUND, || {
+        holds(booted.journal().contains("the configuration was read again"), || booted.journal())
+    });
+    booted.put("/etc/vipd/vipd.toml", format!("{good}[log]\nfilter = 7\n").as_bytes());
+    assert!(!booted.run(&["systemctl", "reload", UNIT]).status.success());
+    assert!(booted.journal().contains("expected a string"), "{}", booted.journal());
+    booted.put("/etc/vipd/vipd.toml", good.as_bytes());
+    assert_eq!(booted.main_pid(UNIT), Some(pid), "the same process goes on");
+    assert_eq!(booted.show(UNIT, "ActiveState"), "active");
+
     booted.ok(&["systemctl", "stop", UNIT]);
     assert_eq!(
         (booted.show(UNIT, "ActiveState"), booted.show(UNIT, "Result")),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use vipd::clock;
-use vipd::config::Config;
+use vipd::config::{Config, InForce};
 use vipd::decide::{Decide, Event, Gate, Now};
 use vipd::driver::{Driver, EVENTS_MAX, Hands, Inputs, QUERIES_MAX, settings};
 use vipd::metrics::Metrics;
@@ -249,8 +249,9 @@ impl Daemon {
         let now = Now { time: clock::now(), wall: clock::wall() };
         let decide = Decide::new(settings(&config, group.incarnation(), &myself), now);
         let cloud = around.ec2.client(index, config.aws.attempt_timeout);
+        let config = InForce::new(config);
         let hands = Hands {
-            config,
+            config: config.clone(),
             myself,
             group: group.clone(),
             gate,
@@ -267,6 +268,8 @@ impl Daemon {
             queries: self.queries,
             health: self.health,
             present: self.interface.watch(),
+            interface: watch::channel(true).1,
+            config: watch::channel(config).1,
             stop: self.stop,
         };
         tokio::select! {

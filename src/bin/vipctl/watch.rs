@@ -124,6 +124,7 @@ fn lasting(status: &Status) -> Status {
     for member in &mut status.members {
         member.applied = 0;
         member.lag = 0;
+        member.cloud_seen_ms = None;
     }
     status
 }

@@ -42,6 +42,7 @@ fn assemble(c: &mut Checker, raw: &Raw, env_member: Option<String>) -> Option<Co
     let health = timing::health(c, inner(&raw.health));
     let policy = policy(c, raw);
     let tls = tls::tls(c, &raw.tls);
+    let log = log_filter(c, raw);
     if let Some(vip) = &vip {
         not_on_a_vip(c, raw, &vip.addresses);
     }
@@ -60,6 +61,7 @@ fn assemble(c: &mut Checker, raw: &Raw, env_member: Option<String>) -> Option<Co
         policy,
         tls: tls?,
         metrics_listen: listens.metrics,
+        log,
     })
 }
 
@@ -217,6 +219,16 @@ fn policy(c: &mut Checker, raw: &Raw) -> Policy {
         failback: policy.and_then(|p| p.failback.as_ref()).is_some_and(|f| *f.get_ref()),
         min_hold: std::time::Duration::from_secs(min_hold),
     }
+}
+
+fn log_filter(c: &mut Checker, raw: &Raw) -> Option<String> {
+    let filter = inner(&raw.log)?.filter.as_ref()?;
+    let value = filter.get_ref().clone();
+    if let Err(source) = tracing_subscriber::EnvFilter::builder().parse(&value) {
+        c.refuse(Reason::LogFilter { value, source }, vec![(filter.span(), "this filter")]);
+        return None;
+    }
+    Some(value)
 }
 
 /// The VIP moves, so that nothing which means one member may stand on it: it would fail on every

@@ -46,15 +46,65 @@ fn it_is_added_under_a_permit_and_at_once() {
     assert!(w.told(is_add).is_empty(), "once is enough");
 }
 
+fn lost(w: &World) -> usize {
+    w.stories(|s| matches!(s, Story::AddressLost { .. }))
+}
+
 #[test]
-fn deleted_by_an_operator_it_is_back_at_once() {
+fn fault_71_deleted_by_an_operator_it_is_back_at_once_and_told() {
     let mut w = World::steady();
-    let effects = w.addresses(&[]);
-    assert!(effects.iter().any(is_add), "faults 71 and 78");
+    assert_eq!(lost(&w), 0, "its own coming is no loss");
+    for times in 1..=2 {
+        let effects = w.addresses(&[]);
+        assert!(effects.iter().any(is_add));
+        assert_eq!(lost(&w), times);
+        w.run(ms(10));
+        assert_eq!(w.present.len(), 1);
+    }
+}
+
+#[test]
+fn what_it_lets_go_itself_was_not_taken_away() {
+    let mut w = switched_over();
+    w.moved(true);
     w.run(ms(10));
-    assert_eq!(w.present.len(), 1);
-    let effects = w.addresses(&[]);
-    assert!(effects.iter().any(is_add), "and again");
+    assert!(w.present.is_empty());
+    assert_eq!(lost(&w), 0);
+
+    let mut w = owner(|s| s.on_quorum_loss = OnQuorumLoss::Release);
+    w.run(secs(5));
+    assert!(w.present.is_empty());
+    assert_eq!(lost(&w), 0);
+}
+
+#[test]
+fn fault_75_without_its_interface_a_member_is_no_target_and_an_owner_hands_over() {
+    let gone = || Event::Interface(Some("its interface vip0 is gone".into()));
+    let mut w = World::new();
+    w.event(gone());
+    assert_eq!(w.decide.unable().as_deref(), Some("its interface vip0 is gone"));
+    w.lead(1);
+    assert_eq!((w.claims(), w.transfers()), (0, vec![B]));
+
+    let mut w = World::steady();
+    w.hands.address = false;
+    w.forget();
+    w.event(gone());
+    w.addresses(&[]);
+    w.run(ms(200));
+    assert_eq!(w.transfers().first(), Some(&B));
+    assert!(w.told(is_add).is_empty(), "there is nothing to add it to");
+
+    let mut w = World::steady();
+    w.peer("b", |p| p.reachable = false);
+    w.peer("c", |p| p.reachable = false);
+    w.event(gone());
+    w.addresses(&[]);
+    w.run(secs(2));
+    assert!(w.open() && w.transfers().is_empty(), "nobody else may own: it stays");
+    w.event(Event::Interface(None));
+    w.run(ms(20));
+    assert_eq!(w.present.len(), 1, "the interface is back, and so is the address");
 }
 
 #[test]
@@ -87,11 +137,11 @@ fn an_attempt_that_is_not_answered_is_made_again_after_a_second() {
 }
 
 #[test]
-fn found_at_start_it_stays_until_another_owner_is_known() {
+fn fault_70_found_at_start_it_stays_until_another_owner_is_known() {
     let mut w = World::restarted(|_| {});
     w.put_addresses();
     w.run(secs(5));
-    assert!(w.told(is_remove).is_empty(), "fault 70");
+    assert!(w.told(is_remove).is_empty());
     let effects = w.claimed_by("b", 1, &[]);
     assert!(effects.iter().any(is_remove));
 }

@@ -10,7 +10,7 @@ use crate::model::route::{Outcome, Sight};
 use crate::model::*;
 
 const RUNS: u64 = 3000;
-const EVENTS: usize = 300;
+const EVENTS: usize = 330;
 
 /// xorshift64* (Vigna 2016): the same seed, the same run.
 struct Dice(u64);
@@ -73,7 +73,7 @@ impl Chaos {
     }
 
     fn step(&mut self) {
-        match self.dice.below(43) {
+        match self.dice.below(45) {
             0..=6 => self.time(),
             7..=8 => self.raft(),
             9..=14 => self.acknowledged(),
@@ -88,6 +88,11 @@ impl Chaos {
             38 => self.asked(),
             39 => self.ordered(),
             40..=41 => self.rehearsed(),
+            42 => self.configured(),
+            43 => {
+                let gone = self.dice.one_in(12).then(|| "its interface is gone".to_owned());
+                self.w.event(Event::Interface(gone));
+            }
             _ => {
                 let barred = self.dice.one_in(3).then(|| "drained".to_owned());
                 self.w.event(Event::Barred(barred));
@@ -103,6 +108,21 @@ impl Chaos {
             _ => ms(self.dice.below(30)),
         };
         self.w.pass(by);
+    }
+
+    fn configured(&mut self) {
+        let dice = &mut self.dice;
+        let (failback, min_hold) = (self.w.settings.failback, self.w.settings.min_hold);
+        let all = ["rtb-1", "rtb-2", "rtb-3"].map(table);
+        let tunable = Tunable {
+            tables: all.into_iter().filter(|_| !dice.one_in(3)).collect(),
+            create_missing: dice.one_in(2),
+            reconcile: secs(1 + dice.below(10)),
+            on_quorum_loss: dice.pick(&[OnQuorumLoss::Hold, OnQuorumLoss::Release]),
+            failback: failback && !dice.one_in(50),
+            min_hold: if dice.one_in(4) { ms(dice.below(1000)) } else { min_hold },
+        };
+        self.w.event(Event::Configured(tunable));
     }
 
     fn raft(&mut self) {

@@ -65,6 +65,24 @@ fn fault_58_a_wrong_file_is_refused_by_line_and_column() {
 }
 
 #[test]
+fn fault_74_without_net_admin_it_does_not_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, data) = (dir.path().join("vipd.toml"), dir.path().join("data"));
+    std::fs::write(&file, GOOD.replace("DIR", &data.display().to_string())).unwrap();
+    let drop = ["--bounding-set", "-net_admin", "--inh-caps", "-net_admin"];
+    let output = Command::new("setpriv")
+        .args(drop)
+        .args(["timeout", "10", env!("CARGO_BIN_EXE_vipd"), "--config"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("CAP_NET_ADMIN is missing") && said.contains("AmbientCapabilities"), "{said}");
+    assert!(!data.exists(), "nothing was begun");
+}
+
+#[test]
 fn an_endpoint_that_is_not_there_is_exit_5() {
     let output = Command::new(env!("CARGO_BIN_EXE_vipctl"))
         .args(["--endpoint", "unix:/nowhere/admin.sock", "-o", "json", "status"])
@@ -133,6 +151,41 @@ fn fault_69_without_a_quorum_status_prints_and_is_exit_3() {
     let (code, json) = lab.vipctl_json(one, &["transfer-leader"]);
     assert_eq!(code, 3, "{json}");
     has_cause_and_next(&json, "no-quorum", "");
+}
+
+/// A follower forwards; who gets no answer from anybody says so in time.
+#[test]
+fn fault_69_a_follower_forwards_and_a_group_that_stands_still_is_no_answer_in_time() {
+    let lab = Lab::up("still");
+    let owner = lab.steady();
+    let follower = others(&owner)[0];
+    let (code, would) = lab.vipctl_json(follower, &["transfer-leader", "--to", follower, "--dry-run"]);
+    assert_eq!((code, &would["from"]), (0, &owner.as_str().into()), "{would}");
+    assert_eq!(lab.vipctl_json(follower, &["status"]).1["seen_by"], owner.as_str());
+
+    lab.ok(&["freeze", "all", "--only", "vipd"]);
+    for verb in [&["status"][..], &["transfer-leader"], &["pause"], &["history"]] {
+        let started = std::time::Instant::now();
+        let (code, json) = lab.vipctl_json(follower, &[verb, &["--timeout", "1s"]].concat());
+        assert!([3, 5].contains(&code), "{verb:?}: {code}, {json}");
+        assert!(json["error"]["next"].as_str().is_some_and(|n| !n.is_empty()), "{json}");
+        // The timeout, and a process's start and end.
+        assert!(started.elapsed() < std::time::Duration::from_secs(3), "{verb:?}: {:?}", started.elapsed());
+    }
+    lab.ok(&["continue", "all", "--only", "vipd"]);
+    lab.steady();
+}
+
+#[test]
+fn fault_59_a_vip_inside_the_vpc_is_exit_2() {
+    let lab = Lab::up_with("incidr", &["--no-vipd", "--set", "vip.addresses=[\"10.0.77.10/32\"]"]);
+    let file = lab.dir.join("az-a/vipd.toml").display().to_string();
+    let ended =
+        lab.run(&["ns", "az-a", "--", "timeout", "10", env!("CARGO_BIN_EXE_vipd"), "--config", &file]);
+    let said = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(2), "{said}");
+    assert!(said.contains("10.0.77.10/32 lies inside the VPC's CIDR 10.0.0.0/16"), "{said}");
+    assert!(said.contains("choose an address outside"), "{said}");
 }
 
 #[test]

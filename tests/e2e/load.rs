@@ -34,6 +34,7 @@ pub struct Owner {
 #[derive(Debug, Deserialize)]
 pub struct Failed {
     pub start_boot_ns: u64,
+    pub end_boot_ns: u64,
     pub kind: String,
     pub retry_ok: Option<bool>,
 }
@@ -98,6 +99,20 @@ impl Report {
                 across && failure.retry_ok == Some(true),
                 "swapped at {swapped_ns}: {failure:?} of {self:?}"
             );
+        }
+    }
+
+    /// As [`assert_no_failed_new_connection`](Self::assert_no_failed_new_connection), over many swaps: what failed was
+    /// open while one of them was made.
+    pub fn assert_only_what_straddled_a_swap_failed(&self, lab: &Lab, what: &str, owner: &str) {
+        self.print_outage(what, owner);
+        assert!(self.ok > 0);
+        let swaps = lab.swaps().into_iter().filter(|c| c.table.as_deref() == Some("rtb-0a"));
+        let swapped_ns: Vec<u64> = swaps.filter_map(|c| c.executed_boot_ns).collect();
+        for failure in &self.failures {
+            let open = failure.start_boot_ns..failure.end_boot_ns;
+            let across = failure.kind == "reset" && swapped_ns.iter().any(|at| open.contains(at));
+            assert!(across && failure.retry_ok == Some(true), "{failure:?} of {}", self.kinds());
         }
     }
 

@@ -22,6 +22,7 @@ mod status;
 #[path = "../common/tool.rs"]
 mod tool;
 
+mod address;
 mod admin;
 mod crash_loop;
 mod disk;
@@ -39,6 +40,7 @@ mod orders;
 mod panic;
 mod points;
 mod reach;
+mod reload;
 mod restart;
 mod switchover;
 mod warm;

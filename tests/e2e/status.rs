@@ -30,6 +30,7 @@ pub struct Member {
     pub voter: bool,
     pub drained: bool,
     pub quarantined: bool,
+    pub vip_local: bool,
     pub incarnation: String,
 }
 

@@ -1,6 +1,8 @@
 //! Moves that somebody asked for.
 
-use crate::lab::Lab;
+use std::time::{Duration, Instant};
+
+use crate::lab::{Lab, measured};
 use crate::status::others;
 
 #[test]
@@ -43,5 +45,85 @@ fn fault_09_sigterm_hands_over_first() {
     assert!(!lab.has_address(&first));
     let moved = lab.status(&second).unwrap().last_move.unwrap();
     assert_eq!((&moved["kind"], &moved["from"]), (&"switchover".into(), &first.as_str().into()));
+    lab.assert_fenced();
+}
+
+/// DESIGN.md section 8, a hundred times over, with a new connection every 5 ms.
+#[test]
+fn in_a_hundred_transfers_no_new_connection_fails() {
+    let lab = Lab::up("hundred");
+    let mut owner = lab.steady();
+    let load = lab.load(&owner);
+    let started = Instant::now();
+    for n in 1..=100 {
+        let to = others(&owner)[n % 2];
+        let (code, moved) = lab.vipctl_json(&owner, &["transfer-leader", "--to", to]);
+        assert_eq!((code, &moved["to"]), (0, &to.into()), "the {n}th: {moved}");
+        to.clone_into(&mut owner);
+    }
+    let took = started.elapsed();
+    measured(&format!("100 transfers: {:.1} s", took.as_secs_f64()));
+    assert!(took < Duration::from_secs(100), "less than a second each: {took:?}");
+    let report = load.end(&lab, &owner);
+    report.assert_only_what_straddled_a_swap_failed(&lab, "100 transfers", &owner);
+    assert_eq!(lab.steady(), owner);
+    assert_eq!(lab.with_address(), [owner.as_str()]);
+    let history = lab.vipctl_json(&owner, &["history", "-n", "0"]).1;
+    let planned = history.as_array().unwrap().iter().filter(|m| m["kind"] == "switchover").count();
+    assert_eq!(planned, 100);
+    lab.assert_fenced();
+}
+
+/// Whoever is not answered in time asks again, and so may others.
+#[test]
+fn fault_67_a_repeated_request_is_one_move() {
+    let lab = Lab::up("again");
+    let first = lab.steady();
+    let to = others(&first)[0];
+    let epoch = lab.status(&first).unwrap().epoch;
+    let answers = std::thread::scope(|scope| {
+        let ask = |n: usize| {
+            let (lab, member) = (&lab, crate::lab::MEMBERS[n % 3]);
+            scope.spawn(move || lab.vipctl_json(member, &["transfer-leader", "--to", to]))
+        };
+        let all: Vec<_> = (0..9).map(ask).collect();
+        all.into_iter().map(|answer| answer.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert_eq!(answers.iter().filter(|(code, _)| *code == 0).count(), 1, "{answers:?}");
+    for (code, json) in answers.iter().filter(|(code, _)| *code != 0) {
+        // Under way, over, or between two leaders.
+        assert!([3, 4].contains(code), "{code}: {json}");
+        assert!(json["error"]["next"].as_str().is_some_and(|n| !n.is_empty()), "{json}");
+    }
+    assert_eq!(lab.steady(), to);
+    let history = lab.vipctl_json(to, &["history"]).1;
+    let since = history.as_array().unwrap().iter().filter(|m| m["epoch"].as_u64() > Some(epoch)).count();
+    assert_eq!(since, 1, "{history}");
+    lab.assert_fenced();
+}
+
+#[test]
+fn a_witness_votes_and_never_owns() {
+    let lab = Lab::up_with("witness", &["--set", "members.az-c.witness=true"]);
+    let first = lab.steady();
+    assert_ne!(first, "az-c");
+    let other = others(&first).into_iter().find(|m| *m != "az-c").unwrap();
+    let (code, json) = lab.vipctl_json(&first, &["transfer-leader", "--to", "az-c"]);
+    assert_eq!(code, 4, "{json}");
+    assert!(json["error"]["cause"].as_str().unwrap().contains("az-c is a witness"), "{json}");
+
+    // Whichever of the two is elected, the other than the witness owns; and its vote is what makes it.
+    lab.ok(&["kill", &first]);
+    assert_eq!(lab.taken_over_from(&first), other);
+    let status = lab.status(other).unwrap();
+    assert!(status.member("az-c").voter);
+    assert!(lab.swaps().iter().all(|c| !c.is_of("az-c")), "{:?}", lab.swaps());
+    lab.ok(&["start", &first]);
+    assert_eq!(lab.steady(), other);
+    lab.says(other, "no quarantine", |s| s.members.iter().all(|m| !m.quarantined));
+    // The only two that may own: one asked to leave goes to the other.
+    let (code, json) = lab.vipctl_json("az-c", &["transfer-leader"]);
+    assert_eq!((code, &json["to"]), (0, &first.as_str().into()), "{json}");
+    assert!(!lab.has_address("az-c"));
     lab.assert_fenced();
 }

@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tls", &["model", "config", "clock"]),
     ("raft", &["model", "decide", "ledger", "config", "clock", "mutant", "proto", "runtime", "tls"]),
     ("rpc", &["model", "decide", "ledger", "config", "clock", "metrics", "proto", "raft", "tls"]),
-    ("doctor", &["model", "clock", "config", "decide", "proto", "rpc", "vpc"]),
+    ("doctor", &["model", "clock", "config", "decide", "proto", "rpc", "tls", "vpc"]),
     (
         "driver",
         &[

@@ -84,7 +84,7 @@ fn targets(status: &proto::Status) -> Finding {
             check,
             format!("nobody is fit to take over: {why}"),
             "the next failover would go to a member that does not serve, or to none",
-            "mend what is named; vipctl undrain NAME for one that is drained",
+            "see what each one's own findings say; vipctl undrain NAME for one that is drained",
         );
     }
     let unfit: Vec<_> =
@@ -97,7 +97,7 @@ fn targets(status: &proto::Status) -> Finding {
         check,
         format!("fit to take over: {}; not fit: {}", fit.join(", "), unfit.join("; ")),
         "fewer failures are survived than the group was built for",
-        "mend what is named; vipctl undrain NAME for one that is drained",
+        "see what each one's own findings say; vipctl undrain NAME for one that is drained",
     )
 }
 

@@ -11,6 +11,7 @@
 //! Gathering is apart from judging where EC2 is asked; where files are read, the root is the port.
 
 pub mod agents;
+pub mod certificate;
 pub mod ec2;
 pub mod finding;
 pub mod group;
@@ -186,7 +187,11 @@ impl Doctor {
         let config = self.config();
         let name = config.member.as_str();
         let mut me = status.members.iter().find(|m| m.name == name).cloned().unwrap_or_default();
-        let mut all = vec![tls(&config), host::scheduling(&self.root), host::locked_memory(&self.root)];
+        let mut all = vec![
+            certificate::tls(&self.root, &config, clock::wall()),
+            host::scheduling(&self.root),
+            host::locked_memory(&self.root),
+        ];
         if me.witness {
             return all;
         }
@@ -235,19 +240,6 @@ fn right(table: &RouteTableId, result: &Result<(), CloudError>) -> Option<proto:
         age_ms: 0,
         error: denied.unwrap_or_default(),
     })
-}
-
-fn tls(config: &Config) -> Finding {
-    if !config.tls.insecure {
-        return Finding::ok("tls", "members and operators show certificates");
-    }
-    Finding::new(
-        Level::Warn,
-        "tls",
-        "tls.insecure is on",
-        "whoever reaches the peer port can vote, and whoever reaches the operators' port can move the VIP",
-        "set tls.ca, tls.cert and tls.key on every member",
-    )
 }
 
 fn health(config: &Config, me: &proto::Member) -> Vec<Finding> {

@@ -1,9 +1,11 @@
 //! What EC2 shows, judged.
 
 use crate::config::Config;
+use crate::doctor::certificate::{expiry, tls};
 use crate::doctor::ec2::{Seen, judge, permissions};
 use crate::doctor::finding::{Finding, Level};
-use crate::model::RouteTableId;
+use crate::doctor::host::Root;
+use crate::model::{RouteTableId, WallMs};
 use crate::proto;
 use crate::vpc::CloudError;
 use crate::vpc::ec2::{EniFacts, TableFacts};
@@ -129,6 +131,21 @@ fn fault_22_a_clock_that_is_off_is_named_before_ec2_refuses() {
     }
     let found = judge(&config(TWO), &Seen { time_service: None, ..seen(tables()) });
     assert_eq!(one(&found).level, Level::Warn, "nothing corrects it");
+}
+
+#[test]
+fn fault_63_a_certificate_that_is_over_or_soon_will_be_is_named() {
+    let day = 24 * 60 * 60 * 1000;
+    let now = WallMs(1_000 * day);
+    let of = |days: u64| expiry("/etc/vipd/az-a.pem", now, Some(WallMs(days * day))).level;
+    assert_eq!(
+        [of(999), of(1_000), of(1_001), of(1_029), of(1_031)],
+        [Level::Fail, Level::Fail, Level::Warn, Level::Warn, Level::Ok]
+    );
+    assert_eq!(expiry("/etc/vipd/az-a.pem", now, None).level, Level::Warn);
+    // Without TLS no file is looked at.
+    let insecure = tls(&Root::new("/nowhere"), &config(TWO), now);
+    assert_eq!((insecure.level, insecure.finding.as_str()), (Level::Warn, "tls.insecure is on"));
 }
 
 fn right(table: &str, error: &str) -> proto::Right {

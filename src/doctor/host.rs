@@ -127,26 +127,19 @@ pub fn rp_filter(root: &Root) -> Vec<Finding> {
     strict.iter().map(one).collect()
 }
 
-/// A router that has not the VIP sends its packets back to where they came from.
+/// A router that has not the VIP would send its packets back to where they came from: vipd's own rules stop them
+/// (`net/loops.rs`).
 pub fn ip_forward(root: &Root, vip: Vip) -> Finding {
     let check = "ip-forward";
-    let path = match vip.ip() {
-        IpAddr::V4(_) => "proc/sys/net/ipv4/ip_forward",
-        IpAddr::V6(_) => "proc/sys/net/ipv6/conf/all/forwarding",
+    let (path, ip) = match vip.ip() {
+        IpAddr::V4(_) => ("proc/sys/net/ipv4/ip_forward", "ip"),
+        IpAddr::V6(_) => ("proc/sys/net/ipv6/conf/all/forwarding", "ip -6"),
     };
     if root.number(path) != Some(1) {
         return Finding::ok(check, format!("this host forwards no {} packets", family(vip)));
     }
-    let key = path.trim_start_matches("proc/sys/").replace('/', ".");
-    let dev = outside(root).into_iter().next().unwrap_or_else(|| "eth0".to_owned());
-    let ip = if vip.ip().is_ipv4() { "ip" } else { "ip -6" };
-    Finding::new(
-        Level::Warn,
-        check,
-        format!("{key} is 1"),
-        "a packet for the VIP that comes while the VIP is not here goes back to the VPC, and round until its TTL ends",
-        format!("sysctl -w {key}=0; where the host must forward: {ip} rule add iif {dev} to {vip} blackhole"),
-    )
+    let drops = "vipd's rules drop what comes in for a VIP that is not here";
+    Finding::ok(check, format!("this host forwards {} packets; {drops} ({ip} rule show)", family(vip)))
 }
 
 /// With what right this process runs: see cluster/systemd/vipd.service.

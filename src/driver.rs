@@ -37,6 +37,7 @@ use crate::rpc::http::Standing;
 use crate::rpc::picture::{Myself, View, read_health};
 use crate::runtime;
 use crate::service::Pulse;
+use crate::tls::Credentials;
 use crate::vpc::Cloud;
 
 /// Events that may wait: two seconds of acknowledgements from six members at the fastest profile.
@@ -54,6 +55,8 @@ pub struct Hands<C, N> {
     pub cloud: Arc<C>,
     pub addresses: N,
     pub metrics: Metrics,
+    /// `None` without TLS.
+    pub credentials: Option<Arc<Credentials>>,
     /// What the watchdog is fed by.
     pub pulse: Pulse,
     /// The term and claim that requests made elsewhere carry.
@@ -254,6 +257,7 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
             leader_heard: self.hands.group.heard(),
             quarantined: self.hands.group.in_quarantine(),
             now: clock::now(),
+            certificate: self.hands.credentials.as_ref().map(|c| c.validity().1),
         }
     }
 
@@ -514,6 +518,13 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
             return;
         }
         self.pictured = now;
+        if let Some(credentials) = &self.hands.credentials {
+            #[allow(
+                clippy::cast_precision_loss,
+                reason = "a certificate is valid for less than 2^52 seconds"
+            )]
+            self.hands.metrics.certificate_expiry(credentials.seconds_left() as f64);
+        }
         let status = self.view().status();
         for member in &status.members {
             self.hands.metrics.peer_lag(&member.name, member.lag);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TEXT_FORMAT, TextEncoder, exponential_buckets,
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TEXT_FORMAT, TextEncoder, exponential_buckets,
 };
 
 /// The media type of [`Metrics::text`].
@@ -31,6 +31,7 @@ pub struct Metrics {
     pub haproxy_healthy: IntGauge,
     pub repairs: IntCounter,
     pub address_repairs: IntCounter,
+    certificate: GaugeVec,
     peer_lag: IntGaugeVec,
     route_in_sync: IntGaugeVec,
     requests: IntCounterVec,
@@ -87,6 +88,16 @@ impl Metrics {
                     "Times that somebody took the address away from the owner and it was put back",
                 ),
             )?,
+            certificate: add(
+                &r,
+                GaugeVec::new(
+                    Opts::new(
+                        "vipd_certificate_expiry_seconds",
+                        "Until this member's certificate ends, less than 0 where it is over; absent without TLS",
+                    ),
+                    &[],
+                ),
+            )?,
             peer_lag: gauges(
                 "vipd_peer_lag_entries",
                 "Log entries a member is behind the leader",
@@ -136,6 +147,11 @@ impl Metrics {
         for phase in PHASES {
             self.phases.with_label_values(&[phase]);
         }
+    }
+
+    /// Seconds until this member's certificate ends.
+    pub fn certificate_expiry(&self, seconds: f64) {
+        self.certificate.with_label_values::<&str>(&[]).set(seconds);
     }
 
     pub fn peer_lag(&self, member: &str, entries: u64) {

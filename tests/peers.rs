@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::Code;
-use tonic::transport::{Channel, Server};
+use tonic::transport::Channel;
 
 use vipd::clock;
 use vipd::config::Config;
@@ -21,6 +20,8 @@ use vipd::proto::{
 };
 use vipd::raft::store::{Stable as _, Store};
 use vipd::raft::{Group, Lazy, Starting};
+use vipd::rpc::listen::serve_peers;
+use vipd::tls::Transport;
 
 const GROUP: GroupId = GroupId(7);
 const LEASE: Duration = Duration::from_millis(1500);
@@ -84,13 +85,11 @@ async fn restarted() -> Member {
     let (events, _) = mpsc::channel(16);
     let started = clock::now();
     let starting =
-        Starting::new(&config, store, Arc::new(Lazy), Arc::clone(&gate), events).expect("a machine");
+        Starting::new(&config, store, Arc::new(Lazy(Transport::Insecure)), Arc::clone(&gate), events)
+            .expect("a machine");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("its address");
-    let service = starting.service();
-    tokio::spawn(
-        Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)),
-    );
+    serve_peers(listener, &Transport::Insecure, starting.service());
     let group = starting.start().await.expect("Raft starts");
     let client = PeerClient::connect(format!("http://{address}")).await.expect("a connection");
     Member { client, me, gate, started, _group: group, _dir: dir }

@@ -30,7 +30,10 @@ const BOUND: Duration = Duration::from_secs(10);
 
 fn command(endpoints: &[&str], arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vipctl"));
-    command.env_remove("VIPCTL_ENDPOINTS").kill_on_drop(true).stdin(Stdio::null());
+    for variable in ["VIPCTL_ENDPOINTS", "VIPCTL_CA", "VIPCTL_CERT", "VIPCTL_KEY"] {
+        command.env_remove(variable);
+    }
+    command.kill_on_drop(true).stdin(Stdio::null());
     for endpoint in endpoints {
         command.args(["--endpoint", endpoint]);
     }
@@ -431,6 +434,8 @@ async fn wrong_usage_exits_2_and_says_why() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("ca.pem");
     let missing = missing.to_str().unwrap();
+    let of = |file| ["--endpoint", "https://a:1", "--ca", file, "--cert", file, "--key", file, "status"];
+    let (none, no_pem) = (of(missing), of(file!()));
     let cases: &[(&[&str], &str)] = &[
         (&["status", "--nonsense"], "--nonsense"),
         (&["nonsense"], "nonsense"),
@@ -439,8 +444,10 @@ async fn wrong_usage_exits_2_and_says_why() {
         (&["transfer-leader", "--wait", "1h"], "not a time"),
         (&["--endpoint", "10.0.1.10:7401", "status"], "write http://HOST:PORT"),
         (&["--endpoint", "https://10.0.1.10:7401", "status"], "https needs a CA"),
-        (&["--endpoint", "https://a:1", "--ca", missing, "status"], "cannot read"),
-        (&["--endpoint", "https://a:1", "--ca", file!(), "status"], "no certificate in"),
+        (&["--endpoint", "https://a:1", "--ca", missing, "status"], "https needs your certificate"),
+        (&["--endpoint", "https://a", "--ca", missing, "status"], "it has no port"),
+        (&none, "--ca: "),
+        (&no_pem, "has no certificate in PEM"),
         (&["--cert", missing, "status"], "--key"),
         (&["drain"], "<NAME>"),
         (&["undrain"], "<NAME>"),

@@ -127,7 +127,12 @@ pub fn vipd(spec: &Spec, zone: &Zone) -> anyhow::Result<String> {
     toml.set("health", "haproxy_socket", &path("haproxy.sock"));
     toml.set("health", "http", &quoted("http://127.0.0.1:8404/healthz"));
     toml.set("health", "interval_ms", "200");
-    toml.set("tls", "insecure", "true");
+    if !spec.is_insecure() {
+        let (cert, key) = (format!("{}.pem", zone.member), format!("{}.key", zone.member));
+        toml.set("tls", "ca", &quoted(&spec.pki_dir().join("ca.pem").display().to_string()));
+        toml.set("tls", "cert", &path(&cert));
+        toml.set("tls", "key", &path(&key));
+    }
     toml.set("metrics", "listen", &quoted("127.0.0.1:9407"));
     for text in &options.sets {
         apply(&mut toml, spec, zone, text)?;

@@ -57,6 +57,9 @@ fn build(spec: &Spec, program: &Path) -> anyhow::Result<Value> {
         std::fs::write(dir.join("haproxy.cfg"), conf::haproxy(spec, zone))?;
         std::fs::write(dir.join("vipd.toml"), conf::vipd(spec, zone)?)?;
     }
+    if spec.vipd.enabled && !spec.is_insecure() {
+        issue(spec)?;
+    }
     spec.save()?;
     topology::create(spec)?;
     start_daemon(spec, program)?;
@@ -66,6 +69,29 @@ fn build(spec: &Spec, program: &Path) -> anyhow::Result<Value> {
         ask(&spec.dir, &Request::Start(Target { member: "all".into(), only: Some(Program::Vipd) }))?;
     }
     ask(&spec.dir, &Request::Status)
+}
+
+/// Certificates for the members and for those who ask them, by the program that operators use.
+fn issue(spec: &Spec) -> anyhow::Result<()> {
+    let vipctl = spec.vipd.path.with_file_name("vipctl");
+    let certs = |arguments: &[&str], out: Option<&Path>| {
+        let mut command = Command::new(&vipctl);
+        command.arg("certs").args(arguments).arg("--dir").arg(spec.pki_dir());
+        if let Some(out) = out {
+            command.arg("--out").arg(out);
+        }
+        let output = command.output().with_context(|| format!("cannot run {}", vipctl.display()))?;
+        if !output.status.success() {
+            bail!("vipctl certs {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(())
+    };
+    certs(&["init", "--cluster", &spec.cluster], None)?;
+    for zone in &spec.zones {
+        certs(&["issue", "member", &zone.member], Some(&spec.member_dir(zone)))?;
+    }
+    certs(&["issue", "operator", "lab"], None)?;
+    certs(&["issue", "viewer", "lab"], None)
 }
 
 /// Writes the members' configurations again, with other `--set`s; the processes are left alone.

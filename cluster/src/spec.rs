@@ -220,6 +220,16 @@ impl Spec {
         self.dir.join(&zone.member)
     }
 
+    /// The CA's folder, with an operator's and a viewer's certificate too.
+    pub fn pki_dir(&self) -> PathBuf {
+        self.dir.join("pki")
+    }
+
+    /// Whether the members are told to speak in the clear: `--set tls.insecure=true`.
+    pub fn is_insecure(&self) -> bool {
+        self.vipd.sets.iter().any(|set| set.replace(' ', "") == "tls.insecure=true")
+    }
+
     fn member_list(&self) -> String {
         self.zones.iter().map(|z| z.member.as_str()).collect::<Vec<_>>().join(", ")
     }

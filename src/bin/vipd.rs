@@ -31,6 +31,7 @@ use vipd::rpc::http::Standing;
 use vipd::rpc::listen;
 use vipd::rpc::picture::Myself;
 use vipd::service::{Pulse, Service, lock_memory};
+use vipd::tls::{Credentials, Files, LoadError, Transport};
 use vipd::vpc::ec2::{ConnectError, Ec2, Request};
 use vipd::vpc::imds;
 use vipd::vpc::{CloudError, Stamp};
@@ -73,13 +74,17 @@ pub fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    if !config.tls.insecure {
-        eprintln!("error: {}", listen::ListenError::Tls);
-        return ExitCode::from(USAGE);
-    }
+    let transport = match transport(&config) {
+        Ok(transport) => transport,
+        Err(error) => {
+            eprintln!("error: {error}\nnext: {}", error.next());
+            return ExitCode::from(USAGE);
+        }
+    };
     if args.check {
         print!("{}", config.timeline());
-        for warning in config.warnings() {
+        let of_certificate = transport.credentials().and_then(|c| c.warning_in_words());
+        for warning in config.warnings().into_iter().chain(of_certificate) {
             println!("warning: {warning}");
         }
         return ExitCode::SUCCESS;
@@ -103,7 +108,7 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(args.config, config, log)) {
+    match runtime.block_on(run(args.config, config, transport, log)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -112,6 +117,17 @@ pub fn main() -> ExitCode {
                 .is_some_and(|e| matches!(e, StoreError::Held { .. } | StoreError::Stranger { .. }));
             let wrong_use = wrong_data || error.is::<InsideTheVpc>();
             ExitCode::from(if wrong_use { USAGE } else { 1 })
+        }
+    }
+}
+
+/// How the members and operators reach each other. The files are read and compared before anything starts.
+fn transport(config: &Config) -> Result<Transport, LoadError> {
+    match Files::of(&config.tls) {
+        None => Ok(Transport::Insecure),
+        Some(files) => {
+            let credentials = Credentials::of_member(files, &config.cluster, &config.member)?;
+            Ok(Transport::Mutual(Arc::new(credentials)))
         }
     }
 }
@@ -136,7 +152,12 @@ fn die_whole() {
     }));
 }
 
-async fn run(path: PathBuf, config: Config, log: log::Filter) -> anyhow::Result<()> {
+async fn run(
+    path: PathBuf,
+    config: Config,
+    transport: Transport,
+    log: log::Filter,
+) -> anyhow::Result<()> {
     let config = Arc::new(config);
     for warning in config.warnings() {
         tracing::warn!("{warning}");
@@ -162,9 +183,10 @@ async fn run(path: PathBuf, config: Config, log: log::Filter) -> anyhow::Result<
     let metrics = Metrics::new()?;
     let desk = Desk::new(queries_tx, group_rx);
 
-    let starting = Starting::new(&config, store, Arc::new(Lazy), Arc::clone(&gate), events_tx.clone())?;
-    listen::peers(&config, starting.service()).await?;
-    listen::operators(&config, desk.clone()).await?;
+    let dial = Arc::new(Lazy(transport.clone()));
+    let starting = Starting::new(&config, store, dial, Arc::clone(&gate), events_tx.clone())?;
+    listen::peers(&config, &transport, starting.service()).await?;
+    listen::operators(&config, &transport, desk.clone()).await?;
     listen::monitors(&config, metrics.clone(), standing_rx.clone()).await?;
 
     vipd::fault!(wait "start.listening");
@@ -231,15 +253,36 @@ async fn run(path: PathBuf, config: Config, log: log::Filter) -> anyhow::Result<
     }
     desk.set_examiner(doctor);
     tokio::spawn(keep_warm(in_force_rx.clone(), Arc::clone(&cloud), stamp_rx));
-    let reloader = reload::Reloader { path, in_force, cloud: Arc::clone(&cloud), credentials: None, log };
+    let credentials = transport.credentials().cloned();
+    let reloader = reload::Reloader {
+        path,
+        in_force,
+        cloud: Arc::clone(&cloud),
+        credentials: credentials.clone(),
+        log,
+    };
     tokio::spawn(reloader.run(hangup, service.clone()));
     let raft_ended = tokio::spawn(group.watch());
     let now = Now { time: clock::now(), wall: clock::wall() };
     let decide = Decide::new(settings(&config, group.incarnation(), &myself), now);
     let interface = addresses.watch_interface();
     let config = InForce::new(config);
-    let hands =
-        Hands { config, myself, group, gate, cloud, addresses, metrics, pulse, stamp, events: events_tx };
+    if let Some(credentials) = &credentials {
+        tokio::spawn(Arc::clone(credentials).warn_as_it_ages());
+    }
+    let hands = Hands {
+        config,
+        myself,
+        group,
+        gate,
+        cloud,
+        addresses,
+        metrics,
+        pulse,
+        credentials,
+        stamp,
+        events: events_tx,
+    };
     let (stop_tx, stop) = watch::channel(false);
     let driver = Driver::new(hands, decide, standing);
     let running = tokio::spawn(driver.run(Inputs {

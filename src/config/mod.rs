@@ -48,6 +48,8 @@ pub struct Config {
     pub peer_listen: SocketAddr,
     pub admin_listen: Option<SocketAddr>,
     pub admin_socket: Option<PathBuf>,
+    /// Its processes are operators on the socket, which is made theirs.
+    pub admin_group: Option<String>,
     /// In the file's order; `member` is among them.
     pub members: Vec<Member>,
     pub vip: VipConfig,

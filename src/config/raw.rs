@@ -44,6 +44,7 @@ pub(super) struct Peer {
 pub(super) struct Admin {
     pub listen: Word,
     pub socket: Word,
+    pub group: Word,
 }
 
 #[derive(Deserialize)]

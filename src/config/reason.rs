@@ -59,6 +59,9 @@ pub enum Reason {
     #[error("{key} holds a zero byte, no path does")]
     #[diagnostic(help("remove the \\u0000"))]
     ZeroByte { key: &'static str },
+    #[error("{key} = \"{value}\" is no group's name")]
+    #[diagnostic(help("name a group of this host, for instance \"vipd\" (groupadd --system vipd)"))]
+    Group { key: &'static str, value: String },
     #[error("vip.interface = \"{value}\" is no interface's name")]
     #[diagnostic(help(
         "use 1 to 15 bytes without / and blanks, as `ip link` shows them; \"lo\" is the default"

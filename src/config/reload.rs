@@ -46,6 +46,7 @@ fn merge(old: &Config, newer: Config) -> (Config, Vec<&'static str>) {
         peer_listen,
         admin_listen,
         admin_socket,
+        admin_group,
         members,
         vip: VipConfig { addresses, interface, lifetime_s },
         aws,
@@ -62,6 +63,7 @@ fn merge(old: &Config, newer: Config) -> (Config, Vec<&'static str>) {
     kept("peer.listen", peer_listen == old.peer_listen);
     kept("admin.listen", admin_listen == old.admin_listen);
     kept("admin.socket", admin_socket == old.admin_socket);
+    kept("admin.group", admin_group == old.admin_group);
     kept("members", same_but_for_display(&members, &old.members));
     kept("vip.addresses", addresses == old.vip.addresses);
     kept("vip.interface", interface == old.vip.interface);

@@ -149,7 +149,7 @@ async fn ask_all(shared: &Shared) -> Search {
     let mut empty = BTreeMap::from([(shared.me, shared.name.clone())]);
     let mut wait = Vec::new();
     for member in shared.members.iter().filter(|m| m.name != shared.name) {
-        match hello(shared, &member.peer).await {
+        match hello(shared, member).await {
             Err(error) => wait.push(format!("{} ({}) does not answer: {error}", member.name, member.peer)),
             Ok(answer) if answer.member != member.name.as_str() => {
                 wait.push(format!("{} is listed at {}, but {} answers there", member.name, member.peer, answer.member));
@@ -172,13 +172,14 @@ async fn ask_all(shared: &Shared) -> Search {
     if wait.is_empty() { Search::AllEmpty(empty) } else { Search::Wait(wait.join("; ")) }
 }
 
-pub(super) async fn hello(shared: &Shared, address: &str) -> Result<proto::HelloResponse, CallError> {
+pub(super) async fn hello(shared: &Shared, member: &Member) -> Result<proto::HelloResponse, CallError> {
     let request = proto::HelloRequest {
         cluster: shared.cluster.to_string(),
         member: shared.name.to_string(),
         incarnation: shared.me.0,
     };
-    shared.links.call(address, DEADLINE, |mut c| async move { c.hello(request).await }).await
+    let (name, address) = (member.name.as_str(), &member.peer);
+    shared.links.call(name, address, DEADLINE, |mut c| async move { c.hello(request).await }).await
 }
 
 /// Has every member keep the group's id; repeats until all have.
@@ -196,8 +197,8 @@ async fn found(shared: &Shared, founding: Founding) -> Result<Found, StoreError>
                 to_incarnation: incarnation.0,
                 members: list(&shared.members),
             };
-            let call =
-                shared.links.call(&member.peer, DEADLINE, |mut c| async move { c.form(request).await });
+            let (to, address) = (name.as_str(), &member.peer);
+            let call = shared.links.call(to, address, DEADLINE, |mut c| async move { c.form(request).await });
             if let Err(error) = call.await {
                 missing.push(format!("{name}: {error}"));
             }

@@ -57,7 +57,7 @@ pub(super) async fn admit(shared: &Arc<Shared>, request: proto::JoinRequest) -> 
     let listed = shared.members.iter().find(|m| m.name.as_str() == request.member);
     let member = listed.ok_or_else(|| JoinError::NotListed(request.member.clone()))?;
     let newcomer = Incarnation(request.incarnation);
-    let at_address = hello(shared, &member.peer)
+    let at_address = hello(shared, member)
         .await
         .is_ok_and(|h| Incarnation(h.incarnation) == newcomer && h.member == request.member);
     if !at_address {
@@ -116,8 +116,9 @@ pub(super) async fn until_taken_in(shared: Arc<Shared>) {
                 incarnation: shared.me.0,
             };
             let deadline = CATCH_UP * 3;
+            let (to, address) = (member.name.as_str(), &member.peer);
             let answer =
-                shared.links.call(&member.peer, deadline, |mut c| async move { c.join(request).await }).await;
+                shared.links.call(to, address, deadline, |mut c| async move { c.join(request).await }).await;
             if let Ok(answer) = answer
                 && !answer.taken_in
                 && answer.reason != JoinError::NotLeader.to_string()

@@ -1,18 +1,21 @@
-//! One lazy channel to each member, replaced where it has gone dead.
+//! One lazy channel to each member, replaced where it has gone dead, and before it grows old.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use tonic::codegen::http;
 use tonic::transport::Endpoint;
 use tower::util::BoxCloneSyncService;
 
 use crate::clock;
 use crate::model::Time;
+use crate::proto;
 use crate::proto::peer_client::PeerClient;
 use crate::runtime;
+use crate::tls::{Transport, Whom};
 
 /// A channel on which nothing has come back for so long is thrown away: after a cut TCP would wait
 /// for its own retransmission, seconds too long.
@@ -20,6 +23,16 @@ const DEAD_AFTER: Duration = Duration::from_millis(1000);
 
 /// How long a connection may take to open. Zones of one region are about a millisecond apart.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A connection is replaced at this age. The other end closes it at an hour (`rpc/caller.rs`), so that
+/// whoever's certificate was revoked or has ended goes.
+const RENEW: Duration = Duration::from_secs(50 * 60);
+
+/// Until the next attempt, where one failed.
+const RENEW_AGAIN: Duration = Duration::from_secs(30);
+
+/// The new connection and one answer on it.
+const RENEW_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The largest message a peer may send: a snapshot of the whole ledger is under 1 MiB.
 pub(super) const MESSAGE_MAX: usize = 4 * 1024 * 1024;
@@ -41,51 +54,82 @@ pub type Carrier =
 
 /// How an address is reached: the port behind which the network lies.
 pub trait Dial: Send + Sync + 'static {
-    /// A carrier to `address`, `host:port`. Nothing is sent before the first request.
-    fn dial(&self, address: &str) -> Result<Carrier, CallError>;
+    /// A carrier to `member` at `address`, `host:port`. Nothing is sent before the first request.
+    fn dial(&self, member: &str, address: &str) -> Result<Carrier, CallError>;
 }
 
-/// gRPC over TCP; connects with the first request, and again when a connection is gone.
+/// gRPC over TCP, or over TLS to the member that is meant and no other; connects with the first request,
+/// and again when a connection is gone.
 #[derive(Debug)]
-pub struct Lazy;
+pub struct Lazy(pub Transport);
 
 impl Dial for Lazy {
-    fn dial(&self, address: &str) -> Result<Carrier, CallError> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|_| CallError::Address(address.to_owned()))?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true);
-        let channel = endpoint.connect_lazy();
-        let failed = |e: tonic::transport::Error| tonic::Status::from_error(Box::new(e));
+    fn dial(&self, member: &str, address: &str) -> Result<Carrier, CallError> {
+        let wrong = || CallError::Address(address.to_owned());
+        // TLS, where there is any, is the connector's: for tonic every member speaks in the clear.
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| wrong())?;
+        let whom = Whom::Member(member.parse().map_err(|_| wrong())?);
+        let (transport, address) = (self.0.clone(), address.to_owned());
+        let channel = endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
+            let (transport, whom, address) = (transport.clone(), whom.clone(), address.clone());
+            async move { transport.connect(whom, &address, CONNECT_TIMEOUT).await.map(TokioIo::new) }
+        }));
+        let failed = |e: tonic::transport::Error| tonic::Status::unavailable(in_full(&e));
         Ok(BoxCloneSyncService::new(tower::ServiceExt::map_err(channel, failed)))
     }
 }
 
+/// An error with what lies under it: tonic says little at the outermost.
+fn in_full(error: &tonic::transport::Error) -> String {
+    let mut words = error.to_string();
+    let mut next = std::error::Error::source(error);
+    // Eight: deeper than any chain that tonic builds, and an end if one loops.
+    for _ in 0..8 {
+        let Some(error) = next else { break };
+        let said = error.to_string();
+        if !words.contains(&said) {
+            words = format!("{words}: {said}");
+        }
+        next = error.source();
+    }
+    words
+}
+
 /// The carriers, by address.
+#[derive(Clone)]
 pub(super) struct Links {
     dial: Arc<dyn Dial>,
-    slots: Mutex<BTreeMap<String, Slot>>,
+    /// How this member greets on a connection that is to replace another.
+    greeting: proto::HelloRequest,
+    slots: Arc<Mutex<BTreeMap<String, Slot>>>,
 }
 
 struct Slot {
+    /// Whose it is.
+    member: String,
     client: PeerClient<Carrier>,
     /// Since when nothing has come back; `None` while answers come.
     silent_since: Option<Time>,
+    /// When a new connection is opened in its place.
+    renew: Time,
 }
 
 impl Links {
-    pub(super) fn new(dial: Arc<dyn Dial>) -> Self {
-        Self { dial, slots: Mutex::default() }
+    pub(super) fn new(dial: Arc<dyn Dial>, greeting: proto::HelloRequest) -> Self {
+        Self { dial, greeting, slots: Arc::default() }
     }
 
-    fn connect(&self, address: &str) -> Result<PeerClient<Carrier>, CallError> {
-        let client = PeerClient::new(self.dial.dial(address)?);
-        Ok(client.max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX))
+    fn connect(&self, member: &str, address: &str) -> Result<Slot, CallError> {
+        let client = PeerClient::new(self.dial.dial(member, address)?);
+        let client = client.max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX);
+        let renew = clock::now() + RENEW;
+        Ok(Slot { member: member.to_owned(), client, silent_since: None, renew })
     }
 
-    /// Makes one call to the member at `address`, with a deadline.
+    /// Makes one call to that member at `address`, with a deadline.
     pub(super) async fn call<T, F, Fut>(
         &self,
+        member: &str,
         address: &str,
         deadline: Duration,
         call: F,
@@ -94,7 +138,7 @@ impl Links {
         F: FnOnce(PeerClient<Carrier>) -> Fut,
         Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>> + Send,
     {
-        let client = self.client(address)?;
+        let client = self.client(member, address)?;
         let result = runtime::timeout(deadline, call(client)).await;
         let result = match result {
             Ok(Ok(response)) => Ok(response.into_inner()),
@@ -105,19 +149,35 @@ impl Links {
         result
     }
 
-    fn client(&self, address: &str) -> Result<PeerClient<Carrier>, CallError> {
+    fn client(&self, member: &str, address: &str) -> Result<PeerClient<Carrier>, CallError> {
+        let now = clock::now();
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = slots.get_mut(address) {
-            let dead = slot.silent_since.is_some_and(|at| clock::now().since(at) >= DEAD_AFTER);
+        if let Some(slot) = slots.get_mut(address).filter(|slot| slot.member == member) {
+            let dead = slot.silent_since.is_some_and(|at| now.since(at) >= DEAD_AFTER);
             if dead {
-                slot.client = self.connect(address)?;
-                slot.silent_since = Some(clock::now());
+                *slot = Slot { silent_since: Some(now), ..self.connect(member, address)? };
+            } else if now >= slot.renew {
+                // Tried again a little later, if it fails.
+                slot.renew = now + RENEW_AGAIN;
+                runtime::spawn(self.clone().renew(member.to_owned(), address.to_owned()));
             }
             return Ok(slot.client.clone());
         }
-        let client = self.connect(address)?;
-        slots.insert(address.to_owned(), Slot { client: client.clone(), silent_since: None });
+        let slot = self.connect(member, address)?;
+        let client = slot.client.clone();
+        slots.insert(address.to_owned(), slot);
         Ok(client)
+    }
+
+    /// Puts a new connection in the place of one that has grown old, once it has brought an answer: no call
+    /// waits for a handshake. What is under way on the old one ends there.
+    async fn renew(self, member: String, address: String) {
+        let Ok(slot) = self.connect(&member, &address) else { return };
+        let (mut client, greeting) = (slot.client.clone(), self.greeting.clone());
+        if !matches!(runtime::timeout(RENEW_DEADLINE, client.hello(greeting)).await, Ok(Ok(_))) {
+            return tracing::debug!(%member, "an old connection could not be renewed");
+        }
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).insert(address, slot);
     }
 
     /// An answer, even a refusal, shows that the channel lives.

@@ -174,6 +174,19 @@ impl Shared {
         metrics.membership_config.nodes().map(|(id, node)| (Incarnation(*id), node.clone())).collect()
     }
 
+    /// Whose incarnation it is, where the membership names it.
+    fn name_of(&self, who: Incarnation) -> Option<String> {
+        let metrics = self.raft.get()?.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.nodes().find(|(id, _)| **id == who.0).map(|(_, node)| node.name.clone())
+    }
+
+    /// Whether a member of that name is in the membership, or listed in the file.
+    fn knows(&self, name: &Name) -> bool {
+        self.members.iter().any(|m| m.name == *name)
+            || self.nodes().values().any(|node| node.name == name.as_str())
+    }
+
     fn others(&self) -> Vec<(Incarnation, Node)> {
         self.nodes().into_iter().filter(|(id, _)| *id != self.me).collect()
     }
@@ -215,6 +228,11 @@ impl<S: RaftLogStorage<TypeConfig> + Stable + Clone> Starting<S> {
         let store: Arc<dyn Stable> = Arc::new(log.clone());
         let machine = Machine::new(Arc::clone(&store))?;
         let applied = machine.applied();
+        let greeting = proto::HelloRequest {
+            cluster: config.cluster.to_string(),
+            member: config.member.to_string(),
+            incarnation: store.incarnation().0,
+        };
         let shared = Shared {
             cluster: config.cluster.clone(),
             name: config.member.clone(),
@@ -223,7 +241,7 @@ impl<S: RaftLogStorage<TypeConfig> + Stable + Clone> Starting<S> {
             lease_ms: ms(config.timing.lease()),
             store,
             raft: OnceLock::new(),
-            links: Links::new(dial),
+            links: Links::new(dial, greeting),
             gate,
             events,
             reports: Reports::new(config.members.iter().map(|m| m.name.clone()).collect()),
@@ -388,7 +406,7 @@ impl Group {
         let answer = self
             .shared
             .links
-            .call(&node.peer, deadline, |mut c| async move { c.forward(request).await })
+            .call(&node.name, &node.peer, deadline, |mut c| async move { c.forward(request).await })
             .await;
         answer
             .inspect_err(|e| tracing::debug!(member = %node.name, error = %e, "a request was not answered"))

@@ -28,7 +28,7 @@ impl RaftNetworkFactory<TypeConfig> for Factory {
     type Network = Network;
 
     async fn new_client(&mut self, target: u64, node: &Node) -> Network {
-        Network { shared: Arc::clone(&self.0), to: Incarnation(target), address: node.peer.clone() }
+        Network { shared: Arc::clone(&self.0), to: Incarnation(target), node: node.clone() }
     }
 }
 
@@ -36,7 +36,7 @@ impl RaftNetworkFactory<TypeConfig> for Factory {
 pub(super) struct Network {
     shared: Arc<Shared>,
     to: Incarnation,
-    address: String,
+    node: Node,
 }
 
 type Rpc<T> = Result<T, RPCError<TypeConfig>>;
@@ -56,7 +56,8 @@ impl Network {
         F: FnOnce(proto::peer_client::PeerClient<Carrier>) -> Fut,
         Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>> + Send,
     {
-        self.shared.links.call(&self.address, option.hard_ttl(), call).await.map_err(unreachable)
+        let Node { name, peer } = &self.node;
+        self.shared.links.call(name, peer, option.hard_ttl(), call).await.map_err(unreachable)
     }
 }
 

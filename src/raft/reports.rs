@@ -84,7 +84,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     proto::ReportRequest { envelope: Some(shared.envelope(id)), member: Some(member) };
                 let answer = shared
                     .links
-                    .call(&node.peer, DEADLINE, |mut c| async move { c.report(request).await })
+                    .call(&node.name, &node.peer, DEADLINE, |mut c| async move { c.report(request).await })
                     .await;
                 match answer.map(|r| r.member) {
                     Ok(Some(theirs)) => shared.reports.keep(theirs),

@@ -15,6 +15,7 @@ use crate::model::{GroupId, Incarnation, Term};
 use crate::mutant::{self, Mutant};
 use crate::proto;
 use crate::proto::peer_server::Peer;
+use crate::tls::{Role, Speaker};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -34,9 +35,49 @@ fn garbled(error: impl std::fmt::Display) -> Status {
     Status::invalid_argument(format!("the message cannot be read: {error}"))
 }
 
+/// A request, and who speaks, as the port's guard found out. Without a guard nobody does.
+fn open<T>(request: Request<T>) -> Result<(Speaker, T), Status> {
+    let speaker = request.extensions().get::<Speaker>().cloned();
+    let speaker = speaker.ok_or_else(|| Status::unauthenticated("who speaks is not known"))?;
+    Ok((speaker, request.into_inner()))
+}
+
+/// The name in a message must be the one in the certificate.
+fn is_named(speaker: &Speaker, name: &str) -> Result<(), Status> {
+    match speaker {
+        Speaker::Proven(identity) if identity.role == Role::Member && identity.name.as_str() == name => {
+            Ok(())
+        }
+        Speaker::Proven(_) | Speaker::Local { .. } => {
+            tracing::warn!(%speaker, "a message says that it is of {name}: refused");
+            Err(Status::permission_denied(format!(
+                "the message says that it is of {name}, and comes from {speaker}"
+            )))
+        }
+        Speaker::Unproven => Ok(()),
+    }
+}
+
+impl Shared {
+    /// Whether the sender of a message is whom the certificate names. An incarnation that this member does
+    /// not know yet, since it is new or this member behind, must be of a member that it knows.
+    pub(super) fn is_sender(&self, speaker: &Speaker, from: Incarnation) -> Result<(), Status> {
+        match (self.name_of(from), speaker) {
+            (Some(name), _) => is_named(speaker, &name),
+            (None, Speaker::Proven(identity)) if self.knows(&identity.name) => {
+                is_named(speaker, identity.name.as_str())
+            }
+            (None, Speaker::Unproven) => Ok(()),
+            (None, Speaker::Proven(_) | Speaker::Local { .. }) => {
+                Err(Status::permission_denied(format!("{speaker} is no member of this group")))
+            }
+        }
+    }
+}
+
 impl PeerService {
-    /// The group and both incarnations must fit; then Raft, once it runs.
-    fn admit(&self, envelope: Option<&proto::Envelope>) -> Result<&Raft, Status> {
+    /// The group and both incarnations must fit, and the sender be who it says; then Raft, once it runs.
+    fn admit(&self, speaker: &Speaker, envelope: Option<&proto::Envelope>) -> Result<&Raft, Status> {
         let envelope = envelope.ok_or_else(|| refused("the message has no envelope"))?;
         let s = &self.0;
         if envelope.cluster != s.cluster.as_str() {
@@ -52,16 +93,18 @@ impl PeerService {
         if Incarnation(envelope.to) != s.me && !mutant::on(Mutant::TargetIncarnation) {
             return Err(refused(format!("this data directory is {}, not {:016x}", s.me, envelope.to)));
         }
+        s.is_sender(speaker, Incarnation(envelope.from))?;
         s.raft.get().ok_or_else(|| Status::unavailable("this member has not started its Raft yet"))
     }
 
     /// As [`admit`](Self::admit), and the leader or candidate in whose name it is must be its sender.
     fn admit_from(
         &self,
+        speaker: &Speaker,
         envelope: Option<&proto::Envelope>,
         vote: Option<&proto::RaftVote>,
     ) -> Result<&Raft, Status> {
-        let raft = self.admit(envelope)?;
+        let raft = self.admit(speaker, envelope)?;
         if let (Some(envelope), Some(vote)) = (envelope, vote)
             && envelope.from != vote.voted_for
         {
@@ -90,25 +133,30 @@ impl PeerService {
 #[tonic::async_trait]
 impl Peer for PeerService {
     async fn hello(&self, request: Request<proto::HelloRequest>) -> Answer<proto::HelloResponse> {
-        let hello = request.into_inner();
+        let (speaker, hello) = open(request)?;
         if hello.cluster != self.0.cluster.as_str() {
             return Err(refused(format!(
                 "this member is of cluster {}, not {}",
                 self.0.cluster, hello.cluster
             )));
         }
+        is_named(&speaker, &hello.member)?;
         Ok(Response::new(self.0.hello()))
     }
 
     async fn form(&self, request: Request<proto::FormRequest>) -> Answer<proto::FormResponse> {
+        let (speaker, request) = open(request)?;
+        is_named(&speaker, &request.from)?;
         fault!(wait "serve.form", error(e) => return Err(internal(e)));
-        self.0.form(&request.into_inner()).await.map_err(|e| refused(e.to_string()))?;
+        self.0.form(&request).await.map_err(|e| refused(e.to_string()))?;
         Ok(Response::new(proto::FormResponse {}))
     }
 
     async fn join(&self, request: Request<proto::JoinRequest>) -> Answer<proto::JoinResponse> {
+        let (speaker, request) = open(request)?;
+        is_named(&speaker, &request.member)?;
         fault!(wait "serve.join", error(e) => return Err(internal(e)));
-        let answer = super::join::admit(&self.0, request.into_inner()).await;
+        let answer = super::join::admit(&self.0, request).await;
         let (taken_in, reason) = match answer {
             Ok(()) => (true, String::new()),
             Err(e) => (false, e.to_string()),
@@ -117,8 +165,8 @@ impl Peer for PeerService {
     }
 
     async fn append(&self, request: Request<proto::AppendRequest>) -> Answer<proto::AppendResponse> {
-        let request = request.into_inner();
-        let raft = self.admit_from(request.envelope.as_ref(), request.vote.as_ref())?;
+        let (speaker, request) = open(request)?;
+        let raft = self.admit_from(&speaker, request.envelope.as_ref(), request.vote.as_ref())?;
         let rpc = AppendEntriesRequest::from_proto(request).map_err(garbled)?;
         fault!(wait "serve.append", error(e) => return Err(internal(e)));
         let response = raft.append_entries(rpc).await.map_err(internal)?;
@@ -134,8 +182,8 @@ impl Peer for PeerService {
     }
 
     async fn vote(&self, request: Request<proto::VoteRequest>) -> Answer<proto::VoteResponse> {
-        let request = request.into_inner();
-        let raft = self.admit_from(request.envelope.as_ref(), request.vote.as_ref())?;
+        let (speaker, request) = open(request)?;
+        let raft = self.admit_from(&speaker, request.envelope.as_ref(), request.vote.as_ref())?;
         self.may_vote()?;
         let rpc = VoteRequest::from_proto(request).map_err(garbled)?;
         fault!(wait "serve.vote", error(e) => return Err(internal(e)));
@@ -148,8 +196,8 @@ impl Peer for PeerService {
     }
 
     async fn pre_vote(&self, request: Request<proto::VoteRequest>) -> Answer<proto::VoteResponse> {
-        let request = request.into_inner();
-        let raft = self.admit_from(request.envelope.as_ref(), request.vote.as_ref())?;
+        let (speaker, request) = open(request)?;
+        let raft = self.admit_from(&speaker, request.envelope.as_ref(), request.vote.as_ref())?;
         self.may_vote()?;
         let rpc = VoteRequest::from_proto(request).map_err(garbled)?;
         fault!(wait "serve.pre-vote", error(e) => return Err(internal(e)));
@@ -159,8 +207,8 @@ impl Peer for PeerService {
     }
 
     async fn snapshot(&self, request: Request<proto::SnapshotRequest>) -> Answer<proto::SnapshotResponse> {
-        let request = request.into_inner();
-        let raft = self.admit_from(request.envelope.as_ref(), request.vote.as_ref())?;
+        let (speaker, request) = open(request)?;
+        let raft = self.admit_from(&speaker, request.envelope.as_ref(), request.vote.as_ref())?;
         let (vote, push) = SnapshotPush::from_leader(request).map_err(garbled)?;
         let snapshot = Snapshot { meta: push.meta, snapshot: push.data };
         fault!(wait "serve.snapshot", error(e) => return Err(internal(e)));
@@ -169,8 +217,8 @@ impl Peer for PeerService {
     }
 
     async fn transfer(&self, request: Request<proto::TransferRequest>) -> Answer<proto::TransferResponse> {
-        let request = request.into_inner();
-        let raft = self.admit_from(request.envelope.as_ref(), request.from_leader.as_ref())?;
+        let (speaker, request) = open(request)?;
+        let raft = self.admit_from(&speaker, request.envelope.as_ref(), request.from_leader.as_ref())?;
         if clock::now() < self.0.quarantine_until() {
             return Err(Status::unavailable("in quarantine after a start: no transfer yet"));
         }
@@ -181,8 +229,8 @@ impl Peer for PeerService {
     }
 
     async fn report(&self, request: Request<proto::ReportRequest>) -> Answer<proto::ReportResponse> {
-        let request = request.into_inner();
-        self.admit(request.envelope.as_ref())?;
+        let (speaker, request) = open(request)?;
+        self.admit(&speaker, request.envelope.as_ref())?;
         let member = request.member.ok_or_else(|| garbled("no report in it"))?;
         let from = request.envelope.map(|e| Incarnation(e.from)).unwrap_or_default();
         if self.0.nodes().get(&from).is_none_or(|node| node.name != member.name) {
@@ -194,8 +242,8 @@ impl Peer for PeerService {
     }
 
     async fn forward(&self, request: Request<proto::ForwardRequest>) -> Answer<proto::ForwardResponse> {
-        let request = request.into_inner();
-        self.admit(request.envelope.as_ref())?;
+        let (speaker, request) = open(request)?;
+        self.admit(&speaker, request.envelope.as_ref())?;
         let verb = request.verb.ok_or_else(|| garbled("no verb in it"))?;
         fault!(wait "serve.forward", error(e) => return Err(internal(e)));
         let desk = self.0.desk.get().ok_or_else(|| Status::unavailable("this member is starting"))?;

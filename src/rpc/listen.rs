@@ -2,22 +2,27 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tonic::service::Routes;
 use tonic::transport::Server;
+use tower::layer::util::{Identity, Stack};
 
 use super::admin;
+use super::admit;
+use super::caller::AGE_MAX;
 use super::desk::Desk;
+use super::guard::GuardLayer;
 use super::http::{Standing, router};
+use super::local::{Doorman, SocketError};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::proto;
 use crate::proto::peer_server::PeerServer;
 use crate::raft::PeerService;
+use crate::tls::Transport;
 
 /// Streams that one connection may have open: a member uses fewer than ten, an operator one.
 const STREAMS_MAX: u32 = 64;
@@ -32,12 +37,8 @@ pub enum ListenError {
         "cannot listen on {address} ({key}): {source}; is another process there, or is the address not this host's?"
     )]
     Tcp { key: &'static str, address: SocketAddr, source: io::Error },
-    #[error("cannot listen on {} ({key}): {source}; the directory must exist and be writable", .path.display())]
-    Unix { key: &'static str, path: PathBuf, source: io::Error },
-    #[error(
-        "TLS is not in this version yet: set [tls] insecure = true and leave ca, cert and key away, on a network that only members and operators reach"
-    )]
-    Tls,
+    #[error(transparent)]
+    Unix(#[from] SocketError),
     #[error("gRPC reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
 }
@@ -46,8 +47,11 @@ async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, Lis
     TcpListener::bind(address).await.map_err(|source| ListenError::Tcp { key, address, source })
 }
 
-fn server() -> Server {
+/// Of every port and socket: whoever calls passes the guard first.
+fn server() -> Server<Stack<GuardLayer, Identity>> {
     Server::builder()
+        .layer(GuardLayer)
+        .max_connection_age(AGE_MAX)
         .max_concurrent_streams(STREAMS_MAX)
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(KEEPALIVE))
@@ -55,20 +59,22 @@ fn server() -> Server {
 }
 
 /// Serves the peer port.
-pub async fn peers(config: &Config, service: PeerServer<PeerService>) -> Result<(), ListenError> {
-    assert!(config.tls.insecure, "the program refuses to start with TLS, which it does not have");
+pub async fn peers(
+    config: &Config,
+    transport: &Transport,
+    service: PeerServer<PeerService>,
+) -> Result<(), ListenError> {
     let listener = bind("peer.listen", config.peer_listen).await?;
-    tokio::spawn(async move {
-        let served = server().add_service(service).serve_with_incoming(incoming(listener)).await;
-        panic_on_end("peer", served);
-    });
+    serve_peers(listener, transport, service);
     Ok(())
 }
 
-/// A listener's connections, without Nagle's delay: a vote is a small message.
-fn incoming(listener: TcpListener) -> impl tokio_stream::Stream<Item = io::Result<tokio::net::TcpStream>> {
-    use tokio_stream::StreamExt as _;
-    TcpListenerStream::new(listener).map(|stream| stream.inspect(|s| drop(s.set_nodelay(true))))
+/// Serves the peer port that is bound already.
+pub fn serve_peers(listener: TcpListener, transport: &Transport, service: PeerServer<PeerService>) {
+    let calls = admit::members(listener, transport);
+    tokio::spawn(async move {
+        panic_on_end("peer", server().add_service(service).serve_with_incoming(calls).await);
+    });
 }
 
 /// A port that is served no more would leave the member half alive.
@@ -78,50 +84,39 @@ fn panic_on_end(port: &str, served: Result<(), tonic::transport::Error>) {
 }
 
 /// Serves the operators' TCP port and unix socket, with gRPC's health and reflection services.
-pub async fn operators(config: &Config, desk: Desk) -> Result<(), ListenError> {
+pub async fn operators(config: &Config, transport: &Transport, desk: Desk) -> Result<(), ListenError> {
+    let routes = routes(desk).await?;
+    if let Some(address) = config.admin_listen {
+        serve_operators(bind("admin.listen", address).await?, transport, routes.clone());
+    }
+    if let Some(path) = &config.admin_socket {
+        let doorman = Doorman::new(config.admin_group.as_deref())?;
+        let listener = doorman.listen(path, config.admin_group.as_deref())?;
+        tokio::spawn(async move {
+            let calls = admit::local(listener, doorman);
+            panic_on_end("operators' unix", server().add_routes(routes).serve_with_incoming(calls).await);
+        });
+    }
+    Ok(())
+}
+
+/// What operators may ask.
+pub async fn routes(desk: Desk) -> Result<Routes, ListenError> {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<proto::admin_server::AdminServer<admin::AdminService>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let routes =
-        tonic::service::Routes::new(admin::service(desk)).add_service(health).add_service(reflection);
-    if let Some(address) = config.admin_listen {
-        let listener = bind("admin.listen", address).await?;
-        let routes = routes.clone();
-        tokio::spawn(async move {
-            let served = server().add_routes(routes).serve_with_incoming(incoming(listener)).await;
-            panic_on_end("operators'", served);
-        });
-    }
-    if let Some(path) = config.admin_socket.clone() {
-        let listener = socket(&path)?;
-        tokio::spawn(async move {
-            let incoming = UnixListenerStream::new(listener);
-            let served = server().add_routes(routes).serve_with_incoming(incoming).await;
-            panic_on_end("operators' unix", served);
-        });
-    }
-    Ok(())
+    Ok(Routes::new(admin::service(desk)).add_service(health).add_service(reflection))
 }
 
-/// The data directory's lock says that no other daemon of this member runs, so a socket that is
-/// there was left behind.
-fn socket(path: &std::path::Path) -> Result<UnixListener, ListenError> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let failed = |source| ListenError::Unix { key: "admin.socket", path: path.to_owned(), source };
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).map_err(failed)?;
-    }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        Ok(()) | Err(_) => {}
-    }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    // Its owner and group; the directory's mode keeps others out until this line.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
-    Ok(listener)
+/// Serves the operators' port that is bound already.
+pub fn serve_operators(listener: TcpListener, transport: &Transport, routes: Routes) {
+    let calls = admit::operators(listener, transport);
+    tokio::spawn(async move {
+        panic_on_end("operators'", server().add_routes(routes).serve_with_incoming(calls).await);
+    });
 }
 
 /// Serves the HTTP port, if the file has one.

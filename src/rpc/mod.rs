@@ -1,14 +1,19 @@
 //! What operators and monitors ask: gRPC on a TCP port and a unix socket, and plain HTTP.
 //!
 //! ```text
-//!   vipctl --gRPC--> AdminService --> Desk --Query--> driver
-//!   another member --Forward---------^  '---Forward--> the leader
+//!   vipctl --admit: who?--> guard: may they? --> AdminService --> Desk --Query--> driver
+//!   another member --Forward-----------------------------------^    '--Forward--> the leader
 //!   Prometheus --HTTP--> http
 //! ```
 
 pub mod admin;
+pub mod admit;
 pub mod agree;
+pub mod caller;
 pub mod desk;
+pub mod guard;
 pub mod http;
 pub mod listen;
+pub mod local;
 pub mod picture;
+pub mod roles;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::agree::differences;
+use crate::clock;
 use crate::config::Config;
 use crate::decide::{Decide, Right, Role};
 use crate::ledger::{Move, Phases};
@@ -31,6 +32,8 @@ pub struct View<'a> {
     pub leader_heard: Option<Time>,
     pub quarantined: bool,
     pub now: Time,
+    /// When this member's certificate ends; `None` without TLS.
+    pub certificate: Option<WallMs>,
 }
 
 const HEALTHY: &str = "healthy";
@@ -92,6 +95,8 @@ impl View<'_> {
             configured_vips: self.config.vip.addresses.iter().map(ToString::to_string).collect(),
             configured_tables: self.configured_tables(),
             timings: timings(self.config),
+            certificate_expires: self.certificate.map(rfc3339),
+            certificate_days: self.certificate.map(|until| days(seconds_left(until))),
         }
     }
 
@@ -142,6 +147,8 @@ impl View<'_> {
             ));
         }
         problems.extend(members.iter().flat_map(of_its_file));
+        // Not yet a reason to be degraded: nothing fails before it is over.
+        problems.extend(members.iter().filter_map(expiry));
         proto::Status {
             cluster: self.config.cluster.to_string(),
             term: d.raft().term.0,
@@ -325,6 +332,36 @@ fn of_its_file(m: &proto::Member) -> Vec<String> {
         said.push(format!("{}: what its file says of {} takes a restart", m.name, m.restart_for.join(", ")));
     }
     said
+}
+
+/// From here on `status` names a certificate that ends.
+const EXPIRY_WARNING_DAYS: i64 = 30;
+
+/// Seconds until then on the wall clock, less than 0 where it has been.
+fn seconds_left(until: WallMs) -> i64 {
+    let (until, now) =
+        (i64::try_from(until.0).unwrap_or(i64::MAX), i64::try_from(clock::wall().0).unwrap_or(0));
+    until.saturating_sub(now).div_euclid(1000)
+}
+
+/// Whole days.
+fn days(seconds: i64) -> i64 {
+    seconds.div_euclid(86_400)
+}
+
+fn expiry(m: &proto::Member) -> Option<String> {
+    let days = m.certificate_days.filter(|days| *days < EXPIRY_WARNING_DAYS)?;
+    let at = m.certificate_expires.as_deref().unwrap_or_default();
+    let when = match days {
+        ..0 => "is over".to_owned(),
+        0 => "ends within a day".to_owned(),
+        1 => "ends in 1 day".to_owned(),
+        _ => format!("ends in {days} days"),
+    };
+    Some(format!(
+        "the certificate of {} {when} ({at}): vipctl certs issue member {}, then reload",
+        m.name, m.name
+    ))
 }
 
 fn role(role: Role, voter: bool) -> &'static str {

@@ -81,8 +81,7 @@ pub enum ConnectError {
 
 fn in_words(error: &io::Error) -> String {
     match refusal(error) {
-        Some(Refusal::Mine(why)) => format!("its certificate is refused: {why}"),
-        Some(Refusal::Theirs(why)) => format!("it refuses this member's certificate: {why}"),
+        Some(refusal) => refusal.to_string(),
         None if error.kind() == io::ErrorKind::UnexpectedEof => {
             "it ends the connection, as one without TLS does".to_owned()
         }
@@ -91,11 +90,13 @@ fn in_words(error: &io::Error) -> String {
 }
 
 /// Who refused whose certificate, and why.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refusal {
     /// This end did.
+    #[error("the certificate of the other end is refused: {0}")]
     Mine(String),
     /// The other end did, and said by its alert why.
+    #[error("the other end refuses the certificate that it was shown: {0}")]
     Theirs(&'static str),
 }
 
@@ -113,11 +114,23 @@ pub fn refusal(error: &(dyn std::error::Error + 'static)) -> Option<Refusal> {
     None
 }
 
+/// The same error; a refusal in words, since what carries it on (h2) keeps only those.
+pub(super) fn worded(error: io::Error) -> io::Error {
+    match refusal(&error) {
+        Some(refusal) => io::Error::new(error.kind(), refusal),
+        None => error,
+    }
+}
+
 fn of_one(error: &(dyn std::error::Error + 'static)) -> Option<Refusal> {
+    if let Some(refusal) = error.downcast_ref::<Refusal>() {
+        return Some(refusal.clone());
+    }
     let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     let rustls = match inner {
         Some(inner) => match inner.downcast_ref::<rustls::Error>() {
             Some(rustls) => rustls,
+            // `io::Error` leaves what it holds out of its sources.
             None => return refusal(inner),
         },
         None => error.downcast_ref::<rustls::Error>()?,

@@ -12,6 +12,7 @@
 
 mod credentials;
 mod error;
+mod expiry;
 mod identity;
 mod material;
 mod verify;
@@ -19,6 +20,7 @@ mod wire;
 
 pub use credentials::{Credentials, Transport};
 pub use error::{ConnectError, LoadError, Refusal, refusal};
+pub use expiry::warning;
 pub use identity::{Identity, IdentityError, Port, Role, Speaker};
 pub use material::{Described, Files, Material, describe};
 pub use verify::Whom;

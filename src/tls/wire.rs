@@ -8,6 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use super::error::worded;
+
 /// One of the two, so that whoever reads it need not know.
 #[derive(Debug)]
 pub enum Wire {
@@ -39,7 +41,8 @@ impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Wire::Plain(tcp) => Pin::new(tcp).poll_read(cx, into),
-            Wire::Tls(tls) => Pin::new(tls).poll_read(cx, into),
+            // By TLS 1.3 a client learns only here that it was refused (RFC 8446, section 4.4.2.4).
+            Wire::Tls(tls) => Pin::new(tls).poll_read(cx, into).map_err(worded),
         }
     }
 }

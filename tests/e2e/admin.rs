@@ -1,5 +1,8 @@
 //! What others than vipctl ask: gRPC's health and reflection, and load balancers' checks.
 
+use std::sync::Arc;
+
+use hyper_util::rt::TokioIo;
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -8,6 +11,8 @@ use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+use vipd::tls::{Credentials, Files, Whom};
 
 use crate::lab::{BOUND, Lab};
 use crate::status::others;
@@ -19,15 +24,23 @@ fn health_and_reflection_answer_on_socket_and_port() {
     let lab = Lab::up("grpc");
     lab.steady();
     let socket = format!("unix:{}", lab.dir.join("az-a").join("admin.sock").display());
-    ask(&socket);
-    lab.within("client", || ask("http://10.0.1.10:7401"));
+    ask(&socket, async { Endpoint::from_shared(socket.clone()).unwrap().connect().await.unwrap() });
+    let file = |name: &str| lab.dir.join("pki").join(name);
+    let files = Files { ca: file("ca.pem"), cert: file("viewer-lab.pem"), key: file("viewer-lab.key") };
+    let viewer = Arc::new(Credentials::of_person(files).unwrap());
+    let connect = tower::service_fn(move |_| {
+        let viewer = Arc::clone(&viewer);
+        async move { viewer.connect(Whom::AnyMember, "10.0.1.10:7401").await.map(TokioIo::new) }
+    });
+    let port = Endpoint::from_static("http://az-a");
+    lab.within("client", || ask("its port", async { port.connect_with_connector(connect).await.unwrap() }));
 }
 
-fn ask(endpoint: &str) {
+fn ask(endpoint: &str, connect: impl Future<Output = Channel>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let asked = async {
-            let channel = Endpoint::from_shared(endpoint.to_owned()).unwrap().connect().await.unwrap();
+            let channel = connect.await;
             assert_eq!(health(channel.clone()).await, i32::from(ServingStatus::Serving), "{endpoint}");
             let services = services(channel).await;
             assert!(services.iter().any(|s| s == ADMIN), "{endpoint}: {services:?}");

@@ -43,4 +43,5 @@ mod reach;
 mod reload;
 mod restart;
 mod switchover;
+mod tls;
 mod warm;

@@ -42,8 +42,20 @@ fn vipd_takes_the_example_of_each_zone() {
     let mut without_names = BTreeSet::new();
     for (zone, net) in [("a", "10.0.1.10"), ("b", "10.0.2.10"), ("c", "10.0.3.10")] {
         let path = format!("cluster/examples/az-{zone}.toml");
-        let said =
-            ok(Command::new(env!("CARGO_BIN_EXE_vipd")).args(["--check", "--config"]).arg(repo(&path)));
+        // With certificates in another folder than /etc/vipd.
+        let dir = tempfile::tempdir().unwrap();
+        let pki = dir.path().display().to_string();
+        let certs = |arguments: &[&str]| {
+            ok(Command::new(env!("CARGO_BIN_EXE_vipctl")).arg("certs").args(arguments).args(["--dir", &pki]))
+        };
+        certs(&["init", "--cluster", "edge"]);
+        certs(&["issue", "member", &format!("az-{zone}")]);
+        for end in ["pem", "key"] {
+            std::fs::rename(format!("{pki}/az-{zone}.{end}"), format!("{pki}/member.{end}")).unwrap();
+        }
+        let file = dir.path().join("vipd.toml");
+        std::fs::write(&file, read(&path).replace("\"/etc/vipd", &format!("\"{pki}"))).unwrap();
+        let said = ok(Command::new(env!("CARGO_BIN_EXE_vipd")).args(["--check", "--config"]).arg(&file));
         assert!(said.starts_with(&format!("timeline of az-{zone} in edge")), "{said}");
         let own =
             |line: &str| line.starts_with('#') || line.starts_with("member ") || line.starts_with("listen ");

@@ -68,7 +68,14 @@ fn the_package_is_installed_and_starts_nothing_by_itself() {
         ("failed".into(), "0".into())
     );
     // The package's own words.
+    booted.ok(&["vipctl", "certs", "init", "--cluster", "edge", "--dir", "/root/pki"]);
+    booted.ok(&["cp", "/root/pki/ca.pem", "/etc/vipd/"]);
     for zone in ["a", "b", "c"] {
+        let name = format!("az-{zone}");
+        booted.ok(&["vipctl", "certs", "issue", "member", &name, "--dir", "/root/pki"]);
+        for end in ["pem", "key"] {
+            booted.ok(&["cp", "-p", &format!("/root/pki/{name}.{end}"), &format!("/etc/vipd/member.{end}")]);
+        }
         let example = format!("/usr/share/doc/vipd/examples/az-{zone}.toml");
         assert!(booted.ok(&["vipd", "--check", "--config", &example]).contains(&format!("az-{zone}")));
     }

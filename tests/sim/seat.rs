@@ -259,6 +259,7 @@ impl Daemon {
             addresses: self.interface.clone(),
             metrics: Metrics::new().expect("metrics of distinct names"),
             pulse: Pulse::default(),
+            credentials: None,
             stamp,
             events: events_tx,
         };

@@ -29,6 +29,7 @@ use tower::util::BoxCloneSyncService;
 use vipd::proto::peer_server::PeerServer;
 use vipd::raft::{CallError, Carrier, Dial, PeerService};
 use vipd::runtime::simulated::{Host, true_now};
+use vipd::tls::Speaker;
 
 use crate::referee::Referee;
 
@@ -207,9 +208,10 @@ impl Wires {
         address: String,
         left: Duration,
         delay: Duration,
-        request: Request<Full<Bytes>>,
+        mut request: Request<Full<Bytes>>,
         tx: Option<oneshot::Sender<Delivered>>,
     ) {
+        request.extensions_mut().insert(Speaker::Unproven);
         SimRuntime::sleep(delay).await;
         // Whoever answers there by now.
         let door = self.lock().doors.get(&address).cloned();
@@ -253,7 +255,7 @@ struct Dialer {
 }
 
 impl Dial for Dialer {
-    fn dial(&self, address: &str) -> Result<Carrier, CallError> {
+    fn dial(&self, _: &str, address: &str) -> Result<Carrier, CallError> {
         let (wires, from, address) = (self.wires.clone(), self.seat, address.to_owned());
         Ok(BoxCloneSyncService::new(Wire { wires, from, address }))
     }

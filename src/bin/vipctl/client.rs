@@ -6,17 +6,19 @@
 //! What changes something is then sent once, to that one member.
 
 use std::error::Error as _;
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response};
 use vipd::proto::admin_client::AdminClient;
 use vipd::proto::{
     DiagnoseRequest, Diagnosis, History, HistoryRequest, IamPolicies, IamPoliciesRequest, OrderRequest,
     StandingOrders, Status, StatusRequest, TransferLeaderRequest, TransferLeaderResponse,
 };
+use vipd::tls::{Credentials, Files, Whom};
 
 use crate::Global;
 use crate::error::{Error, Kind};
@@ -37,6 +39,8 @@ pub struct Client {
 struct Target {
     name: String,
     endpoint: Endpoint,
+    /// With TLS: what is shown, and `host:port`.
+    secure: Option<(Arc<Credentials>, String)>,
 }
 
 /// A member that has answered.
@@ -60,8 +64,8 @@ impl Client {
             let cause = format!("{} endpoints are given", names.len());
             return Err(Error::new(Kind::Usage, cause, format!("give at most {MOST_ENDPOINTS}")));
         }
-        let tls = tls(global)?;
-        let targets = names.into_iter().map(|name| target(name, tls.as_ref()));
+        let mut credentials = None;
+        let targets = names.into_iter().map(|name| target(name, global, &mut credentials));
         Ok(Self { targets: targets.collect::<Result<_, _>>()?, timeout: global.timeout })
     }
 
@@ -89,9 +93,10 @@ impl Client {
         let shares = u32::try_from(self.targets.len()).unwrap_or(u32::MAX).saturating_add(1);
         let share = (self.timeout / shares).min(LONGEST_TRY);
         let mut tried = Vec::new();
-        for Target { name, endpoint } in &self.targets {
+        for target in &self.targets {
+            let name = &target.name;
             let limit = deadline.min(Instant::now() + share);
-            match timeout_at(limit, reach(name, endpoint)).await {
+            match timeout_at(limit, reach(target)).await {
                 Ok(Ok(session)) => return Ok(session),
                 Ok(Err(cause)) => tried.push(format!("{name}: {cause}")),
                 Err(_) => tried.push(format!("{name}: no answer within {} ms", share.as_millis())),
@@ -220,9 +225,8 @@ async fn answer<T>(
 }
 
 /// Connects and asks for the member's own view. Any answer will do, a refusal too: it is alive.
-async fn reach(name: &str, endpoint: &Endpoint) -> Result<Session, String> {
-    let channel = endpoint.connect().await.map_err(|error| in_full(&error))?;
-    let mut admin = AdminClient::new(channel);
+async fn reach(target: &Target) -> Result<Session, String> {
+    let mut admin = AdminClient::new(channel(target).await?);
     let local = match admin.get_status(StatusRequest { local: true }).await {
         Ok(response) => Some(response.into_inner()),
         Err(status) if status.source().is_some() => return Err(why_broken(&status)),
@@ -231,57 +235,72 @@ async fn reach(name: &str, endpoint: &Endpoint) -> Result<Session, String> {
         }
         Err(_) => None,
     };
-    Ok(Session { admin, endpoint: name.into(), local })
+    Ok(Session { admin, endpoint: target.name.clone(), local })
 }
 
-fn tls(global: &Global) -> Result<Option<ClientTlsConfig>, Error> {
-    let Some(ca) = &global.ca else {
-        return match &global.cert {
-            Some(_) => Err(Error::new(Kind::Usage, "--cert is given without --ca", "add --ca FILE")),
-            None => Ok(None),
-        };
+/// What is shown to members, and by what they are known.
+fn tls(global: &Global) -> Result<Arc<Credentials>, Error> {
+    let lacks = |what: &str| {
+        let cause = format!("https needs {what}");
+        Error::new(
+            Kind::Usage,
+            cause,
+            "add --ca FILE --cert FILE --key FILE; vipctl certs issue operator NAME makes a pair",
+        )
     };
-    let pem = read(ca)?;
-    // rustls takes a file without any, and would then trust no one without saying why.
-    if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
-        let cause = format!("no certificate in {}", ca.display());
-        return Err(Error::new(Kind::Usage, cause, "name the CA's PEM file"));
-    }
-    let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
-    if let (Some(cert), Some(key)) = (&global.cert, &global.key) {
-        config = config.identity(Identity::from_pem(read(cert)?, read(key)?));
-    }
-    Ok(Some(config))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|error| {
-        let cause = format!("cannot read {}: {error}", path.display());
-        Error::new(Kind::Usage, cause, "name a PEM file that you may read")
+    let ca = global.ca.clone().ok_or_else(|| lacks("a CA"))?;
+    let (Some(cert), Some(key)) = (global.cert.clone(), global.key.clone()) else {
+        return Err(lacks("your certificate and its key"));
+    };
+    Credentials::of_person(Files { ca, cert, key }).map(Arc::new).map_err(|error| {
+        // As the file's keys are called in vipd.toml, so the options here.
+        let cause = error.to_string().replacen("tls.", "--", 1);
+        Error::new(
+            Kind::Usage,
+            cause,
+            "name files in PEM that belong together; vipctl certs show tells what they are",
+        )
     })
 }
 
-fn target(name: &str, tls: Option<&ClientTlsConfig>) -> Result<Target, Error> {
+fn target(name: &str, global: &Global, shared: &mut Option<Arc<Credentials>>) -> Result<Target, Error> {
     let wrong = |why: &str| {
         let next = "write http://HOST:PORT, https://HOST:PORT or unix:PATH";
         Error::new(Kind::Usage, format!("endpoint {name}: {why}"), next)
     };
-    let encrypted = name.starts_with("https://");
-    if !encrypted && !name.starts_with("http://") && !name.starts_with("unix:") {
+    let encrypted = name.strip_prefix("https://");
+    if encrypted.is_none() && !name.starts_with("http://") && !name.starts_with("unix:") {
         return Err(wrong("not a URL"));
     }
-    let mut endpoint = Endpoint::from_shared(name.to_owned()).map_err(|error| wrong(&in_full(&error)))?;
-    if encrypted {
-        let Some(tls) = tls else {
-            let cause = format!("endpoint {name}: https needs a CA");
-            return Err(Error::new(Kind::Usage, cause, "add --ca FILE"));
+    // tonic's own TLS would ask for a DNS name in the certificate: members have names of another kind.
+    let plain = encrypted.map_or_else(|| name.to_owned(), |rest| format!("http://{rest}"));
+    let endpoint = Endpoint::from_shared(plain).map_err(|error| wrong(&in_full(&error)))?;
+    let mut secure = None;
+    if encrypted.is_some() {
+        let authority = endpoint.uri().authority().filter(|a| a.port_u16().is_some());
+        let address = authority.ok_or_else(|| wrong("it has no port"))?.to_string();
+        let credentials = match shared {
+            Some(credentials) => Arc::clone(credentials),
+            None => Arc::clone(shared.insert(tls(global)?)),
         };
-        endpoint = endpoint.tls_config(tls.clone()).map_err(|error| {
-            let cause = format!("cannot use --ca, --cert and --key: {}", in_full(&error));
-            Error::new(Kind::Usage, cause, "check that they are PEM and that the key fits")
-        })?;
+        secure = Some((credentials, address));
     }
-    Ok(Target { name: name.to_owned(), endpoint })
+    Ok(Target { name: name.to_owned(), endpoint, secure })
+}
+
+async fn channel(target: &Target) -> Result<Channel, String> {
+    let connected = match &target.secure {
+        None => target.endpoint.connect().await,
+        Some((credentials, address)) => {
+            let (credentials, address) = (Arc::clone(credentials), address.clone());
+            let connect = tower::service_fn(move |_| {
+                let (credentials, address) = (Arc::clone(&credentials), address.clone());
+                async move { credentials.connect(Whom::AnyMember, &address).await.map(TokioIo::new) }
+            });
+            target.endpoint.connect_with_connector(connect).await
+        }
+    };
+    connected.map_err(|error| in_full(&error))
 }
 
 // A status prints its sources in Rust's syntax; they read better one by one.

@@ -71,14 +71,28 @@ pub struct Global {
     #[arg(env = "VIPCTL_ENDPOINTS", hide_env_values = true)]
     #[arg(default_value = "unix:/run/vipd/admin.sock")]
     pub endpoints: Vec<String>,
-    /// The CA that signed the members' certificates, PEM; https:// needs it
-    #[arg(long, value_name = "FILE", global = true)]
+    /// The CA that issued the members' certificates, PEM; https:// needs it and the next two
+    #[arg(long, value_name = "FILE", global = true, env = "VIPCTL_CA", hide_env_values = true)]
     pub ca: Option<PathBuf>,
-    /// Your certificate, PEM
-    #[arg(long, value_name = "FILE", global = true, requires = "key")]
+    /// Your certificate, an operator's or a viewer's, PEM
+    #[arg(
+        long,
+        value_name = "FILE",
+        global = true,
+        requires = "key",
+        env = "VIPCTL_CERT",
+        hide_env_values = true
+    )]
     pub cert: Option<PathBuf>,
     /// Your certificate's key, PEM
-    #[arg(long, value_name = "FILE", global = true, requires = "cert")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        global = true,
+        requires = "cert",
+        env = "VIPCTL_KEY",
+        hide_env_values = true
+    )]
     pub key: Option<PathBuf>,
     /// How to print
     #[arg(short, long, value_enum, default_value = "table", global = true)]

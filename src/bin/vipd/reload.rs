@@ -58,7 +58,7 @@ impl Reloader {
         let newer = read(&self.path).await?;
         let after = before.reload(newer);
         if let Some(credentials) = &self.credentials {
-            credentials.reload()?;
+            credentials.reload().map_err(|error| anyhow::anyhow!("{error}; {}", error.next()))?;
         }
         self.log.set(after.config.log.as_deref())?;
         self.cloud.set_tables(&after.config.aws);

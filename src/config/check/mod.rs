@@ -36,6 +36,8 @@ fn assemble(c: &mut Checker, raw: &Raw, env_member: Option<String>) -> Option<Co
     let member = this_member(c, raw, env_member);
     let listens = listens(c, raw);
     let admin_socket = admin_socket(c, raw);
+    let admin_group =
+        inner(&raw.admin).and_then(|admin| admin.group.as_ref()).and_then(|v| c.group("admin.group", v));
     let vip = cloud::vip(c, &raw.vip);
     let aws = cloud::aws(c, &raw.aws);
     let timing = timing::timing(c, inner(&raw.raft));
@@ -53,6 +55,7 @@ fn assemble(c: &mut Checker, raw: &Raw, env_member: Option<String>) -> Option<Co
         peer_listen: listens.peer?,
         admin_listen: listens.admin,
         admin_socket,
+        admin_group,
         members: members?,
         vip: vip?,
         aws: aws?,

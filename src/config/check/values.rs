@@ -138,6 +138,18 @@ impl Checker {
         Some(text.into())
     }
 
+    /// A name as groupadd(8) takes it. Whether the host has the group is seen at the start.
+    pub fn group(&mut self, key: &'static str, value: &Spanned<String>) -> Option<String> {
+        let text = value.get_ref();
+        let first = |c: char| c.is_ascii_alphabetic() || c == '_';
+        let further = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if (1..=32).contains(&text.len()) && text.starts_with(first) && text.chars().all(further) {
+            return Some(text.clone());
+        }
+        self.refuse(Reason::Group { key, value: text.clone() }, vec![(value.span(), "no group's name")]);
+        None
+    }
+
     pub fn socket_path(&mut self, key: &'static str, value: &Spanned<String>) -> Option<PathBuf> {
         let bytes = value.get_ref().len();
         if bytes > MAX_SOCKET_PATH_BYTES {

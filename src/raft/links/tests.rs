@@ -27,13 +27,14 @@ async fn silent() -> (SocketAddr, Arc<AtomicUsize>) {
 
 async fn hello(links: &Links, address: &str) -> Result<crate::proto::HelloResponse, CallError> {
     let deadline = Duration::from_millis(100);
-    links.call(address, deadline, |mut c| async move { c.hello(HelloRequest::default()).await }).await
+    links.call("az-b", address, deadline, |mut c| async move { c.hello(HelloRequest::default()).await }).await
 }
 
 #[tokio::test]
 async fn fault_31_a_half_open_connection_is_noticed_and_replaced() {
     let (address, accepted) = silent().await;
-    let (address, links) = (address.to_string(), Links::new(Arc::new(Lazy)));
+    let (address, links) =
+        (address.to_string(), Links::new(Arc::new(Lazy(Transport::Insecure)), HelloRequest::default()));
     let began = clock::now();
     while accepted.load(Ordering::SeqCst) < 2 {
         assert!(matches!(hello(&links, &address).await, Err(CallError::Timeout(_))));

@@ -1,0 +1,169 @@
+//! Connections from the moment they are accepted until it is known who is at the other end.
+//!
+//! ```text
+//!   TCP --accept--> a task each, at most UNKNOWN_MAX --handshake--> Caller --> tonic, or a lifeline
+//!   unix --accept--> SO_PEERCRED --------------------------------> Caller --> tonic
+//! ```
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::caller::{Caller, Known, Origin};
+use super::local::Doorman;
+use crate::clock;
+use crate::model::Time;
+use crate::tls::{ConnectError, Port, Transport, Wire};
+
+/// Connections of a port of which it is not known yet what they are; one more, and the one of which that
+/// has not been known for longest is closed. A handshake takes two round trips, so that strangers would
+/// have to open so many within them to keep a member out.
+pub const UNKNOWN_MAX: usize = 256;
+
+/// How long a handshake may take. A lost packet is sent again within one second (RFC 6298).
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// After an error of accept(2): it may be for want of descriptors, and would come again at once.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections that may wait for tonic, which takes each at once.
+const CALLS_MAX: usize = 16;
+
+/// Refusals that are told in the log within a [`WINDOW`]: whoever scans the port shall not fill the disk.
+const TOLD_MAX: u32 = 10;
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// What tonic is handed.
+pub(super) type Calls<S> = ReceiverStream<io::Result<Known<S>>>;
+
+/// Accepts for ever; `greet` finds out what a connection is.
+pub(super) async fn accept<F>(
+    port: Port,
+    listener: TcpListener,
+    greet: impl Fn(TcpStream, SocketAddr) -> F + Send,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut unknown: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "the {} port accepts no connection", port.label());
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        unknown.retain(|task| !task.is_finished());
+        if unknown.len() >= UNKNOWN_MAX
+            && let Some(longest) = unknown.pop_front()
+        {
+            longest.abort();
+        }
+        // A vote is a small message: without Nagle's delay.
+        let _ = stream.set_nodelay(true);
+        unknown.push_back(tokio::spawn(greet(stream, address)).abort_handle());
+    }
+}
+
+/// What a port asks of each connection. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Doorway {
+    transport: Transport,
+    port: Port,
+    refused: Arc<Mutex<Refused>>,
+}
+
+#[derive(Default)]
+struct Refused {
+    since: Time,
+    count: u32,
+}
+
+impl Doorway {
+    pub(super) fn new(transport: &Transport, port: Port) -> Self {
+        Self { transport: transport.clone(), port, refused: Arc::default() }
+    }
+
+    /// Who it is, within the deadline; without TLS, whoever it is.
+    pub(super) async fn shake(&self, stream: TcpStream, from: SocketAddr) -> Option<(Wire, Caller)> {
+        let shaken = tokio::time::timeout(HANDSHAKE_DEADLINE, self.transport.accept(self.port, stream)).await;
+        match shaken {
+            Ok(Ok((wire, speaker))) => return Some((wire, Caller { from: Origin::Tcp(from), speaker })),
+            Ok(Err(error)) => self.tell(from, &error),
+            Err(_) => tracing::debug!(%from, "a handshake did not end"),
+        }
+        None
+    }
+
+    fn tell(&self, from: SocketAddr, why: &ConnectError) {
+        let now = clock::now();
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.since(refused.since) >= WINDOW {
+            *refused = Refused { since: now, count: 0 };
+        }
+        refused.count = refused.count.saturating_add(1);
+        match refused.count {
+            ..=TOLD_MAX => tracing::warn!(%from, port = self.port.label(), "a connection is refused: {why}"),
+            _ => tracing::debug!(%from, port = self.port.label(), "a connection is refused: {why}"),
+        }
+    }
+}
+
+/// The members' connections.
+pub(super) fn members(listener: TcpListener, transport: &Transport) -> Calls<Wire> {
+    calls(listener, transport, Port::Peer)
+}
+
+/// The operators' connections over TCP.
+pub(super) fn operators(listener: TcpListener, transport: &Transport) -> Calls<Wire> {
+    calls(listener, transport, Port::Operators)
+}
+
+fn calls(listener: TcpListener, transport: &Transport, port: Port) -> Calls<Wire> {
+    let doorway = Doorway::new(transport, port);
+    let (sender, calls) = mpsc::channel(CALLS_MAX);
+    tokio::spawn(accept(port, listener, move |stream, from| {
+        let (doorway, sender) = (doorway.clone(), sender.clone());
+        async move {
+            if let Some((wire, caller)) = doorway.shake(stream, from).await {
+                let _ = sender.send(Ok(Known::new(wire, caller))).await;
+            }
+        }
+    }));
+    ReceiverStream::new(calls)
+}
+
+/// The connections of the unix socket.
+pub(super) fn local(listener: UnixListener, doorman: Doorman) -> Calls<UnixStream> {
+    let (sender, calls) = mpsc::channel(CALLS_MAX);
+    tokio::spawn(async move {
+        loop {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "the unix socket accepts no connection");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            // Whose process it is not known to be is nobody's.
+            let Ok(peer) = stream.peer_cred() else { continue };
+            let (doorman, sender) = (doorman.clone(), sender.clone());
+            tokio::spawn(async move {
+                let speaker = doorman.speaker(&peer).await;
+                let caller = Caller { from: Origin::Unix { pid: peer.pid() }, speaker };
+                let _ = sender.send(Ok(Known::new(stream, caller))).await;
+            });
+        }
+    });
+    ReceiverStream::new(calls)
+}

@@ -1,0 +1,111 @@
+//! Who is at the other end of a call, and the connection that brings it.
+
+use std::fmt;
+use std::future::Future as _;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+use tonic::transport::server::Connected;
+
+use crate::tls::Speaker;
+
+/// A connection is told to end after so long (HTTP/2 GOAWAY), so that whose certificate was revoked or ran
+/// out does not stay. The other end opens a new one first (`raft/links.rs`).
+pub const AGE_MAX: Duration = Duration::from_secs(3600);
+
+/// Then what is under way may end: the longest is a switchover that is waited for (`desk.rs`, 300 s).
+const GRACE: Duration = Duration::from_secs(360);
+
+/// Who is at the other end of a call; a request's extensions hold it.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub from: Origin,
+    pub speaker: Speaker,
+}
+
+/// Where a call comes from, for the log.
+#[derive(Clone, Copy, Debug)]
+pub enum Origin {
+    Tcp(SocketAddr),
+    /// The process at the other end of the unix socket, where the kernel knows one.
+    Unix {
+        pid: Option<i32>,
+    },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Tcp(address) => address.fmt(f),
+            Origin::Unix { pid: Some(pid) } => write!(f, "process {pid}"),
+            Origin::Unix { pid: None } => f.write_str("a process"),
+        }
+    }
+}
+
+/// A connection whose other end is known.
+#[derive(Debug)]
+pub(super) struct Known<S> {
+    stream: S,
+    caller: Caller,
+    /// Closed then, whatever is under way.
+    until: Pin<Box<Sleep>>,
+}
+
+impl<S> Known<S> {
+    pub(super) fn new(stream: S, caller: Caller) -> Self {
+        Self { stream, caller, until: Box::pin(tokio::time::sleep(AGE_MAX + GRACE)) }
+    }
+}
+
+impl<S> Connected for Known<S> {
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Known<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.until.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, into)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Known<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,79 @@
+//! The check of `roles.rs`, in front of every service of a port.
+
+use std::future::{Ready, ready};
+use std::task::{Context, Poll};
+
+use futures_util::future::Either;
+use prost::Message as _;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::http::{Request, Response};
+use tower::{Layer, Service};
+
+use super::caller::Caller;
+use super::roles::{self, Denied};
+use crate::proto::Failure;
+
+/// Puts a [`Guard`] in front of a service.
+#[derive(Clone, Copy, Debug)]
+pub struct GuardLayer;
+
+impl<S> Layer<S> for GuardLayer {
+    type Service = Guard<S>;
+
+    fn layer(&self, inner: S) -> Guard<S> {
+        Guard(inner)
+    }
+}
+
+/// Lets through what the speaker of the connection may call; refuses the rest unread.
+#[derive(Clone, Debug)]
+pub struct Guard<S>(S);
+
+impl<S, B> Service<Request<B>> for Guard<S>
+where
+    S: Service<Request<B>, Response = Response<Body>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Either<S::Future, Ready<Result<S::Response, S::Error>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let caller = request.extensions().get::<Caller>().cloned();
+        match roles::check(caller.as_ref().map(|c| &c.speaker), request.uri().path()) {
+            Ok(allowed) => {
+                if let Some(Caller { speaker, from }) = caller {
+                    if roles::changes(allowed) {
+                        tracing::info!(who = %speaker, %from, method = request.uri().path(), "an operator asks");
+                    }
+                    request.extensions_mut().insert(speaker);
+                }
+                Either::Left(self.0.call(request))
+            }
+            Err(denied) => {
+                let from = caller.map(|c| c.from.to_string()).unwrap_or_default();
+                tracing::warn!(%from, "refused: {denied}");
+                Either::Right(ready(Ok(refuse(&denied).into_http())))
+            }
+        }
+    }
+}
+
+fn refuse(denied: &Denied) -> Status {
+    let (code, next) = match denied {
+        Denied::NoSuchMethod(_) => {
+            (tonic::Code::Unimplemented, "compare vipctl --version with the version that vipctl status shows")
+        }
+        Denied::Role { .. } => (
+            tonic::Code::PermissionDenied,
+            "use an operator's certificate: vipctl certs issue operator NAME; on the unix socket be root or in admin.group",
+        ),
+        Denied::Unknown => (tonic::Code::Unauthenticated, "connect with a certificate: --ca, --cert, --key"),
+    };
+    let failure = Failure { kind: "refused".to_owned(), cause: denied.to_string(), next: next.to_owned() };
+    Status::with_details(code, denied.to_string(), failure.encode_to_vec().into())
+}

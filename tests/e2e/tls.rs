@@ -1,0 +1,61 @@
+//! The lab's own certificates: every other test runs on them; here they are looked at.
+
+use serde_json::Value;
+
+use crate::lab::{BOUND, Lab, MEMBERS, holds, text, until};
+use crate::status::others;
+
+/// vipctl over az-a's operators' port, from the client's network, with a certificate of the lab's CA.
+fn ask(lab: &Lab, who: &str, verb: &[&str]) -> (i32, Value) {
+    let file = |name: &str| lab.dir.join(name).display().to_string();
+    let (ca, cert, key) = (file("pki/ca.pem"), file(&format!("{who}.pem")), file(&format!("{who}.key")));
+    let mut command = vec!["ns", "client", "--", env!("CARGO_BIN_EXE_vipctl"), "-o", "json"];
+    command.extend(["--endpoint", "https://10.0.1.10:7401", "--ca", &ca, "--cert", &cert, "--key", &key]);
+    command.extend(verb);
+    let output = lab.run(&command);
+    let json =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&output.stderr)));
+    (output.status.code().unwrap(), json)
+}
+
+#[test]
+fn fault_64_operators_move_viewers_look_and_members_do_neither() {
+    let lab = Lab::up("tls");
+    let owner = lab.steady();
+    let (code, status) = ask(&lab, "pki/viewer-lab", &["status"]);
+    assert_eq!((code, &status["owner"]), (0, &owner.as_str().into()), "{status}");
+    let to = others(&owner)[0];
+    let (code, error) = ask(&lab, "pki/viewer-lab", &["transfer-leader", "--to", to]);
+    assert_eq!((code, &error["error"]["kind"]), (4, &"refused".into()), "{error}");
+    assert!(
+        error["error"]["cause"].as_str().unwrap().contains("spiffe://edge/viewer/lab may not call"),
+        "{error}"
+    );
+    // Its own program refuses a member's certificate; another's would be refused in the handshake.
+    let (code, error) = ask(&lab, "az-b/az-b", &["status"]);
+    assert_eq!(code, 2, "{error}");
+    let (code, made) = ask(&lab, "pki/operator-lab", &["transfer-leader", "--to", to]);
+    assert_eq!((code, &made["to"]), (0, &to.into()), "{made}");
+    assert!(lab.vipd_log("az-a").contains("who=spiffe://edge/operator/lab"), "{}", lab.vipd_log("az-a"));
+    // How long the certificates last, by status and by metrics.
+    let (_, status) = ask(&lab, "pki/operator-lab", &["status"]);
+    for member in status["members"].as_array().unwrap() {
+        assert_eq!(member["certificate_days"], 89, "{member}");
+    }
+    for member in MEMBERS {
+        until("the metric", BOUND, || {
+            let (_, metrics) = lab.get(member, "127.0.0.1:9407", "/metrics")?;
+            let value = metrics.lines().find_map(|l| l.strip_prefix("vipd_certificate_expiry_seconds "));
+            let seconds: f64 = value.ok_or("it is missing")?.parse().map_err(|e| format!("{e}"))?;
+            holds((89.0 * 86_400.0..90.0 * 86_400.0).contains(&seconds), || format!("{seconds}"))
+        });
+    }
+}
+
+#[test]
+fn in_the_clear_where_it_is_asked_for() {
+    let lab = Lab::up_with("clear", &["--set", "tls.insecure=true"]);
+    lab.steady();
+    let (_, metrics) = lab.get("az-a", "127.0.0.1:9407", "/metrics").unwrap();
+    assert!(!metrics.contains("vipd_certificate_expiry_seconds"));
+}

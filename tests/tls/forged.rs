@@ -1,0 +1,136 @@
+//! The sender in a message is the one in the certificate, or the message is refused.
+
+use std::sync::Arc;
+
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tonic::Code;
+use tonic::transport::{Channel, Endpoint};
+use vipd::model::GroupId;
+use vipd::proto::peer_client::PeerClient;
+use vipd::proto::{
+    AppendRequest, Blank, Entry, Envelope, FormRequest, HelloRequest, JoinRequest, LogId, Membership,
+    RaftNode, RaftVote, ReportRequest, VoteRequest, Voters, append_response, entry,
+};
+use vipd::tls::{Credentials, Transport, Whom};
+
+use crate::member::{self, GROUP, Running, name};
+use crate::pki::Pki;
+
+/// The incarnations of az-b and az-c.
+const B: u64 = 99;
+const C: u64 = 77;
+
+struct Scene {
+    pki: Pki,
+    address: String,
+    running: Running,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let pki = Pki::new();
+        let mine = Credentials::of_member(pki.issue("member/az-a"), &name("edge"), &name("az-a")).unwrap();
+        let member = member::new(Some(GROUP)).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        member.serve(listener, &Transport::Mutual(Arc::new(mine)));
+        Self { pki, address, running: member.start().await }
+    }
+
+    /// Speaks with that member's certificate.
+    async fn client(&self, who: &str) -> PeerClient<Channel> {
+        let files = self.pki.issue(&format!("member/{who}"));
+        let credentials = Arc::new(Credentials::of_member(files, &name("edge"), &name(who)).unwrap());
+        let address = self.address.clone();
+        let connect = tower::service_fn(move |_| {
+            let (credentials, address) = (Arc::clone(&credentials), address.clone());
+            async move { credentials.connect(Whom::Member(name("az-a")), &address).await.map(TokioIo::new) }
+        });
+        let channel = Endpoint::from_static("http://vipd").connect_with_connector(connect).await.unwrap();
+        PeerClient::new(channel)
+    }
+
+    fn envelope(&self, from: u64) -> Option<Envelope> {
+        Some(Envelope { cluster: "edge".into(), group: GROUP.to_bytes(), from, to: self.running.me.0 })
+    }
+
+    /// As the leader of term 1, with the membership as the first entry.
+    fn append(&self, from: u64, voted_for: u64) -> AppendRequest {
+        let node = |name: &str| RaftNode { name: name.into(), peer: "127.0.0.1:1".into() };
+        let ids = vec![self.running.me.0, B, C];
+        let nodes = [(self.running.me.0, node("az-a")), (B, node("az-b")), (C, node("az-c"))];
+        let membership = Membership { configs: vec![Voters { ids }], nodes: nodes.into_iter().collect() };
+        let log_id = LogId { term: 1, index: 0 };
+        AppendRequest {
+            envelope: self.envelope(from),
+            vote: Some(RaftVote { term: 1, voted_for, committed: true }),
+            prev_log_id: None,
+            entries: vec![Entry {
+                log_id: Some(log_id),
+                payload: Some(entry::Payload::Membership(membership)),
+            }],
+            leader_commit: Some(log_id),
+        }
+    }
+
+    fn vote(&self, from: u64, voted_for: u64) -> VoteRequest {
+        VoteRequest {
+            envelope: self.envelope(from),
+            vote: Some(RaftVote { term: 5, voted_for, committed: false }),
+            last_log_id: Some(LogId { term: 1, index: 9 }),
+            ..VoteRequest::default()
+        }
+    }
+}
+
+#[tokio::test]
+async fn fault_65_a_forged_sender_is_refused() {
+    let scene = Scene::new().await;
+    let (mut b, mut c) = (scene.client("az-b").await, scene.client("az-c").await);
+    // While the membership is not known yet, any member that the file lists may bring it: its own way.
+    let stranger = scene.client("az-z").await.append(scene.append(B, B)).await.expect_err("not listed");
+    assert_eq!(stranger.code(), Code::PermissionDenied, "{stranger}");
+    let twisted = b.append(scene.append(B, C)).await.expect_err("another's vote");
+    assert_eq!(twisted.code(), Code::PermissionDenied, "{twisted}");
+    let answer = b.append(scene.append(B, B)).await.unwrap().into_inner();
+    assert_eq!(answer.result, Some(append_response::Result::Success(Blank {})));
+
+    // From now on 99 is az-b's.
+    let refused = c.append(scene.append(B, B)).await.expect_err("az-c says it is az-b");
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    assert!(refused.message().contains("spiffe://edge/member/az-c"), "{refused}");
+    for (from, voted_for) in [(B, B), (B, C), (C, B)] {
+        let refused = c.vote(scene.vote(from, voted_for)).await.expect_err("forged");
+        assert_eq!(refused.code(), Code::PermissionDenied, "{from} {voted_for}: {refused}");
+        let refused = c.pre_vote(scene.vote(from, voted_for)).await.expect_err("forged");
+        assert_eq!(refused.code(), Code::PermissionDenied, "{from} {voted_for}: {refused}");
+    }
+    let report = ReportRequest { envelope: scene.envelope(B), member: None };
+    assert_eq!(c.report(report).await.expect_err("forged").code(), Code::PermissionDenied);
+    // Its own words it may say.
+    let own = ReportRequest {
+        envelope: scene.envelope(C),
+        member: Some(vipd::proto::Member { name: "az-c".into(), ..Default::default() }),
+    };
+    assert_eq!(c.report(own).await.unwrap().into_inner().member.map(|m| m.name), Some(String::new()));
+}
+
+#[tokio::test]
+async fn fault_65_nobody_greets_founds_or_joins_in_anothers_name() {
+    let scene = Scene::new().await;
+    let mut c = scene.client("az-c").await;
+    let hello = |member: &str| HelloRequest { cluster: "edge".into(), member: member.into(), incarnation: C };
+    assert_eq!(c.hello(hello("az-b")).await.expect_err("forged").code(), Code::PermissionDenied);
+    assert_eq!(c.hello(hello("az-c")).await.unwrap().into_inner().member, "az-a");
+    let join = |member: &str| JoinRequest {
+        cluster: "edge".into(),
+        group: GroupId(7).to_bytes(),
+        member: member.into(),
+        incarnation: C,
+    };
+    assert_eq!(c.join(join("az-b")).await.expect_err("forged").code(), Code::PermissionDenied);
+    assert!(!c.join(join("az-c")).await.unwrap().into_inner().taken_in);
+    let form = FormRequest { cluster: "edge".into(), from: "az-a".into(), ..FormRequest::default() };
+    assert_eq!(c.form(form).await.expect_err("forged").code(), Code::PermissionDenied);
+}

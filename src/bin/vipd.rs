@@ -152,12 +152,7 @@ fn die_whole() {
     }));
 }
 
-async fn run(
-    path: PathBuf,
-    config: Config,
-    transport: Transport,
-    log: log::Filter,
-) -> anyhow::Result<()> {
+async fn run(path: PathBuf, config: Config, transport: Transport, log: log::Filter) -> anyhow::Result<()> {
     let config = Arc::new(config);
     for warning in config.warnings() {
         tracing::warn!("{warning}");
@@ -254,13 +249,8 @@ async fn run(
     desk.set_examiner(doctor);
     tokio::spawn(keep_warm(in_force_rx.clone(), Arc::clone(&cloud), stamp_rx));
     let credentials = transport.credentials().cloned();
-    let reloader = reload::Reloader {
-        path,
-        in_force,
-        cloud: Arc::clone(&cloud),
-        credentials: credentials.clone(),
-        log,
-    };
+    let reloader =
+        reload::Reloader { path, in_force, cloud: Arc::clone(&cloud), credentials: credentials.clone(), log };
     tokio::spawn(reloader.run(hangup, service.clone()));
     let raft_ended = tokio::spawn(group.watch());
     let now = Now { time: clock::now(), wall: clock::wall() };

@@ -27,7 +27,7 @@ impl Lab {
     }
 
     /// SIGHUP, and its end.
-    fn reload(&self, member: &str) {
+    pub fn reload(&self, member: &str) {
         let before = self.reloads(member);
         self.hang_up(member);
         until(&format!("{member} has reloaded"), BOUND, || {

@@ -59,3 +59,39 @@ fn in_the_clear_where_it_is_asked_for() {
     let (_, metrics) = lab.get("az-a", "127.0.0.1:9407", "/metrics").unwrap();
     assert!(!metrics.contains("vipd_certificate_expiry_seconds"));
 }
+
+#[test]
+fn a_renewed_certificate_is_taken_by_a_reload_and_one_that_does_not_fit_is_not() {
+    let lab = Lab::up("renew");
+    let owner = lab.steady();
+    let other = others(&owner)[0];
+    let term = lab.status(&owner).unwrap().term;
+    let (dir, new) = (lab.dir.join(&owner), lab.dir.join("new"));
+    std::fs::create_dir(&new).unwrap();
+    let issued = std::process::Command::new(env!("CARGO_BIN_EXE_vipctl"))
+        .args(["certs", "issue", "member", &owner, "--days", "8", "--dir"])
+        .arg(lab.dir.join("pki"))
+        .arg("--out")
+        .arg(&new)
+        .output()
+        .unwrap();
+    assert!(issued.status.success(), "{}", text(&issued.stderr));
+    let put = |end: &str| {
+        let file = format!("{owner}.{end}");
+        std::fs::copy(new.join(&file), dir.join(&file)).unwrap();
+    };
+    let said = |words: &str| lab.says(other, words, |s| s.problems.iter().any(|p| p.contains(words)));
+    // The certificate without its key.
+    put("pem");
+    lab.reload(&owner);
+    said("is not the key of the certificate");
+    put("key");
+    lab.reload(&owner);
+    let status = said(&format!("the certificate of {owner} ends in 7 days"));
+    assert_eq!((status.state.as_str(), status.term), ("steady", term), "{status:?}");
+    assert!(!status.problems.iter().any(|p| p.contains("old configuration")), "{status:?}");
+    // What connects from now on shows it, and is let in.
+    lab.ok(&["kill", other, "--only", "vipd"]);
+    lab.ok(&["start", other]);
+    assert_eq!(lab.steady(), owner);
+}

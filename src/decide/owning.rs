@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::plan::{Budget, Churn, Fix, Pace, in_sync, plan};
 use super::proposal::Proposal;
 use super::{Decide, Effect, Look, Now, PROPOSAL_WAIT, Stage, Story, WARM_EVERY};
-use crate::ledger::{Claim, Command, Kind, Phases};
+use crate::ledger::{Claim, Command, Kind, Phases, REQUEST_IDS_KEPT};
 use crate::model::route::{CloudError, Outcome, Sight, Swap, Verb};
 use crate::model::{Epoch, Name, Observed, RouteKey, Term, Time, WallMs};
 use crate::mutant::{self, Mutant};
@@ -330,7 +330,9 @@ impl Decide {
         match outcome {
             Outcome::Done { request_id } => {
                 o.settled.insert(swap.route.clone());
-                o.request_ids.extend(request_id);
+                // More would not be kept, and might not fit into the log.
+                let room = REQUEST_IDS_KEPT.saturating_sub(o.request_ids.len());
+                o.request_ids.extend(request_id.into_iter().take(room));
                 self.rights.allowed(now.time, &swap.route.table);
                 self.errors.remove(&swap.route);
             }

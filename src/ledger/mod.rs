@@ -30,7 +30,7 @@ pub const MOVES_KEPT: usize = 256;
 
 /// The longest reason and the most request ids that are kept of one move.
 const REASON_CHARS: usize = 300;
-const REQUEST_IDS_KEPT: usize = 64;
+pub const REQUEST_IDS_KEPT: usize = 64;
 
 /// One entry of the log.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

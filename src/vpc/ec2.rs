@@ -285,7 +285,7 @@ impl Ec2 {
                 let request = request.set_destination_ipv6_cidr_block(v6).set_dry_run(dry);
                 let request = request.network_interface_id(swap.eni.as_str()).customize();
                 let output = self.run(&call, request.interceptor(call.clone()).send()).await?;
-                Ok(output.request_id().map(str::to_owned))
+                Ok(output.request_id().and_then(request_id))
             }
             Verb::Create => {
                 let request = self.client.create_route().route_table_id(table.as_str());
@@ -293,7 +293,7 @@ impl Ec2 {
                 let request = request.set_destination_ipv6_cidr_block(v6).set_dry_run(dry);
                 let request = request.network_interface_id(swap.eni.as_str()).customize();
                 let output = self.run(&call, request.interceptor(call.clone()).send()).await?;
-                Ok(output.request_id().map(str::to_owned))
+                Ok(output.request_id().and_then(request_id))
             }
         }
     }
@@ -391,6 +391,13 @@ impl Tables {
             .map(|(key, value)| Filter::builder().name(format!("tag:{key}")).values(literal(value)).build());
         by_id.chain(by_tag).collect()
     }
+}
+
+/// EC2's are UUIDs. What is longer is none: it goes into the log, whose entries are bounded.
+const REQUEST_ID_MAX: usize = 64;
+
+fn request_id(text: &str) -> Option<String> {
+    (text.len() <= REQUEST_ID_MAX).then(|| text.to_owned())
 }
 
 /// Shuts a call's door also where its future is dropped half-way.

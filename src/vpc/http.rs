@@ -12,12 +12,16 @@ use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
-use http_body_util::Limited;
+use http_body_util::{BodyExt as _, Limited};
 
 /// The longest answer that is read. 25 route tables (a page) of 1000 routes (EC2's quota for one
 /// table) are about 300 bytes of XML a route.
 pub const ANSWER_MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// IMDS' tokens have 56 bytes, IAM's names 64.
+const NARROW_MAX_BYTES: usize = 1024;
 
 /// How many idle connections are kept to one endpoint: EC2's burst of mutating calls is 50.
 pub(super) const IDLE_MAX: usize = 64;
@@ -73,14 +77,54 @@ struct BoundedConnector(SharedHttpConnector);
 
 impl HttpConnector for BoundedConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let narrow = Narrow::of(&request);
         let answer = self.0.call(request);
         HttpConnectorFuture::new(async move {
             fault!(wait "vpc.connect");
             let mut answer = answer.await?;
             fault!(wait "vpc.head");
             let body = mem::replace(answer.body_mut(), SdkBody::taken());
-            *answer.body_mut() = SdkBody::from_body_1_x(Limited::new(body, ANSWER_MAX_BYTES));
+            *answer.body_mut() = match narrow {
+                Some(narrow) => narrow.read(body).await?,
+                None => SdkBody::from_body_1_x(Limited::new(body, ANSWER_MAX_BYTES)),
+            };
             Ok(answer)
         })
+    }
+}
+
+/// Answers of IMDS of which the SDK makes its next request, and panics where they fit into none.
+#[derive(Clone, Copy, Debug)]
+enum Narrow {
+    /// Becomes a header.
+    Token,
+    /// Becomes a part of a path.
+    RoleName,
+}
+
+impl Narrow {
+    fn of(request: &HttpRequest) -> Option<Self> {
+        let path = request.uri().split('?').next().unwrap_or_default();
+        // EC2 and STS are asked by POST.
+        match request.method() {
+            "PUT" => Some(Narrow::Token),
+            "GET" if path.contains("/security-credentials") && path.ends_with('/') => Some(Narrow::RoleName),
+            _ => None,
+        }
+    }
+
+    async fn read(self, body: SdkBody) -> Result<SdkBody, ConnectorError> {
+        let unusable = |why: BoxError| ConnectorError::other(why, None);
+        let bytes = Limited::new(body, NARROW_MAX_BYTES).collect().await.map_err(unusable)?.to_bytes();
+        let bytes = bytes.trim_ascii();
+        let fits = match self {
+            Narrow::Token => bytes.iter().all(u8::is_ascii_graphic),
+            // IAM's names (CreateRole, RoleName).
+            Narrow::RoleName => bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(b)),
+        };
+        if !fits {
+            return Err(unusable(format!("IMDS' answer is no {self:?}").into()));
+        }
+        Ok(SdkBody::from(bytes))
     }
 }

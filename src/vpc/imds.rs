@@ -21,6 +21,9 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// A second attempt, since IMDS throttles.
 const ATTEMPTS: u32 = 2;
 
+/// The longest is the list of the VPC's ranges: 50 (EC2's quota) of at most 19 bytes.
+const ANSWER_MAX_BYTES: usize = 1024;
+
 /// This instance.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Identity {
@@ -113,6 +116,10 @@ pub async fn identity(endpoint: Option<&str>) -> Result<Identity, ImdsError> {
     let zone = "/latest/meta-data/placement/availability-zone".to_owned();
     let zone = ask(&client, zone, ZONE).await?;
     let mac = ask(&client, "/latest/meta-data/mac".to_owned(), ENI).await?;
+    if !is_mac(&mac) {
+        let message = "its MAC address is none".to_owned();
+        return Err(ImdsError::Read { what: ENI.what, key: ENI.key, message });
+    }
     let of_mac = |leaf: &str| format!("/latest/meta-data/network/interfaces/macs/{mac}/{leaf}");
     let eni = ask(&client, of_mac("interface-id"), ENI).await?;
     let eni = eni.parse().map_err(|source| ImdsError::Eni { what: ENI.what, key: ENI.key, source })?;
@@ -126,6 +133,12 @@ pub async fn identity(endpoint: Option<&str>) -> Result<Identity, ImdsError> {
         source,
     })?;
     Ok(Identity { region, zone, eni, vpc_cidrs })
+}
+
+/// `0e:11:22:33:44:55`. It becomes a part of a path, and the SDK panics where that makes no URI.
+fn is_mac(text: &str) -> bool {
+    let pair = |part: &str| part.len() == 2 && part.chars().all(|c| c.is_ascii_hexdigit());
+    text.split(':').count() == 6 && text.split(':').all(pair)
 }
 
 /// Only the region.
@@ -167,6 +180,10 @@ async fn ask(client: &Client, path: String, question: Question) -> Result<String
 async fn if_any(client: &Client, path: String, question: Question) -> Result<Option<String>, ImdsError> {
     fault!(wait "vpc.imds");
     match client.get(path).await {
+        Ok(text) if text.as_ref().len() > ANSWER_MAX_BYTES => {
+            let message = format!("an answer of {} bytes is none", text.as_ref().len());
+            Err(ImdsError::Read { what: question.what, key: question.key, message })
+        }
         Ok(text) => Ok(Some(text.as_ref().trim().to_owned())),
         Err(SdkImdsError::ErrorResponse(answer)) if answer.response().status().as_u16() == 404 => Ok(None),
         Err(error) => {

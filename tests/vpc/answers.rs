@@ -239,3 +239,17 @@ async fn fault_46_an_endless_answer_is_cut() {
     let look = ec2.look(STAMP).await;
     assert!(matches!(look, Err(CloudError::Garbled { .. })), "{look:?}");
 }
+
+/// It goes into the log with the move, and an entry that is too long for the log ends no move.
+#[tokio::test]
+async fn fault_46_a_request_id_of_any_length_is_bounded() {
+    for (length, kept) in [(64, true), (65, false), (100_000, false)] {
+        let fake = Fake::start(move |_| {
+            let id = ("x-amzn-requestid".to_owned(), "r".repeat(length));
+            Reply::Full(200, vec![id], REPLACED.to_owned())
+        })
+        .await;
+        let Outcome::Done { request_id } = try_swap(&ec2(&fake)).await else { panic!("{length}") };
+        assert_eq!(request_id.is_some(), kept, "{length}");
+    }
+}

@@ -35,6 +35,8 @@ impl Asked {
 pub enum Reply {
     /// Status, further header lines, body.
     Full(u16, Vec<(String, String)>, String),
+    /// As `Full`, with a body that need be no text.
+    Bytes(u16, Vec<(String, String)>, Vec<u8>),
     /// A body that never ends.
     Endless,
     /// The connection is closed instead of an answer.
@@ -153,11 +155,14 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
 async fn send(stream: &mut TcpStream, reply: Reply) -> Option<()> {
     match reply {
         Reply::Full(status, headers, body) => {
+            Box::pin(send(stream, Reply::Bytes(status, headers, body.into_bytes()))).await
+        }
+        Reply::Bytes(status, headers, body) => {
             let mut head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n", body.len());
             for (name, value) in headers {
                 head.push_str(&format!("{name}: {value}\r\n"));
             }
-            stream.write_all(format!("{head}\r\n{body}").as_bytes()).await.ok()
+            stream.write_all(&[format!("{head}\r\n").as_bytes(), body.as_slice()].concat()).await.ok()
         }
         Reply::Endless => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").await.ok()?;

@@ -57,3 +57,48 @@ async fn fault_44_without_imds_the_key_to_set_is_named() {
     let text = imds::identity(Some(&url)).await.unwrap_err().to_string();
     assert!(text.contains("aws.eni"), "{text}");
 }
+
+/// They are shown, and the zone is told to every other member.
+#[tokio::test]
+async fn fault_46_long_metadata_is_refused_and_not_shown() {
+    let fake = Fake::start(|asked: &Asked| match asked.path.as_str() {
+        "/latest/meta-data/placement/availability-zone" => status(200, "a".repeat(1025)),
+        _ => instance(asked),
+    })
+    .await;
+    let url = format!("http://{}", fake.addr);
+    let text = imds::identity(Some(&url)).await.unwrap_err().to_string();
+    assert!(text.contains("1025 bytes") && text.contains("zone") && text.len() < 300, "{text}");
+}
+
+/// Found by mutated answers: the SDK panics where a path is no URI, and a panic ends vipd.
+#[tokio::test]
+async fn fault_46_a_mac_address_that_is_none_is_refused() {
+    for mac in
+        ["0e:11:22:33:44", "0e:11:22:33:44:55:66", "0e:11 22:33:44:55", "0e:11:22:33:44:\u{fc}", "<html>"]
+    {
+        let fake = Fake::start(move |asked: &Asked| match asked.path.as_str() {
+            "/latest/meta-data/mac" => status(200, mac),
+            _ => instance(asked),
+        })
+        .await;
+        let url = format!("http://{}", fake.addr);
+        let text = imds::identity(Some(&url)).await.unwrap_err().to_string();
+        assert!(text.contains("MAC address") && text.contains("aws.eni"), "{mac}: {text}");
+    }
+}
+
+/// As above: the token becomes a header.
+#[tokio::test]
+async fn fault_46_a_token_that_is_no_header_is_refused() {
+    for token in ["to\nken", "t\u{fc}ken", "to ken"] {
+        let fake = Fake::start(move |asked: &Asked| match (asked.method.as_str(), instance(asked)) {
+            ("PUT", Reply::Full(status, headers, _)) => Reply::Full(status, headers, token.to_owned()),
+            (_, reply) => reply,
+        })
+        .await;
+        let url = format!("http://{}", fake.addr);
+        let text = imds::identity(Some(&url)).await.unwrap_err().to_string();
+        assert!(text.contains("is no Token") && text.contains("aws.region"), "{token}: {text}");
+    }
+}

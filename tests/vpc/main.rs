@@ -6,6 +6,7 @@ mod answers;
 mod fake_http;
 mod fence;
 mod instance;
+mod mutated;
 mod reads;
 
 use std::sync::Arc;

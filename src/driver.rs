@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::clock;
 use crate::config::{Config, InForce};
 use crate::decide::{
-    Answer, Ask, AskId, AskMode, Decide, Effect, Event, Gate, MemberSettings, Now, Order, Peer, Permit,
+    Answer, Ask, AskId, AskMode, Asker, Decide, Effect, Event, Gate, MemberSettings, Now, Order, Peer, Permit,
     Refusal, Role, Settings, Story, Tunable, WhilePaused,
 };
 use crate::ledger::{Kind, Phases};
@@ -405,8 +405,8 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
 
     fn ask(&mut self, transfer: Transfer, who: Waiting) -> Event {
         let id = self.wait_for(who);
-        let Transfer { to, reason, mode, while_paused, wait } = transfer;
-        Event::Asked(Ask { id, to, reason, mode, while_paused, deadline: clock::now() + wait })
+        let Transfer { to, reason, mode, while_paused, by, wait } = transfer;
+        Event::Asked(Ask { id, to, reason, mode, while_paused, by, deadline: clock::now() + wait })
     }
 
     fn answer(&mut self, id: AskId, answer: Result<Answer, Refusal>) {
@@ -450,7 +450,8 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
     fn ask_to_hand_over(&mut self) -> Event {
         let reason = format!("{} is stopping", self.hands.config.config.member);
         let while_paused = WhilePaused::Move;
-        let transfer = Transfer { to: None, reason, mode: AskMode::Do, while_paused, wait: STOP_DEADLINE };
+        let (mode, by, wait) = (AskMode::Do, Asker::Member, STOP_DEADLINE);
+        let transfer = Transfer { to: None, reason, mode, while_paused, by, wait };
         self.ask(transfer, Waiting::Stop)
     }
 

@@ -186,8 +186,18 @@ pub struct Ask {
     pub reason: String,
     pub mode: AskMode,
     pub while_paused: WhilePaused,
+    pub by: Asker,
     /// When whoever asks stops waiting.
     pub deadline: Time,
+}
+
+/// Who asks for a move.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asker {
+    /// Somebody, or a script: one move a second (FAULTS 67).
+    Operator,
+    /// A member that stops or is drained: its move does not wait.
+    Member,
 }
 
 /// What stands until it is taken back, whoever leads.
@@ -288,6 +298,9 @@ pub enum Refusal {
     Nobody(String),
     #[error("a move to {0} is under way")]
     UnderWay(Name),
+    /// So many milliseconds are left.
+    #[error("one transfer a second is made: the next may be asked for in {0} ms")]
+    TooSoon(u64),
     #[error("the leader holds no claim yet")]
     NoClaim,
     #[error("no quorum acknowledges the leader")]
@@ -332,6 +345,7 @@ impl Refusal {
             | Refusal::TooMany(_)
             | Refusal::Nobody(_)
             | Refusal::UnderWay(_)
+            | Refusal::TooSoon(_)
             | Refusal::NoClaim
             | Refusal::NoQuorum => true,
             Refusal::CalledOff(..)
@@ -374,6 +388,7 @@ impl Refusal {
             Refusal::Lagging(..) => "wait until it has caught up; vipctl status shows the lag",
             Refusal::Quarantined(_) => "wait for one lease (vipd --check shows it) and ask again",
             Refusal::Nobody(_) => "vipctl status shows what is wrong with each member",
+            Refusal::TooSoon(_) => "vipctl status shows where the VIP is; ask again after that time",
             Refusal::UnderWay(_) => "wait for it to end; vipctl status --watch shows it",
             Refusal::CalledOff(..) => "look at the leader's log, then ask again",
             Refusal::NotInTime(..) | Refusal::Elsewhere(..) => {

@@ -5,14 +5,20 @@ use std::time::Duration;
 
 use super::leading::Leading;
 use super::owning::Owning;
-use super::{Answer, Ask, AskMode, Decide, Effect, Now, PROPOSAL_WAIT, Refusal, Stage, Story, WhilePaused};
-use crate::ledger::Command;
+use super::{
+    Answer, Ask, AskMode, Asker, Decide, Effect, Now, PROPOSAL_WAIT, Refusal, Stage, Story, WhilePaused,
+};
+use crate::ledger::{Command, Kind};
 use crate::model::{Epoch, Health, Incarnation, Name, Term, Time, WallMs};
 use crate::mutant::{self, Mutant};
 
 /// A target may be so many entries behind what the leader last heard of it: reports are up to a
 /// second old, and a member writes a handful of entries in a move.
 const LAG_ALLOWED: u64 = 64;
+
+/// A move resets connections that are open across it: a script that repeats itself shall not do so in
+/// every moment (FAULTS 67).
+pub(super) const TRANSFER_EVERY: Duration = Duration::from_secs(1);
 
 /// Whom leadership may go to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -95,12 +101,29 @@ impl Decide {
             let would = Answer::Would { from: self.ledger.owner().cloned(), to: target };
             return out.push(Effect::Answer(id, Ok(would)));
         }
+        let left = self.too_soon(now);
+        if ask.by == Asker::Operator && !left.is_zero() {
+            let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
+            return out.push(Effect::Answer(id, Err(Refusal::TooSoon(left_ms))));
+        }
         let Stage::Owning(owning) = std::mem::replace(&mut self.stage, Stage::Idle) else {
             return;
         };
+        self.transferred = Some(now.time);
         let reason = ask.reason.clone();
         self.watching = Some(Watching { ask, to: target.clone(), from_epoch: Some(owning.epoch) });
         self.stage = self.begin_handover(now, owning, target, reason, out);
+    }
+
+    /// How long until operators may move the VIP again. A new owner counts from the claim that a move on
+    /// purpose brought it, since the one that was asked is another member.
+    fn too_soon(&self, now: Now) -> Duration {
+        let brought = match (&self.stage, &self.ledger.claim) {
+            (Stage::Owning(o), Some(claim)) if claim.kind == Kind::Switchover => Some(o.since),
+            _ => None,
+        };
+        let last = self.transferred.max(brought);
+        last.map_or(Duration::ZERO, |at| TRANSFER_EVERY.saturating_sub(now.time.since(at)))
     }
 
     /// Whom an ask means, or why it cannot be done.

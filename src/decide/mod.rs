@@ -36,7 +36,7 @@ use std::time::Duration;
 
 pub use crate::model::route::Fenced;
 pub use event::{
-    Answer, Ask, AskId, AskMode, Directive, Effect, Event, MemberSettings, Now, Order, Peer, RaftView,
+    Answer, Ask, AskId, AskMode, Asker, Directive, Effect, Event, MemberSettings, Now, Order, Peer, RaftView,
     Refusal, Role, Settings, Story, Tunable, WhilePaused,
 };
 pub use permit::{Gate, Permit};
@@ -86,6 +86,8 @@ pub struct Decide {
     followed: bool,
     published: Option<Permit>,
     watching: Option<Watching>,
+    /// When this member last began a move that somebody asked for.
+    transferred: Option<Time>,
     /// Orders that the ledger does not show yet.
     pending: Vec<Pending>,
     /// The newest claim and when it was first seen here.
@@ -153,6 +155,7 @@ impl Decide {
             followed: false,
             published: None,
             watching: None,
+            transferred: None,
             pending: Vec::new(),
             claim_seen: None,
             moving: None,

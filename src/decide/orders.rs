@@ -4,7 +4,7 @@
 //! member undrained that its operator believes drained.
 
 use super::proposal::Proposal;
-use super::{Answer, Ask, AskMode, Decide, Directive, Effect, Now, Order, Refusal, Role, WhilePaused};
+use super::{Answer, Ask, AskMode, Asker, Decide, Directive, Effect, Now, Order, Refusal, Role, WhilePaused};
 use crate::ledger::{Command, Ledger};
 use crate::model::Name;
 
@@ -126,6 +126,7 @@ fn leave(name: &Name, order: &Order, while_paused: WhilePaused) -> Ask {
         reason: format!("{name} is drained"),
         mode: AskMode::Do,
         while_paused,
+        by: Asker::Member,
         deadline: order.deadline,
     }
 }

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::decide::{Answer, AskMode, Directive, Refusal, WhilePaused};
+use crate::decide::{Answer, AskMode, Asker, Directive, Refusal, WhilePaused};
 use crate::model::{Epoch, Name};
 use crate::proto;
 use crate::raft::{self, Group};
@@ -28,6 +28,7 @@ pub struct Transfer {
     pub reason: String,
     pub mode: AskMode,
     pub while_paused: WhilePaused,
+    pub by: Asker,
     pub wait: Duration,
 }
 
@@ -304,6 +305,7 @@ impl Desk {
             reason: "asked by an operator".to_owned(),
             mode: if request.dry_run { AskMode::DryRun } else { AskMode::Do },
             while_paused: while_paused(request.force),
+            by: Asker::Operator,
             wait: wait(request.wait_ms),
         };
         let answer = self.ask(|tx| Query::Transfer(transfer, tx)).await?;
@@ -365,6 +367,9 @@ impl Desk {
         }
     }
 }
+
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 
 enum Undone {
     NotLeader,

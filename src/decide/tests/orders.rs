@@ -249,6 +249,7 @@ fn with_force_it_moves_while_paused() {
         reason: "a is stopping".into(),
         mode: AskMode::Do,
         while_paused: WhilePaused::Move,
+        by: Asker::Member,
         deadline: w.now + secs(10),
     }));
     w.apply_all();

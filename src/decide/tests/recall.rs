@@ -74,7 +74,8 @@ fn the_next_handover_waits_for_its_own_record_and_an_older_recall_leaves_it_alon
     w.now = w.now + ms(5);
     w.acknowledge();
     w.peer("b", |_| {});
-    w.ask(2, Some("b"), AskMode::Do);
+    // An operator would have to wait for a second.
+    w.ask_by(2, Some("b"), AskMode::Do, Asker::Member);
     w.pass(ms(1));
     assert!(w.decide.is_handing_over() && w.transfers().is_empty());
     let (term, recall) = w.log.front().cloned().expect("the recall");

@@ -403,3 +403,50 @@ fn what_a_call_in_the_air_did_is_known_even_while_handing_over() {
     assert!(w.decide.route_error(&route("rtb-1")).is_some());
     assert!(w.transfers().is_empty(), "one is in the air still");
 }
+
+/// b hands over to a, which claims: the time of that claim counts, since a was not asked.
+fn moved_here_on_purpose() -> World {
+    let mut w = World::new();
+    w.claimed_by("b", 1, &[]);
+    let (from, to, reason) = (name("b"), name("a"), "asked".to_owned());
+    w.apply(Term(1), &Command::Handover { from, to, term: Term(1), reason, at: WallMs(1) });
+    w.lead(2);
+    w.acknowledge();
+    w.put_addresses();
+    w.apply_all();
+    assert_eq!(w.ledger.last_move().map(|m| m.kind), Some(crate::ledger::Kind::Switchover));
+    w
+}
+
+#[test]
+fn fault_67_a_transfer_is_made_once_a_second_and_who_asks_too_soon_learns_when() {
+    let mut w = moved_here_on_purpose();
+    w.forget();
+    w.ask(1, Some("b"), AskMode::Do);
+    let &Err(Refusal::TooSoon(left)) = answer(&w) else { panic!("{:?}", answer(&w)) };
+    assert!((500..=1000).contains(&left) && Refusal::TooSoon(left).is_precondition(), "{left}");
+    w.run(ms(left - 20));
+    w.ask(2, Some("b"), AskMode::Do);
+    assert!(matches!(answer(&w), Err(Refusal::TooSoon(1..=20))), "{:?}", answer(&w));
+    w.ask(4, Some("b"), AskMode::DryRun);
+    assert!(answer(&w).is_ok(), "a dry run moves nothing");
+    assert!(w.transfers().is_empty() && w.open());
+    w.run(ms(20));
+    w.ask(5, Some("b"), AskMode::Do);
+    w.apply_all();
+    assert_eq!(w.transfers(), [B]);
+}
+
+#[test]
+fn fault_67_one_that_was_called_off_counts_and_a_member_that_stops_does_not_wait() {
+    let mut w = World::steady();
+    w.ask(1, Some("b"), AskMode::Do);
+    w.peer("b", |p| p.reachable = false);
+    w.apply_all();
+    assert!(matches!(answer(&w), Err(Refusal::CalledOff(..))), "{:?}", answer(&w));
+    w.ask(2, Some("c"), AskMode::Do);
+    assert!(matches!(answer(&w), Err(Refusal::TooSoon(_))), "{:?}", answer(&w));
+    w.ask_by(3, None, AskMode::Do, Asker::Member);
+    w.apply_all();
+    assert_eq!(w.transfers(), [C]);
+}

@@ -306,12 +306,17 @@ impl World {
     }
 
     pub fn ask(&mut self, id: u64, to: Option<&str>, mode: AskMode) -> Vec<Effect> {
+        self.ask_by(id, to, mode, Asker::Operator)
+    }
+
+    pub fn ask_by(&mut self, id: u64, to: Option<&str>, mode: AskMode, by: Asker) -> Vec<Effect> {
         self.event(Event::Asked(Ask {
             id: AskId(id),
             to: to.map(name),
             reason: "asked".into(),
             mode,
             while_paused: WhilePaused::Refuse,
+            by,
             deadline: self.now + secs(10),
         }))
     }

@@ -1,18 +1,22 @@
 #!/usr/bin/env bash
 # Installs what the lab and the tests need, and says so. As a program:
-#   ./cluster/setup.sh haproxy iproute2 nftables python3-venv moto promtool cargo-deb
+#   ./cluster/setup.sh haproxy iproute2 nftables python3-venv moto promtool cargo-deb cargo-deny cargo-fuzz
 # Sourced: setup NAME...
 #
-# Names are Debian packages, but for four that go to ${XDG_CACHE_HOME:-~/.cache}/vipd and touch nothing else:
+# Names are Debian packages, but for six that go to ${XDG_CACHE_HOME:-~/.cache}/vipd and touch nothing else:
 #   moto       a virtual environment with the EC2 that the lab's own is checked against
 #   awscli     another, with what keepalived calls in the failover benchmark
 #   promtool   Prometheus' checks, out of Debian's package prometheus, whose server shall not run here
 #   cargo-deb  makes the Debian package; built from crates.io, which takes a few minutes
+#   cargo-deny holds the dependencies to deny.toml; as cargo-deb
+#   cargo-fuzz runs the fuzz targets; as cargo-deb
 set -euo pipefail
 
 MOTO_VERSION=5.2.5
 AWSCLI_VERSION=1.45.11
 CARGO_DEB_VERSION=3.8.0
+CARGO_DENY_VERSION=0.20.2
+CARGO_FUZZ_VERSION=0.13.2
 
 # True if what the package is needed for is there, however it came.
 setup_has() {
@@ -99,21 +103,35 @@ setup_promtool() {
     rm -rf "$dir"
 }
 
-setup_cargo_deb() {
+# setup_cargo NAME VERSION: a cargo subcommand of that version, unless it is there.
+setup_cargo() {
     local dir
     dir="$(setup_tools_dir)"
-    if [[ "$("$dir/bin/cargo-deb" --version 2>/dev/null)" == *"$CARGO_DEB_VERSION"* ]]; then return 0; fi
-    echo "setup: building cargo-deb $CARGO_DEB_VERSION in $dir (a few minutes)" >&2
-    CARGO_TARGET_DIR="$dir/target" cargo install --quiet --locked --root "$dir" \
-        --version "$CARGO_DEB_VERSION" cargo-deb >&2
+    if [[ "$("$dir/bin/$1" --version 2>/dev/null)" == *"$2"* ]]; then return 0; fi
+    echo "setup: building $1 $2 in $dir (a few minutes)" >&2
+    # Without link-time optimization, which cargo-deny asks for: it runs for a second, and builds for minutes.
+    CARGO_TARGET_DIR="$dir/target" CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+        cargo install --quiet --locked --root "$dir" --version "$2" "$1" >&2
     rm -rf "$dir/target"
+}
+
+setup_cargo_deb() {
+    setup_cargo cargo-deb "$CARGO_DEB_VERSION"
+}
+
+setup_cargo_deny() {
+    setup_cargo cargo-deny "$CARGO_DENY_VERSION"
+}
+
+setup_cargo_fuzz() {
+    setup_cargo cargo-fuzz "$CARGO_FUZZ_VERSION"
 }
 
 setup() {
     local packages=() own=() name
     for name in "$@"; do
         case "$name" in
-        moto | awscli | promtool | cargo-deb) own+=("$name") ;;
+        moto | awscli | promtool | cargo-deb | cargo-deny | cargo-fuzz) own+=("$name") ;;
         *) packages+=("$name") ;;
         esac
     done

@@ -25,7 +25,7 @@ if [ "$mode" = all ]; then
     fi
     say "what the tests need"
     ./cluster/setup.sh haproxy iproute2 nftables ca-certificates util-linux python3-venv moto \
-        systemd systemd-container dpkg-dev promtool cargo-deb
+        systemd systemd-container dpkg-dev promtool cargo-deb cargo-deny cargo-fuzz
 fi
 
 say "format"
@@ -43,9 +43,14 @@ if [ "$mode" = quick ]; then
     exit 0
 fi
 
+say "what may be in the dependency tree: licences, bans, sources (deny.toml)"
+./cluster/deny.sh
+
 # The lab's tests share two cores and tell who owns the VIP by time: one at a time.
 say "units and adapters"
 cargo test --workspace --lib --bins --test arrows --test config --test vipctl --test vpc --test peers --test net --test health
+say "fuzz targets: ten seconds each (./cluster/fuzz.sh 3600: an hour each)"
+./cluster/fuzz.sh 10
 say "the group in virtual time: 2 000 seeds, every guard taken out"
 ./cluster/sim.sh
 say "the lab itself"

@@ -21,8 +21,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::clock;
 use crate::config::{Config, InForce};
 use crate::decide::{
-    Answer, Ask, AskId, AskMode, Asker, Decide, Effect, Event, Gate, MemberSettings, Now, Order, Peer, Permit,
-    Refusal, Role, Settings, Story, Tunable, WhilePaused,
+    Answer, Ask, AskId, AskMode, Asker, Decide, Effect, Event, Gate, MemberSettings, Now, Order, Peer,
+    Permit, Refusal, Role, Settings, Story, Tunable, WhilePaused,
 };
 use crate::ledger::{Kind, Phases};
 use crate::metrics::Metrics;

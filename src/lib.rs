@@ -9,6 +9,8 @@ pub mod decide;
 #[cfg(feature = "aws")]
 pub mod doctor;
 pub mod driver;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod health;
 pub mod ledger;
 pub mod metrics;

@@ -25,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("raft", &["model", "decide", "ledger", "config", "clock", "mutant", "proto", "runtime", "tls"]),
     ("rpc", &["model", "decide", "ledger", "config", "clock", "metrics", "proto", "raft", "tls"]),
     ("doctor", &["model", "clock", "config", "decide", "proto", "rpc", "tls", "vpc"]),
+    ("fuzz", &["config", "ledger", "health", "net", "raft", "rpc", "tls"]),
     (
         "driver",
         &[
@@ -233,4 +234,23 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").path());
     let found = entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] });
     found.filter(|path| path.extension().is_some_and(|e| e == "rs")).collect()
+}
+
+/// The compiler holds each crate to it; this holds each crate to having asked. What ships is built with
+/// overflow checks, and a panic, be it theirs, ends the process (`bin/vipd.rs: die_whole`).
+#[test]
+fn every_crate_forbids_unsafe_code_and_a_release_checks_for_overflow() {
+    let read = |path: &str| std::fs::read_to_string(Path::new(ROOT).join(path)).expect("a manifest");
+    let root: toml::Table = read("Cargo.toml").parse().expect("TOML");
+    let forbids = |lints: &toml::Value| lints["rust"]["unsafe_code"].as_str() == Some("forbid");
+    assert!(forbids(&root["workspace"]["lints"]));
+    assert_eq!(root["profile"]["release"]["overflow-checks"].as_bool(), Some(true));
+    let members = root["workspace"]["members"].as_array().expect("members");
+    let members = members.iter().map(|m| format!("{}/Cargo.toml", m.as_str().expect("a path")));
+    for manifest in members.chain(["Cargo.toml".to_owned()]) {
+        let table: toml::Table = read(&manifest).parse().expect("TOML");
+        let lints = table.get("lints").unwrap_or_else(|| panic!("{manifest} asks for no lints"));
+        let inherits = lints.get("workspace").and_then(toml::Value::as_bool) == Some(true);
+        assert!(inherits || forbids(lints), "{manifest} does not forbid unsafe code");
+    }
 }

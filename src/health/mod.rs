@@ -13,6 +13,9 @@ mod http;
 mod judge;
 mod socket;
 
+#[cfg(any(test, fuzzing))]
+pub use socket::fuzz;
+
 use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

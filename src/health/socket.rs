@@ -230,6 +230,9 @@ fn understand(heard: &[u8]) -> Answer {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,6 +17,9 @@ mod loops;
 mod request;
 mod watcher;
 
+#[cfg(any(test, fuzzing))]
+pub use request::fuzz;
+
 use std::future::Future;
 
 use crate::decide::Permit;

@@ -210,3 +210,6 @@ pub(super) async fn remove_rule(handle: &Handle, found: RuleMessage) -> Result<(
         Ok(()) | Err(_) => Ok(()),
     }
 }
+
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;

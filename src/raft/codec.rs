@@ -459,4 +459,4 @@ impl Wire for TransferAnswer {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::raft) mod tests;

@@ -11,6 +11,8 @@
 mod beat;
 pub mod codec;
 mod form;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod join;
 mod links;
 mod network;

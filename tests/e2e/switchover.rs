@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::lab::{Lab, measured};
+use crate::lab::{BOUND, Lab, measured, until};
 use crate::status::others;
 
 #[test]

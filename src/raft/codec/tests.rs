@@ -7,7 +7,7 @@ use prost::Message;
 use super::*;
 use crate::model::{Term, WallMs};
 
-fn id(term: u64, index: u64) -> LogId {
+pub(in crate::raft) fn id(term: u64, index: u64) -> LogId {
     LogId::new_term_index(term, index)
 }
 
@@ -35,6 +35,46 @@ fn note(text: &str) -> Command {
     }
 }
 
+/// A command of every kind, in a log from its beginning, as a group would agree on them.
+pub(in crate::raft) fn commands() -> Vec<Entry> {
+    use crate::ledger::Phases;
+    use crate::model::{Epoch, RouteKey};
+    let name = |text: &str| text.parse().expect("a name");
+    let route = |table: &str| RouteKey {
+        table: table.parse().expect("a table"),
+        vip: "192.168.77.10/32".parse().expect("a VIP"),
+    };
+    let routes = vec![route("rtb-0a"), route("rtb-0b")];
+    let phases = Phases { detect: Some(312_000), elect: Some(9_000), ..Phases::default() };
+    let claim = |member: &str, at| Command::Claim {
+        member: name(member),
+        term: Term(3),
+        at: WallMs(at),
+        routes: routes.clone(),
+    };
+    let all = [
+        Command::Pause { at: WallMs(1) },
+        Command::Resume,
+        Command::Drain { member: name("az-c") },
+        Command::Undrain { member: name("az-c") },
+        claim("az-b", 4),
+        Command::Intent { epoch: Epoch(4), serial: 1, routes: routes.clone() },
+        Command::Outcome { epoch: Epoch(4), serial: 1, settled: vec![route("rtb-0a")] },
+        note("asked by an operator"),
+        Command::Recall { term: Term(3), at: WallMs(1) },
+        claim("az-a", 5),
+        Command::Moved {
+            epoch: Epoch(9),
+            phases,
+            total_us: 352_000,
+            in_sync: true,
+            request_ids: vec!["59dbff89-35bd-4eac-99ed-be587EXAMPLE".to_owned()],
+        },
+        Command::Calm { epoch: Epoch(9) },
+    ];
+    (0..).zip(all).map(|(index, command)| entry(3, index, EntryPayload::Normal(command))).collect()
+}
+
 fn entries() -> Vec<Entry> {
     let note = |text: &str| EntryPayload::Normal(note(text));
     vec![
@@ -45,7 +85,7 @@ fn entries() -> Vec<Entry> {
     ]
 }
 
-fn append() -> AppendEntriesRequest<TypeConfig> {
+pub(in crate::raft) fn append() -> AppendEntriesRequest<TypeConfig> {
     AppendEntriesRequest {
         vote: Vote::new_committed(7, 1),
         prev_log_id: Some(id(2, 7)),
@@ -54,12 +94,12 @@ fn append() -> AppendEntriesRequest<TypeConfig> {
     }
 }
 
-fn vote_request() -> VoteRequest<TypeConfig> {
+pub(in crate::raft) fn vote_request() -> VoteRequest<TypeConfig> {
     let vote = Vote::new(8, 0xffff_0000_1111_2222);
     VoteRequest { vote, last_log_id: Some(id(7, 11)), leadership_transfer: true }
 }
 
-fn push() -> SnapshotPush {
+pub(in crate::raft) fn push() -> SnapshotPush {
     let mut ledger = Ledger::default();
     ledger.apply(9, 3, &note("kept"));
     SnapshotPush {
@@ -72,7 +112,7 @@ fn push() -> SnapshotPush {
     }
 }
 
-fn transfer() -> TransferLeaderRequest<TypeConfig> {
+pub(in crate::raft) fn transfer() -> TransferLeaderRequest<TypeConfig> {
     TransferLeaderRequest::new(Vote::new_committed(7, 1), 3, Some(id(7, 11)))
 }
 
@@ -94,7 +134,7 @@ fn every_value_survives_its_message() {
     round_trip(Vote::new(0, 0));
     round_trip(Vote::new_committed(9, u64::MAX));
     round_trip(membership());
-    for entry in entries() {
+    for entry in entries().into_iter().chain(commands()) {
         round_trip(entry);
     }
     round_trip(append());
@@ -209,6 +249,12 @@ fn a_command_too_long_for_the_log_is_refused_before_it_is_proposed() {
     let long = note(&"x".repeat(MAX_COMMAND_BYTES));
     assert!(matches!(command_bytes(&long), Err(CodecError::TooLong { .. })));
     assert!(entry(1, 1, EntryPayload::Normal(long)).to_proto().is_err());
+    // The longest that an owner proposes when a move is over: 64 request ids of 64 bytes.
+    let ids = vec!["r".repeat(64); crate::ledger::REQUEST_IDS_KEPT];
+    let phases = crate::ledger::Phases { detect: Some(u64::MAX), ..Default::default() };
+    let epoch = crate::model::Epoch(MAX_NUMBER);
+    let moved = Command::Moved { epoch, phases, total_us: u64::MAX, in_sync: true, request_ids: ids };
+    assert!(command_bytes(&moved).is_ok());
 }
 
 /// xorshift64: the same numbers in each run.

@@ -153,6 +153,27 @@ impl Mark {
     }
 }
 
+/// The fuzz target's way in: two slots as they are, and with right checksums.
+#[cfg(any(test, fuzzing))]
+pub(super) fn fuzz(bytes: &[u8]) {
+    let (one, other) = bytes.split_at(bytes.len().min(SLOT_BYTES));
+    let _: Found = later(Marked::decode(one), Marked::decode(other));
+    let mut sealed = one.get(..USED_BYTES - 4).unwrap_or(one).to_vec();
+    sealed.extend_from_slice(&crc32(0, &sealed).to_le_bytes());
+    if let Found::Marked(marked) = Marked::decode(&sealed) {
+        assert_eq!(Marked::decode(&marked.encode()), Found::Marked(marked));
+    }
+}
+
+/// Both slots, as `Mark::write` leaves them.
+#[cfg(test)]
+pub(super) fn example() -> Vec<u8> {
+    let mut slots = Marked { incarnation: 99, begun: 812, saved: 811 }.encode();
+    slots.resize(SLOT_BYTES, 0);
+    slots.extend(Marked { incarnation: 99, begun: 812, saved: 812 }.encode());
+    slots
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

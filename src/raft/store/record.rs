@@ -36,10 +36,13 @@ pub(super) fn encode(entry: &Entry, before: u32) -> Result<(Vec<u8>, u32), Store
         return Err(StoreError::TooLarge { what: "a log entry", found, max: MAX_RECORD_BYTES });
     }
     let link = link(entry.log_id.index, before, &body);
-    let mut record = link.to_le_bytes().to_vec();
-    record.extend_from_slice(&before.to_le_bytes());
-    record.extend_from_slice(&body);
-    Ok((record, link))
+    Ok((sealed(entry.log_id.index, before, &body), link))
+}
+
+/// A body with its link and the link before it in front.
+pub(super) fn sealed(index: u64, before: u32, body: &[u8]) -> Vec<u8> {
+    let link = link(index, before, body);
+    [link.to_le_bytes().as_slice(), &before.to_le_bytes(), body].concat()
 }
 
 /// The entry at `index`; its own checksum has been checked, its place in the chain has not.

@@ -38,6 +38,13 @@ pub const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Names this member where one file serves all of them; wins over the file's `member`.
 pub const MEMBER_ENV: &str = "VIPD_MEMBER";
 
+/// Where the files are that a configuration names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Host {
+    This,
+    Another,
+}
+
 /// What one member runs with. Made only by [`load`](Config::load) and [`parse`](Config::parse), so
 /// every relation between its values holds.
 #[derive(Clone, Debug)]
@@ -69,6 +76,18 @@ impl Config {
     /// # Errors
     /// The file cannot be read, or is refused: see [`parse`](Config::parse).
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_for(path, Host::This)
+    }
+
+    /// As [`load`](Self::load), of a file that is meant for another host, where its certificates are.
+    ///
+    /// # Errors
+    /// As those of [`load`](Self::load), but for the TLS files.
+    pub fn load_for_another_host(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_for(path, Host::Another)
+    }
+
+    fn load_for(path: &Path, host: Host) -> Result<Self, ConfigError> {
         let unreadable = |source| ConfigError::Unreadable { path: path.to_path_buf(), source };
         let mut text = Vec::new();
         // One byte more than is allowed, so that `parse` sees that there was more.
@@ -79,7 +98,7 @@ impl Config {
             .map_err(unreadable)?;
         // What is not Unicode is no name either, and is refused as one.
         let member = std::env::var_os(MEMBER_ENV).map(|v| v.to_string_lossy().into_owned());
-        Self::parse(&text, &path.display().to_string(), member)
+        Self::parse_for(&text, &path.display().to_string(), member, host)
     }
 
     /// Checks the text of a file. `origin` names it in errors; `env_member` is the value of
@@ -89,9 +108,18 @@ impl Config {
     /// Not TOML, an unknown key or a wrong type: the first of them. Else everything that does not
     /// hold, in the order of the file, each with its line, column, cause and next step.
     pub fn parse(text: &[u8], origin: &str, env_member: Option<String>) -> Result<Self, ConfigError> {
+        Self::parse_for(text, origin, env_member, Host::This)
+    }
+
+    fn parse_for(
+        text: &[u8],
+        origin: &str,
+        env_member: Option<String>,
+        host: Host,
+    ) -> Result<Self, ConfigError> {
         let text = report::decode(text, origin)?;
         let raw = raw::parse(&text)?;
-        check::check(&raw, text, env_member.filter(|name| !name.is_empty()))
+        check::check(&raw, text, env_member.filter(|name| !name.is_empty()), host)
     }
 }
 

@@ -79,7 +79,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
 
 fn of_file(arguments: &Arguments) -> Result<IamPolicies, Error> {
     let path = arguments.config.clone().unwrap_or_default();
-    let config = Config::load(&path).map_err(|error| {
+    let config = Config::load_for_another_host(&path).map_err(|error| {
         let next = format!("vipd --check --config {} says more", path.display());
         Error::new(Kind::Usage, error.to_string(), next)
     })?;

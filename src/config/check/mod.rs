@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::raw::{Raw, Table};
 use super::reason::Reason;
 use super::report::{ConfigError, Text};
-use super::{Config, MEMBER_ENV, Member, OnQuorumLoss, Policy};
+use super::{Config, Host, MEMBER_ENV, Member, OnQuorumLoss, Policy};
 use crate::model::{Name, Vip};
 pub use tls::key_exposure;
 use values::{Checker, host_of};
@@ -18,9 +18,14 @@ mod tls;
 mod values;
 
 /// A [`Config`], or everything that is wrong. `env_member` goes before the file's `member`.
-pub(super) fn check(raw: &Raw, text: Text, env_member: Option<String>) -> Result<Config, ConfigError> {
+pub(super) fn check(
+    raw: &Raw,
+    text: Text,
+    env_member: Option<String>,
+    host: Host,
+) -> Result<Config, ConfigError> {
     let mut c = Checker::new(text);
-    let config = assemble(&mut c, raw, env_member);
+    let config = assemble(&mut c, raw, env_member, host);
     match (config, c.into_mistakes()) {
         (Some(config), mistakes) if mistakes.is_empty() => Ok(config),
         (_, mistakes) => Err(ConfigError::new(mistakes)),
@@ -28,7 +33,7 @@ pub(super) fn check(raw: &Raw, text: Text, env_member: Option<String>) -> Result
 }
 
 /// Runs every check before it gives up on any.
-fn assemble(c: &mut Checker, raw: &Raw, env_member: Option<String>) -> Option<Config> {
+fn assemble(c: &mut Checker, raw: &Raw, env_member: Option<String>, host: Host) -> Option<Config> {
     let cluster = c.required(&raw.cluster, "cluster", "cluster = \"edge\"", None);
     let cluster: Option<Name> = cluster.and_then(|v| c.parsed("cluster", v));
     let data_dir = c.path("data_dir", &raw.data_dir);
@@ -43,7 +48,7 @@ fn assemble(c: &mut Checker, raw: &Raw, env_member: Option<String>) -> Option<Co
     let timing = timing::timing(c, inner(&raw.raft));
     let health = timing::health(c, inner(&raw.health));
     let policy = policy(c, raw);
-    let tls = tls::tls(c, &raw.tls);
+    let tls = tls::tls(c, &raw.tls, host);
     let log = log_filter(c, raw);
     if let Some(vip) = &vip {
         not_on_a_vip(c, raw, &vip.addresses);

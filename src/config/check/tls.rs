@@ -9,11 +9,11 @@ use toml::Spanned;
 
 use super::inner;
 use super::values::Checker;
-use crate::config::Tls;
 use crate::config::raw::{self, Table, Word};
 use crate::config::reason::Reason;
+use crate::config::{Host, Tls};
 
-pub(super) fn tls(c: &mut Checker, table: &Table<raw::Tls>) -> Option<Tls> {
+pub(super) fn tls(c: &mut Checker, table: &Table<raw::Tls>, host: Host) -> Option<Tls> {
     let at = table.as_ref().map(Spanned::span);
     let raw = inner(table);
     if raw.and_then(|t| t.insecure.as_ref()).is_some_and(|v| *v.get_ref()) {
@@ -32,9 +32,12 @@ pub(super) fn tls(c: &mut Checker, table: &Table<raw::Tls>) -> Option<Tls> {
     ];
     let [ca, cert, key] = keys.map(|(key, value, example)| {
         c.required(value, key, example, at.clone())?;
-        readable(c, key, value)
+        match host {
+            Host::This => readable(c, key, value),
+            Host::Another => c.path(key, value),
+        }
     });
-    if let (Some(path), Some(value)) = (&key, &raw.key) {
+    if let (Host::This, Some(path), Some(value)) = (host, &key, &raw.key) {
         private(c, path, value);
     }
     Some(Tls { ca: Some(ca?), cert: Some(cert?), key: Some(key?), insecure: false })

@@ -306,6 +306,10 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
                     }
                 });
             }
+            Effect::Campaign { term, after } => {
+                let group = self.hands.group.clone();
+                runtime::spawn(async move { group.campaign(term, after).await });
+            }
             Effect::Answer(id, answer) => self.answer(id, answer),
             Effect::Tell(story) => self.tell(story),
         }
@@ -504,6 +508,7 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
         m.term.set(i64::try_from(d.raft().term.0).unwrap_or(i64::MAX));
         m.is_leader.set(i64::from(d.raft().role == Role::Leader));
         m.is_owner.set(i64::from(owns));
+        m.lifelines.set(i64::try_from(self.hands.group.lifelines()).unwrap_or(i64::MAX));
         m.has_leader.set(i64::from(has_leader));
         m.haproxy_healthy.set(i64::from(!d.health().is_unhealthy()));
         let left = d.open_permit().map_or(Duration::ZERO, |p| p.deadline().since(clock::now()));
@@ -540,6 +545,9 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
     fn tell(&mut self, story: Story) {
         match story {
             Story::Claiming { term } => tracing::info!(%term, "elected: claiming the VIP"),
+            Story::LeaderEnded { term, place } => {
+                tracing::info!(%term, place, "the leader's process has ended: asking for votes");
+            }
             Story::Owning { term, epoch } => tracing::info!(%term, %epoch, "this member owns the VIP"),
             Story::StandsBack { reason, to: Some(to) } => tracing::warn!(%reason, %to, "stands back"),
             Story::StandsBack { reason, to: None } => {

@@ -27,6 +27,7 @@ pub struct Metrics {
     pub is_leader: IntGauge,
     pub is_owner: IntGauge,
     pub has_leader: IntGauge,
+    pub lifelines: IntGauge,
     pub lease_remaining: Gauge,
     pub haproxy_healthy: IntGauge,
     pub repairs: IntCounter,
@@ -71,6 +72,10 @@ impl Metrics {
             term: gauge("vipd_term", "Raft's term")?,
             is_leader: gauge("vipd_is_leader", "1 on the leader")?,
             is_owner: gauge("vipd_is_owner", "1 on the owner of the VIP")?,
+            lifelines: gauge(
+                "vipd_lifelines",
+                "Lifelines with an end here: on a follower its own to the leader, on the leader one of each other member",
+            )?,
             has_leader: gauge("vipd_has_leader", "1 where a leader is known")?,
             lease_remaining: add(
                 &r,

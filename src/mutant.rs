@@ -49,6 +49,14 @@ pub enum Mutant {
     ReleaseAddress,
     /// A drained member that leads claims, and its claim counts: two guards, one behind the other.
     Drained,
+    /// One member's word that the leader has ended is enough for its vote.
+    OneSawTheEnd,
+    /// A lifeline's reset is taken for its end.
+    ResetIsFin,
+    /// A member goes on acknowledging a leader that has ended.
+    DeafToTheDead,
+    /// A promise binds by openraft's lease alone, which is off once the leader was thought to have ended.
+    OwnPromise,
 }
 
 impl Mutant {
@@ -75,6 +83,10 @@ impl Mutant {
         Mutant::Pace,
         Mutant::ReleaseAddress,
         Mutant::Drained,
+        Mutant::OneSawTheEnd,
+        Mutant::ResetIsFin,
+        Mutant::DeafToTheDead,
+        Mutant::OwnPromise,
     ];
 }
 

@@ -1,10 +1,16 @@
 //! The peer port of one real member: who may speak to whom, and when it lends its vote
 //! (FENCING.md, holes 1, 2, 6, 7 and 9).
 
+#![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+#[path = "peers/lifeline.rs"]
+mod lifeline;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tonic::Code;
 use tonic::transport::Channel;
@@ -20,6 +26,7 @@ use vipd::proto::{
 };
 use vipd::raft::store::{Stable as _, Store};
 use vipd::raft::{Group, Lazy, Starting};
+use vipd::rpc::admit::UNKNOWN_MAX;
 use vipd::rpc::listen::serve_peers;
 use vipd::tls::Transport;
 
@@ -28,6 +35,7 @@ const LEASE: Duration = Duration::from_millis(1500);
 
 struct Member {
     client: PeerClient<Channel>,
+    address: std::net::SocketAddr,
     me: Incarnation,
     gate: Arc<Gate>,
     started: Time,
@@ -89,10 +97,10 @@ async fn restarted() -> Member {
             .expect("a machine");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("its address");
-    serve_peers(listener, &Transport::Insecure, starting.service());
+    serve_peers(listener, &Transport::Insecure, starting.service(), starting.lifelines());
     let group = starting.start().await.expect("Raft starts");
     let client = PeerClient::connect(format!("http://{address}")).await.expect("a connection");
-    Member { client, me, gate, started, _group: group, _dir: dir }
+    Member { client, address, me, gate, started, _group: group, _dir: dir }
 }
 
 impl Member {
@@ -106,6 +114,7 @@ impl Member {
             vote: Some(RaftVote { term: 5, voted_for: 99, committed: false }),
             last_log_id: Some(LogId { term: 1, index: 1 }),
             leadership_transfer: false,
+            ended_term: 0,
         }
     }
 
@@ -298,4 +307,45 @@ async fn fault_65_a_term_beyond_reach_is_not_adopted() {
     assert_eq!(m.client.vote(request).await.expect_err("a vote").code(), Code::InvalidArgument);
     let answer = m.client.pre_vote(m.vote(m.envelope())).await.expect("an answer").into_inner();
     assert_eq!(answer.vote.expect("its vote").term, 0);
+}
+
+/// What comes back on `stream` until it ends, within ten seconds.
+async fn rest(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut bytes));
+    // A connection that is closed with unread bytes is reset: also an end.
+    let _ = read.await.expect("it is closed");
+    bytes
+}
+
+#[tokio::test]
+async fn what_is_neither_a_call_nor_a_lifeline_is_closed_without_a_word() {
+    let m = restarted().await;
+    for words in [&b"GET / HTTP/1.1\r\nHost: az-a\r\n\r\n"[..], &[0; 24], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r!"]
+    {
+        let mut stream = TcpStream::connect(m.address).await.expect("a connection");
+        stream.write_all(words).await.expect("they are sent");
+        assert_eq!(rest(&mut stream).await, b"");
+    }
+    // Silent, or silent after a beginning: until the deadline.
+    for words in [&b""[..], b"PRI * HTTP/2.0"] {
+        let mut stream = TcpStream::connect(m.address).await.expect("a connection");
+        stream.write_all(words).await.expect("they are sent");
+        assert_eq!(rest(&mut stream).await, b"");
+    }
+}
+
+#[tokio::test]
+async fn fault_66_connections_that_say_nothing_keep_no_member_out() {
+    let mut m = restarted().await;
+    m.wait_for_quarantine().await;
+    let mut silent = Vec::new();
+    for _ in 0..UNKNOWN_MAX + 20 {
+        silent.push(TcpStream::connect(m.address).await.expect("a connection"));
+    }
+    let mut late = PeerClient::connect(format!("http://{}", m.address)).await.expect("a connection");
+    assert!(late.pre_vote(m.vote(m.envelope())).await.is_ok());
+    for stream in silent.iter_mut().take(10) {
+        assert_eq!(rest(stream).await, b"", "those that were silent for longest are closed");
+    }
 }

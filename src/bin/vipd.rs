@@ -180,7 +180,7 @@ async fn run(path: PathBuf, config: Config, transport: Transport, log: log::Filt
 
     let dial = Arc::new(Lazy(transport.clone()));
     let starting = Starting::new(&config, store, dial, Arc::clone(&gate), events_tx.clone())?;
-    listen::peers(&config, &transport, starting.service()).await?;
+    listen::peers(&config, &transport, starting.service(), starting.lifelines()).await?;
     listen::operators(&config, &transport, desk.clone()).await?;
     listen::monitors(&config, metrics.clone(), standing_rx.clone()).await?;
 

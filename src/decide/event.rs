@@ -171,6 +171,10 @@ pub enum Event {
         swap: Swap,
         result: Result<(), CloudError>,
     },
+    /// This member's lifeline to the leader of `term` ended: that process is dead.
+    Ended {
+        term: Term,
+    },
     /// Leadership is to go to another member.
     Asked(Ask),
     /// The ledger is to keep what an operator wants.
@@ -253,6 +257,11 @@ pub enum Effect {
     RemoveAddress(Vip),
     /// Trigger Raft's transfer to this voter.
     Transfer(Incarnation),
+    /// Ask for votes after so long, since the leader of `term` has ended.
+    Campaign {
+        term: Term,
+        after: Duration,
+    },
     Answer(AskId, Result<Answer, Refusal>),
     Tell(Story),
 }
@@ -402,6 +411,11 @@ impl Refusal {
 /// What people and metrics are told.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Story {
+    /// The process of `term`'s leader is dead, and so many others ask for votes before this member.
+    LeaderEnded {
+        term: Term,
+        place: u32,
+    },
     Claiming {
         term: Term,
     },

@@ -40,14 +40,14 @@ pub(super) enum Want {
 
 /// How little is known for a member's health.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Doubt {
+pub(super) enum Doubt {
     None,
     Unknown,
     Unhealthy,
 }
 
 impl Doubt {
-    fn of(health: &Health) -> Self {
+    pub(super) fn of(health: &Health) -> Self {
         match health {
             Health::Healthy | Health::NotChecked => Doubt::None,
             Health::Unknown(_) => Doubt::Unknown,

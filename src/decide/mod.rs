@@ -15,6 +15,7 @@
 //! [`Decide::step`] knows no clock, IO or randomness; the driver carries its [`Effect`]s out.
 
 mod address;
+mod ended;
 mod event;
 mod handover;
 mod leading;
@@ -24,6 +25,7 @@ mod orders;
 mod owning;
 mod permit;
 mod plan;
+mod promise;
 mod proposal;
 mod reach;
 mod rights;
@@ -41,6 +43,7 @@ pub use event::{
 };
 pub use permit::{Gate, Permit};
 pub use plan::{Fix, plan};
+pub use promise::{GIVE_UP, Hearing, Promise};
 pub use rights::{Denied, Right};
 
 use crate::ledger::Ledger;
@@ -242,6 +245,7 @@ impl Decide {
             Event::Looked { asked, result } => self.take_look(now, asked, result, out),
             Event::Swapped { swap, epoch, outcome } => self.take_swapped(now, swap, epoch, outcome),
             Event::Rehearsed { swap, result } => self.take_rehearsed(now, &swap, result, out),
+            Event::Ended { term } => self.take_end(term, out),
             Event::Asked(ask) => self.take_ask(now, ask, out),
             Event::Ordered(order) => self.take_order(now, order, out),
         }

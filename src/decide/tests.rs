@@ -5,6 +5,7 @@ mod address;
 mod claiming;
 mod configured;
 mod doubting;
+mod ended;
 mod failback;
 mod fence;
 mod invariants;

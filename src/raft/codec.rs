@@ -294,6 +294,7 @@ impl Wire for AppendEntriesResponse<TypeConfig> {
     }
 }
 
+/// `ended_term`, here and in the answer, belongs to the transport, as `granted_ms` does.
 impl Wire for VoteRequest<TypeConfig> {
     type Message = proto::VoteRequest;
 
@@ -303,6 +304,7 @@ impl Wire for VoteRequest<TypeConfig> {
             vote: Some(self.vote.to_proto()?),
             last_log_id: optional_to(&self.last_log_id)?,
             leadership_transfer: self.leadership_transfer,
+            ended_term: 0,
         })
     }
 
@@ -325,6 +327,7 @@ impl Wire for VoteResponse<TypeConfig> {
             vote: Some(self.vote.to_proto()?),
             granted: self.vote_granted,
             last_log_id: optional_to(&self.last_log_id)?,
+            ended_term: 0,
         })
     }
 

@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use tonic::codegen::http;
 use tonic::transport::Endpoint;
 use tower::util::BoxCloneSyncService;
 
+use super::lifeline::{self, Held};
 use crate::clock;
 use crate::model::Time;
 use crate::proto;
 use crate::proto::peer_client::PeerClient;
 use crate::runtime;
-use crate::tls::{Transport, Whom};
+use crate::tls::{ConnectError, Transport, Whom};
 
 /// A channel on which nothing has come back for so long is thrown away: after a cut TCP would wait
 /// for its own retransmission, seconds too long.
@@ -46,6 +49,10 @@ pub enum CallError {
     Timeout(Duration),
     #[error("{}", .0.message())]
     Status(Box<tonic::Status>),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Broken(#[from] io::Error),
 }
 
 /// What carries requests to one address and brings the answers back.
@@ -56,6 +63,14 @@ pub type Carrier =
 pub trait Dial: Send + Sync + 'static {
     /// A carrier to `member` at `address`, `host:port`. Nothing is sent before the first request.
     fn dial(&self, member: &str, address: &str) -> Result<Carrier, CallError>;
+
+    /// A lifeline to `member` at `address`, which leads, once `greeting` was taken.
+    fn lifeline(
+        &self,
+        member: &str,
+        address: &str,
+        greeting: Vec<u8>,
+    ) -> BoxFuture<'static, Result<Held, CallError>>;
 }
 
 /// gRPC over TCP, or over TLS to the member that is meant and no other; connects with the first request,
@@ -76,6 +91,20 @@ impl Dial for Lazy {
         }));
         let failed = |e: tonic::transport::Error| tonic::Status::unavailable(in_full(&e));
         Ok(BoxCloneSyncService::new(tower::ServiceExt::map_err(channel, failed)))
+    }
+
+    fn lifeline(
+        &self,
+        member: &str,
+        address: &str,
+        greeting: Vec<u8>,
+    ) -> BoxFuture<'static, Result<Held, CallError>> {
+        let whom = member.parse().map(Whom::Member).map_err(|_| CallError::Address(address.to_owned()));
+        let (transport, address) = (self.0.clone(), address.to_owned());
+        Box::pin(async move {
+            let wire = transport.connect(whom?, &address, CONNECT_TIMEOUT).await?;
+            Ok(lifeline::grasp(wire, greeting).await?)
+        })
     }
 }
 
@@ -124,6 +153,16 @@ impl Links {
         let client = client.max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX);
         let renew = clock::now() + RENEW;
         Ok(Slot { member: member.to_owned(), client, silent_since: None, renew })
+    }
+
+    /// Holds on to that member at `address`.
+    pub(super) fn lifeline(
+        &self,
+        member: &str,
+        address: &str,
+        greeting: Vec<u8>,
+    ) -> BoxFuture<'static, Result<Held, CallError>> {
+        self.dial.lifeline(member, address, greeting)
     }
 
     /// Makes one call to that member at `address`, with a deadline.

@@ -6,6 +6,7 @@
 //!          <--Applied (watch)---- Machine <--'  '--> Store (sled + fdatasync)
 //!          <--RaftView (watch)----'
 //!   other members --gRPC--> PeerService ---> openraft
+//!                 --lifelines--> Lifelines; lifeline::keep holds this member's own: Event::Ended
 //! ```
 
 mod beat;
@@ -14,6 +15,7 @@ mod form;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod join;
+pub mod lifeline;
 mod links;
 mod network;
 mod reports;
@@ -23,8 +25,8 @@ pub mod types;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -33,10 +35,12 @@ use openraft::storage::RaftLogStorage;
 use openraft::{ServerState, SnapshotPolicy, StepDownPolicy};
 use tokio::sync::{mpsc, watch};
 
+pub use lifeline::{End, Held, Lifelines};
 pub use reports::{Heard, Reports, SILENT_AFTER};
 pub use serve::PeerService;
 
 use self::form::Found;
+use self::lifeline::Registry;
 pub use links::{CallError, Carrier, Dial, Lazy};
 
 use self::links::Links;
@@ -44,7 +48,7 @@ use self::store::{Applied, Machine, Stable, StoreError};
 use self::types::{Node, Raft, TypeConfig};
 use crate::clock;
 use crate::config::{Config, Member, Timing};
-use crate::decide::{Event, Gate, RaftView, Role};
+use crate::decide::{Event, Gate, Promise, RaftView, Role};
 use crate::ledger::Command;
 use crate::model::{Incarnation, Name, Term, Time};
 use crate::mutant::{self, Mutant};
@@ -98,6 +102,13 @@ pub struct Shared {
     /// Nanoseconds on CLOCK_BOOTTIME; 0: never.
     heard_at: AtomicU64,
     campaigned_at: AtomicU64,
+    /// What this member has granted to a leader, as a voter.
+    promise: Mutex<Promise>,
+    /// The lifelines that others hold to this member, and the one that it holds.
+    lifelines: Registry,
+    held: AtomicBool,
+    /// How long a quarantine lasts that is not the start's.
+    quarantine: Duration,
     quarantine_until: AtomicU64,
     led_since: AtomicU64,
     answers: Mutex<BTreeMap<Incarnation, Time>>,
@@ -140,6 +151,10 @@ impl Shared {
 
     fn campaigned(&self) {
         self.campaigned_at.store(clock::now().as_nanos(), Ordering::Relaxed);
+    }
+
+    fn promise(&self) -> MutexGuard<'_, Promise> {
+        self.promise.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn quarantine_until(&self) -> Time {
@@ -249,6 +264,10 @@ impl<S: RaftLogStorage<TypeConfig> + Stable + Clone> Starting<S> {
             reports: Reports::new(config.members.iter().map(|m| m.name.clone()).collect()),
             heard_at: AtomicU64::new(0),
             campaigned_at: AtomicU64::new(0),
+            promise: Mutex::default(),
+            lifelines: Registry::default(),
+            held: AtomicBool::new(false),
+            quarantine: config.timing.lease() + config.timing.margin(),
             quarantine_until: AtomicU64::new(u64::MAX),
             led_since: AtomicU64::new(u64::MAX),
             answers: Mutex::default(),
@@ -278,6 +297,11 @@ impl<S: RaftLogStorage<TypeConfig> + Stable + Clone> Starting<S> {
             .max_encoding_message_size(links::MESSAGE_MAX)
     }
 
+    /// What answers lifelines on the peer port.
+    pub fn lifelines(&self) -> Lifelines {
+        Lifelines(Arc::clone(&self.shared))
+    }
+
     /// Finds or founds the group, then starts Raft. Waits for as long as there is no group; says
     /// what it waits for.
     pub async fn start(self) -> Result<Group, StartError> {
@@ -302,7 +326,7 @@ impl<S: RaftLogStorage<TypeConfig> + Stable + Clone> Starting<S> {
             .map_err(|e| StartError::Raft(e.to_string()))?;
         // `OnceLock::set` fails only if it was set before: this is the only place.
         let _ = shared.raft.set(raft.clone());
-        runtime::spawn(end_quarantine(raft.clone(), until));
+        runtime::spawn(end_quarantine(Arc::clone(&shared), raft.clone(), until));
         runtime::spawn(beat::run(Arc::clone(&shared), raft.clone(), self.timing));
         if let Found::Founder(nodes) = found {
             // The first vote is on disk before the first entry (hole 8).
@@ -313,17 +337,21 @@ impl<S: RaftLogStorage<TypeConfig> + Stable + Clone> Starting<S> {
             runtime::spawn(join::until_taken_in(Arc::clone(&shared)));
         }
         runtime::spawn(reports::run(Arc::clone(&shared)));
+        runtime::spawn(lifeline::keep(Arc::clone(&shared)));
         Ok(Group { shared, raft, applied: self.applied })
     }
 }
 
 /// No campaign before the quarantine's end (FENCING.md, hole 2).
-async fn end_quarantine(raft: Raft, until: Time) {
+async fn end_quarantine(shared: Arc<Shared>, raft: Raft, until: Time) {
     if !mutant::on(Mutant::QuarantineCampaign) {
         runtime::sleep(until.since(clock::now())).await;
     }
     fault!(wait "raft.quarantine.end");
-    raft.runtime_config().elect(true);
+    // Another may have begun meanwhile.
+    if shared.quarantine_until() == until {
+        raft.runtime_config().elect(true);
+    }
 }
 
 fn ms(d: Duration) -> u64 {
@@ -420,6 +448,16 @@ impl Group {
     pub async fn transfer(&self, to: Incarnation) -> Result<(), ProposeError> {
         fault!(wait "raft.transfer", error(e) => return Err(ProposeError::Raft(e.to_string())));
         self.raft.trigger().transfer_leader(to.0).await.map_err(|e| ProposeError::Raft(e.to_string()))
+    }
+
+    /// Asks for votes after `after`, since the leader of `term` has ended.
+    pub async fn campaign(&self, term: Term, after: Duration) {
+        self.shared.campaign(term, after).await;
+    }
+
+    /// Of how many lifelines this member is one end.
+    pub fn lifelines(&self) -> usize {
+        self.shared.lifelines.count() + usize::from(self.shared.held.load(Ordering::Relaxed))
     }
 
     /// When an append of another leader last came in.

@@ -50,6 +50,29 @@ impl Network {
         Some(self.shared.envelope(self.to))
     }
 
+    /// A candidate votes for itself: while it is bound to a leader it asks for no vote, unless it has
+    /// seen that leader's end or was asked by it.
+    fn asks(&self, rpc: &VoteRequest<TypeConfig>) -> Rpc<proto::VoteRequest> {
+        let promise = self.shared.promise();
+        if !rpc.leadership_transfer && !promise.may_ask(clock::now()) {
+            return Err(unreachable("this member is bound to its leader"));
+        }
+        let ended_term = promise.end().0;
+        drop(promise);
+        self.shared.campaigned();
+        let request = rpc.to_proto().map_err(unreachable)?;
+        Ok(proto::VoteRequest { envelope: self.envelope(), ended_term, ..request })
+    }
+
+    /// A vote that is granted counts only if this member may vote for itself together with that voter.
+    fn counts(&self, rpc: &VoteRequest<TypeConfig>, answer: &proto::VoteResponse) -> Rpc<()> {
+        let may = self.shared.promise().may_vote(clock::now(), Term(answer.ended_term));
+        if answer.granted && !rpc.leadership_transfer && !may {
+            return Err(unreachable("the voter has not seen the leader's end"));
+        }
+        Ok(())
+    }
+
     /// `openraft` gives each call a time; the answer is worth nothing after it.
     async fn call<T, F, Fut>(&self, option: &RPCOption, call: F) -> Rpc<T>
     where
@@ -97,12 +120,13 @@ impl RaftNetworkV2<TypeConfig> for Network {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<VoteResponse<TypeConfig>> {
-        self.shared.campaigned();
-        let mut request = rpc.to_proto().map_err(unreachable)?;
-        request.envelope = self.envelope();
+        // Saved by now: what comes of an earlier leader is acknowledged no more.
+        self.shared.promise().vote(Term(rpc.vote.leader_id.term));
+        let request = self.asks(&rpc)?;
         fault!(wait "peer.vote.send", error(e) => return Err(unreachable(e)));
         let response = self.call(&option, |mut c| async move { c.vote(request).await }).await?;
         fault!(wait "peer.vote.answer", error(e) => return Err(unreachable(e)));
+        self.counts(&rpc, &response)?;
         VoteResponse::from_proto(response).map_err(unreachable)
     }
 
@@ -111,11 +135,10 @@ impl RaftNetworkV2<TypeConfig> for Network {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<VoteResponse<TypeConfig>> {
-        self.shared.campaigned();
-        let mut request = rpc.to_proto().map_err(unreachable)?;
-        request.envelope = self.envelope();
+        let request = self.asks(&rpc)?;
         fault!(wait "peer.pre-vote.send", error(e) => return Err(unreachable(e)));
         let response = self.call(&option, |mut c| async move { c.pre_vote(request).await }).await?;
+        self.counts(&rpc, &response)?;
         VoteResponse::from_proto(response).map_err(unreachable)
     }
 

@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
+use openraft::async_runtime::WatchReceiver as _;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
+};
 
 use super::Shared;
 use super::codec::{SnapshotPush, TransferAnswer, Wire};
-use super::types::{Raft, Snapshot};
+use super::types::{Raft, Snapshot, Vote};
 use crate::clock;
+use crate::decide::Hearing;
 use crate::model::{GroupId, Incarnation, Term};
 use crate::mutant::{self, Mutant};
 use crate::proto;
@@ -73,13 +77,15 @@ impl Shared {
             }
         }
     }
-}
 
-impl PeerService {
     /// The group and both incarnations must fit, and the sender be who it says; then Raft, once it runs.
-    fn admit(&self, speaker: &Speaker, envelope: Option<&proto::Envelope>) -> Result<&Raft, Status> {
+    pub(super) fn admit(
+        &self,
+        speaker: &Speaker,
+        envelope: Option<&proto::Envelope>,
+    ) -> Result<&Raft, Status> {
         let envelope = envelope.ok_or_else(|| refused("the message has no envelope"))?;
-        let s = &self.0;
+        let s = self;
         if envelope.cluster != s.cluster.as_str() {
             return Err(refused(format!(
                 "this member is of cluster {}, not {}",
@@ -95,6 +101,12 @@ impl PeerService {
         }
         s.is_sender(speaker, Incarnation(envelope.from))?;
         s.raft.get().ok_or_else(|| Status::unavailable("this member has not started its Raft yet"))
+    }
+}
+
+impl PeerService {
+    fn admit(&self, speaker: &Speaker, envelope: Option<&proto::Envelope>) -> Result<&Raft, Status> {
+        self.0.admit(speaker, envelope)
     }
 
     /// As [`admit`](Self::admit), and the leader or candidate in whose name it is must be its sender.
@@ -127,6 +139,29 @@ impl PeerService {
             return Err(Status::unavailable("this member leads and its lease is valid"));
         }
         Ok(())
+    }
+
+    /// Not while it is bound to a leader; that leader's own word, which comes with the request, sets free.
+    fn is_free(&self, ended_term: u64, leadership_transfer: bool) -> bool {
+        leadership_transfer || self.0.promise().may_vote(clock::now(), Term(ended_term))
+    }
+
+    fn with_end(&self, answer: proto::VoteResponse) -> proto::VoteResponse {
+        proto::VoteResponse { ended_term: self.0.promise().end().0, ..answer }
+    }
+
+    /// Whether anything of that leader is heard: not for a while after its lifeline has ended.
+    fn hears(&self, vote: &Vote) -> Result<(), Status> {
+        let term = Term(vote.leader_id.term);
+        let hearing = self.0.promise().hear(term, clock::now());
+        match hearing {
+            Hearing::Heard => Ok(()),
+            Hearing::Ended => Err(Status::unavailable(format!("the leader of term {term} has ended"))),
+            Hearing::Lives => {
+                self.0.was_wrong(term);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -168,12 +203,19 @@ impl Peer for PeerService {
         let (speaker, request) = open(request)?;
         let raft = self.admit_from(&speaker, request.envelope.as_ref(), request.vote.as_ref())?;
         let rpc = AppendEntriesRequest::from_proto(request).map_err(garbled)?;
+        self.hears(&rpc.vote)?;
+        // What is granted counts from when the append left, which was before.
+        let (came, term) = (clock::now(), Term(rpc.vote.leader_id.term));
         fault!(wait "serve.append", error(e) => return Err(internal(e)));
         let response = raft.append_entries(rpc).await.map_err(internal)?;
         fault!(wait "serve.append.answer", error(e) => return Err(internal(e)));
         let accepted =
             matches!(response, AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_));
         if accepted {
+            let until = came + std::time::Duration::from_millis(self.0.lease_ms);
+            if !self.0.promise().acknowledge(term, until) {
+                return Err(Status::unavailable(format!("no longer bound to the leader of term {term}")));
+            }
             self.0.heard();
         }
         let mut answer = response.to_proto().map_err(internal)?;
@@ -185,31 +227,47 @@ impl Peer for PeerService {
         let (speaker, request) = open(request)?;
         let raft = self.admit_from(&speaker, request.envelope.as_ref(), request.vote.as_ref())?;
         self.may_vote()?;
+        let ended = request.ended_term;
         let rpc = VoteRequest::from_proto(request).map_err(garbled)?;
+        let transfer = rpc.leadership_transfer;
         fault!(wait "serve.vote", error(e) => return Err(internal(e)));
-        let response = raft.vote(rpc).await.map_err(internal)?;
+        let mut response = if self.is_free(ended, transfer) {
+            raft.vote(rpc).await.map_err(internal)?
+        } else {
+            // openraft's own lease may be off (docs/decisions/0020): it is not asked.
+            let last = raft.data_metrics().borrow_watched().last_log;
+            VoteResponse::new(raft.server_metrics().borrow_watched().vote, last, false)
+        };
         fault!(wait "serve.voted", error(e) => return Err(internal(e)));
         if response.vote_granted {
-            self.0.gate.voted(Term(response.vote.leader_id.term));
+            let term = Term(response.vote.leader_id.term);
+            self.0.gate.voted(term);
+            self.0.promise().vote(term);
+            // An append may have been acknowledged while the vote was on its way through openraft.
+            response.vote_granted = self.is_free(ended, transfer);
         }
-        Ok(Response::new(response.to_proto().map_err(internal)?))
+        Ok(Response::new(self.with_end(response.to_proto().map_err(internal)?)))
     }
 
     async fn pre_vote(&self, request: Request<proto::VoteRequest>) -> Answer<proto::VoteResponse> {
         let (speaker, request) = open(request)?;
         let raft = self.admit_from(&speaker, request.envelope.as_ref(), request.vote.as_ref())?;
         self.may_vote()?;
+        let ended = request.ended_term;
         let rpc = VoteRequest::from_proto(request).map_err(garbled)?;
+        let transfer = rpc.leadership_transfer;
         fault!(wait "serve.pre-vote", error(e) => return Err(internal(e)));
         let mut response = raft.pre_vote(rpc).await.map_err(internal)?;
+        response.vote_granted &= self.is_free(ended, transfer);
         response.vote_granted |= mutant::on(Mutant::PreVote);
-        Ok(Response::new(response.to_proto().map_err(internal)?))
+        Ok(Response::new(self.with_end(response.to_proto().map_err(internal)?)))
     }
 
     async fn snapshot(&self, request: Request<proto::SnapshotRequest>) -> Answer<proto::SnapshotResponse> {
         let (speaker, request) = open(request)?;
         let raft = self.admit_from(&speaker, request.envelope.as_ref(), request.vote.as_ref())?;
         let (vote, push) = SnapshotPush::from_leader(request).map_err(garbled)?;
+        self.hears(&vote)?;
         let snapshot = Snapshot { meta: push.meta, snapshot: push.data };
         fault!(wait "serve.snapshot", error(e) => return Err(internal(e)));
         let response = raft.install_full_snapshot(vote, snapshot).await.map_err(internal)?;
@@ -224,6 +282,7 @@ impl Peer for PeerService {
         }
         let rpc = TransferLeaderRequest::from_proto(request).map_err(garbled)?;
         fault!(wait "serve.transfer", error(e) => return Err(internal(e)));
+        self.0.promise().free(Term(rpc.from_leader().leader_id.term));
         let answer = raft.handle_transfer_leader(rpc).await.map_err(internal)?;
         Ok(Response::new(TransferAnswer::from(answer).to_proto().map_err(internal)?))
     }

@@ -19,8 +19,10 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::caller::{Caller, Known, Origin};
 use super::local::Doorman;
+use super::preface::{First, Rewound, first};
 use crate::clock;
 use crate::model::Time;
+use crate::raft::lifeline::Lifelines;
 use crate::tls::{ConnectError, Port, Transport, Wire};
 
 /// Connections of a port of which it is not known yet what they are; one more, and the one of which that
@@ -118,20 +120,32 @@ impl Doorway {
     }
 }
 
-/// The members' connections.
-pub(super) fn members(listener: TcpListener, transport: &Transport) -> Calls<Wire> {
-    calls(listener, transport, Port::Peer)
+/// The members' connections that carry calls; the others are lifelines.
+pub(super) fn members(listener: TcpListener, transport: &Transport, lifelines: Lifelines) -> Calls<Rewound> {
+    let doorway = Doorway::new(transport, Port::Peer);
+    let (sender, calls) = mpsc::channel(CALLS_MAX);
+    tokio::spawn(accept(Port::Peer, listener, move |stream, from| {
+        let (doorway, sender, lifelines) = (doorway.clone(), sender.clone(), lifelines.clone());
+        async move {
+            let Some((wire, caller)) = doorway.shake(stream, from).await else { return };
+            match first(wire).await {
+                Some(First::Calls(wire)) => {
+                    let _ = sender.send(Ok(Known::new(wire, caller))).await;
+                }
+                // A task of its own: it is known what it is, and nothing ends it.
+                Some(First::Lifeline(wire)) => drop(tokio::spawn(lifelines.hold(wire, caller.speaker))),
+                None => tracing::debug!(%from, "a connection that is none of a member was closed"),
+            }
+        }
+    }));
+    ReceiverStream::new(calls)
 }
 
 /// The operators' connections over TCP.
 pub(super) fn operators(listener: TcpListener, transport: &Transport) -> Calls<Wire> {
-    calls(listener, transport, Port::Operators)
-}
-
-fn calls(listener: TcpListener, transport: &Transport, port: Port) -> Calls<Wire> {
-    let doorway = Doorway::new(transport, port);
+    let doorway = Doorway::new(transport, Port::Operators);
     let (sender, calls) = mpsc::channel(CALLS_MAX);
-    tokio::spawn(accept(port, listener, move |stream, from| {
+    tokio::spawn(accept(Port::Operators, listener, move |stream, from| {
         let (doorway, sender) = (doorway.clone(), sender.clone());
         async move {
             if let Some((wire, caller)) = doorway.shake(stream, from).await {

@@ -22,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::proto;
 use crate::proto::peer_server::PeerServer;
 use crate::raft::PeerService;
+use crate::raft::lifeline::Lifelines;
 use crate::tls::Transport;
 
 /// Streams that one connection may have open: a member uses fewer than ten, an operator one.
@@ -58,20 +59,26 @@ fn server() -> Server<Stack<GuardLayer, Identity>> {
         .http2_keepalive_timeout(Some(KEEPALIVE))
 }
 
-/// Serves the peer port.
+/// Serves the peer port: calls and lifelines.
 pub async fn peers(
     config: &Config,
     transport: &Transport,
     service: PeerServer<PeerService>,
+    lifelines: Lifelines,
 ) -> Result<(), ListenError> {
     let listener = bind("peer.listen", config.peer_listen).await?;
-    serve_peers(listener, transport, service);
+    serve_peers(listener, transport, service, lifelines);
     Ok(())
 }
 
 /// Serves the peer port that is bound already.
-pub fn serve_peers(listener: TcpListener, transport: &Transport, service: PeerServer<PeerService>) {
-    let calls = admit::members(listener, transport);
+pub fn serve_peers(
+    listener: TcpListener,
+    transport: &Transport,
+    service: PeerServer<PeerService>,
+    lifelines: Lifelines,
+) {
+    let calls = admit::members(listener, transport, lifelines);
     tokio::spawn(async move {
         panic_on_end("peer", server().add_service(service).serve_with_incoming(calls).await);
     });

@@ -16,4 +16,5 @@ pub mod http;
 pub mod listen;
 pub mod local;
 pub mod picture;
+mod preface;
 pub mod roles;

@@ -59,6 +59,16 @@ pub enum Act {
         from: usize,
         to: usize,
     },
+    /// The lifeline of that seat is closed by somebody else than its leader.
+    EndFalsely {
+        seat: usize,
+    },
+    /// Each lifeline is reset.
+    ResetLifelines,
+    /// Both ways between that seat and the owner.
+    CutFromOwner {
+        seat: usize,
+    },
     HealWires,
     Wires(Weather),
     Disk {
@@ -123,6 +133,7 @@ impl Act {
             Act::Freeze { .. } => "freeze",
             Act::Isolate { .. } => "partition",
             Act::CutOneWay { .. } => "partition, one way",
+            Act::CutFromOwner { .. } => "one cut off from the owner",
             Act::Wires(_) => "bad network",
             Act::Disk { weather: DiskWeather { fails: true, .. }, .. } => "fsync fails",
             Act::Disk { .. } => "slow fsync",
@@ -137,6 +148,8 @@ impl Act {
             Act::StepWall { .. } => "wall clock stepped",
             Act::DeleteAddress { .. } => "address deleted",
             Act::RestartAll { .. } => "restart of all",
+            // Counted where they hit a lifeline.
+            Act::EndFalsely { .. } | Act::ResetLifelines => return None,
             Act::Start { .. }
             | Act::Thaw { .. }
             | Act::HealWires
@@ -221,12 +234,18 @@ pub fn everything(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration
     let mut schedule = Schedule::default();
     let mut at = from;
     let mut wiped = false;
+    // One at most: FENCING.md, section 2.
+    let misled = rng.random_range(0..seats);
     loop {
         at += ms(rng, 20, 1_500);
         if at >= to {
             return schedule;
         }
-        one(rng, seats, at, &mut wiped, &mut schedule);
+        match rng.random_range(0..14) {
+            0 => schedule.add(at, Act::EndFalsely { seat: misled }),
+            1 => schedule.add(at, Act::ResetLifelines),
+            _ => one(rng, seats, at, &mut wiped, &mut schedule),
+        }
     }
 }
 
@@ -344,6 +363,51 @@ pub fn power_failures(rng: &mut SmallRng, seats: usize, from: Duration, to: Dura
             s.add(at, Act::CrashOwner { unsaved: Unsaved::Lost });
         }
         s.add(at + ms(rng, 5, 1_200), Act::RestartAll { unsaved: Unsaved::Lost });
+    }
+    s
+}
+
+/// A follower and the owner do not hear each other for a while; the third hears both.
+pub fn one_cut_off(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
+    let mut s = Schedule::default();
+    let mut at = from;
+    while at < to {
+        s.add(at, Act::CutFromOwner { seat: rng.random_range(0..seats) });
+        at += ms(rng, 500, 2_000);
+        s.add(at, Act::HealWires);
+        at += ms(rng, 300, 1_000);
+    }
+    s
+}
+
+/// One member, always the same, is told falsely that its leader has ended; around that, the owner is cut
+/// off from the other, or lifelines are reset.
+pub fn false_ends(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
+    let mut s = Schedule::default();
+    let misled = rng.random_range(0..seats);
+    let mut at = from;
+    while at < to {
+        let other = (misled + rng.random_range(1..seats)) % seats;
+        match rng.random_range(0..4) {
+            // The other's lease ends by itself: it would vote.
+            0 => {
+                s.add(at, Act::CutFromOwner { seat: other });
+                s.add(at + ms(rng, 0, 350), Act::EndFalsely { seat: misled });
+            }
+            // The misled one has come back, and hears its leader again.
+            1 => {
+                s.add(at, Act::EndFalsely { seat: misled });
+                s.add(at + ms(rng, 1_000, 1_700), Act::CutFromOwner { seat: other });
+            }
+            2 => s.add(at, Act::ResetLifelines),
+            _ => s.add(at, Act::EndFalsely { seat: misled }),
+        }
+        at += ms(rng, 1_700, 2_600);
+        s.add(at, Act::HealWires);
+        if rng.random_range(0..2) == 0 {
+            s.add(at, Act::CrashOwner { unsaved: Unsaved::Kept });
+        }
+        at += ms(rng, 500, 2_500);
     }
     s
 }

@@ -137,6 +137,41 @@ fn fault_30_duplicated_and_reordered_messages_move_nothing() {
 }
 
 #[test]
+fn one_that_does_not_hear_the_owner_moves_nothing() {
+    assert!(unmoved(chaos::one_cut_off).faults["one cut off from the owner"] > SEEDS);
+}
+
+#[test]
+fn a_member_that_is_wrong_about_its_leaders_end_moves_nothing() {
+    fn misled(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
+        let mut s = Schedule::default();
+        let mut at = from + Duration::from_secs(1);
+        let seat = rng.random_range(0..seats);
+        for seat in [seat, (seat + 1) % seats] {
+            s.add(at, Act::EndFalsely { seat });
+            at += Duration::from_secs(3);
+        }
+        while at < to {
+            s.add(at, Act::ResetLifelines);
+            // Who was wrong hears the log again: its ledger is to be the same in the end.
+            s.add(at, Act::RouteByHand { table: 0, seat });
+            at += Duration::from_secs(2);
+        }
+        s
+    }
+    let tally = unmoved(misled);
+    assert!(tally.faults["lifeline ends falsely"] >= SEEDS);
+    assert!(tally.faults["lifeline reset"] > SEEDS);
+}
+
+#[test]
+fn false_ends_beside_cuts_and_deaths_open_no_two_permits() {
+    let tally = hold(SEEDS, &Plan { faults: chaos::false_ends, ..Plan::default() });
+    assert!(tally.faults["lifeline ends falsely"] > SEEDS && tally.faults["one cut off from the owner"] > 0);
+    assert!(tally.faults["lifeline ends"] > 0);
+}
+
+#[test]
 fn fault_45_a_call_executed_ten_minutes_late_is_repaired_within_r() {
     let tally = hold(4, &Plan { faults: stories::none, story: Story::LateCall, ..Plan::default() });
     assert!(tally.faults["EC2 executes late"] >= 4);

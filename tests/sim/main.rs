@@ -10,6 +10,7 @@ mod faults;
 mod holes;
 mod interface;
 mod invariants;
+mod lifelines;
 mod mutants;
 mod panics;
 mod referee;

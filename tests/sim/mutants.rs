@@ -30,7 +30,7 @@ fn caught_by(mutant: Mutant) -> &'static [&'static str] {
         Mutant::ClosedBeforeTransfer => &["no call after a transfer began"],
         Mutant::SpentTerm => &["no call after a transfer began", "never two open permits"],
         Mutant::VoteWhileLeading => &["no vote while a promise stands"],
-        Mutant::PreVote => &["in calm nothing moves", "no vote while a promise stands"],
+        Mutant::PreVote => &["the faults move nothing"],
         Mutant::LeaderRestore => &["one leader in a term"],
         Mutant::TargetIncarnation => {
             &["one leader in a term", "one vote in a term", "nothing acknowledged is lost"]
@@ -42,6 +42,8 @@ fn caught_by(mutant: Mutant) -> &'static [&'static str] {
         Mutant::Stray => &["a late write is repaired within R"],
         Mutant::Pace => &["a route is rewritten once a second at most"],
         Mutant::ReleaseAddress => &["after healing route = owner = address"],
+        Mutant::OneSawTheEnd | Mutant::ResetIsFin | Mutant::OwnPromise => &["no vote while a promise stands"],
+        Mutant::DeafToTheDead => &["a leader that has ended is not acknowledged"],
     }
 }
 
@@ -66,9 +68,20 @@ fn faults_for(mutant: Mutant) -> Faults {
         Mutant::TargetIncarnation => chaos::wipes,
         Mutant::Drained => chaos::drains,
         Mutant::AcknowledgedBeforeSaved => chaos::power_failures,
-        Mutant::ClaimBeforeCall | Mutant::PreVote | Mutant::ReadBack | Mutant::ReleaseAddress => {
-            chaos::everything
+        Mutant::OneSawTheEnd | Mutant::ResetIsFin | Mutant::DeafToTheDead | Mutant::OwnPromise => {
+            chaos::false_ends
         }
+        Mutant::PreVote => chaos::one_cut_off,
+        Mutant::ClaimBeforeCall | Mutant::ReadBack | Mutant::ReleaseAddress => chaos::everything,
+    }
+}
+
+/// What is to be shown with it.
+fn story_for(mutant: Mutant) -> Story {
+    match mutant {
+        Mutant::Stray => Story::LateCall,
+        Mutant::PreVote => Story::Unmoved,
+        _ => Story::Healing,
     }
 }
 
@@ -82,7 +95,7 @@ fn every_mutant_is_caught() {
         if only.as_ref().is_some_and(|only| *only != name) {
             continue;
         }
-        let story = if *mutant == Mutant::Stray { Story::LateCall } else { Story::Healing };
+        let story = story_for(*mutant);
         // Only with the shortest lease can an owner lose it and own again within one attempt.
         let profile = (*mutant == Mutant::Superseded).then_some(Profile::Fast);
         let plan = Plan { faults: faults_for(*mutant), story, profile, ..Plan::default() };

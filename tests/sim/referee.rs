@@ -69,6 +69,8 @@ struct Book {
     calls: u64,
     epochs: u64,
     newest_term: u64,
+    /// The newest term of which each incarnation sent an append.
+    led: BTreeMap<Incarnation, Term>,
 }
 
 /// Cheap to clone.
@@ -101,6 +103,7 @@ impl Referee {
             calls: 0,
             epochs: 0,
             newest_term: 0,
+            led: BTreeMap::new(),
         })))
     }
 
@@ -145,12 +148,16 @@ impl Referee {
         let mut book = self.lock();
         let words = format!("{} begins life {} as {}", book.names[seat], life.number, life.me);
         book.say(&words);
-        book.see(&Seen::Begins { seat, quarantined_until: life.quarantined_until });
+        book.see(&Seen::Begins { seat, me: life.me, quarantined_until: life.quarantined_until });
         book.lives.insert(seat, life);
     }
 
     pub fn ends(&self, seat: usize) {
-        self.lock().lives.remove(&seat);
+        let mut book = self.lock();
+        let Some(life) = book.lives.remove(&seat) else { return };
+        if let Some(term) = book.led.get(&life.me).copied() {
+            book.see(&Seen::Dies { leader: life.me, term });
+        }
     }
 
     pub fn applies_by(&self, seat: usize, mut applied: watch::Receiver<Applied>) {
@@ -212,16 +219,24 @@ impl Referee {
     pub fn request_leaves(&self, seat: usize, path: &str, frame: &[u8]) -> Time {
         let mut book = self.lock();
         let Some(life) = book.lives.get(&seat) else { return Time::default() };
-        let (now, open) = (life.host.now(), life.open());
+        let (now, me, open) = (life.host.now(), life.me, life.open());
         // Not in the transcript, but in its digest: every message, when and how long. (Not its bytes: a map's
         // entries are encoded in any order.)
         (true_now(), seat, path, frame.len()).hash(&mut book.digest);
         match path.rsplit('/').next() {
-            Some("Vote") => {
-                if let Some(vote) = message::<proto::VoteRequest>(frame).and_then(|r| r.vote) {
+            Some(kind @ ("Vote" | "PreVote")) => {
+                let request = message::<proto::VoteRequest>(frame).unwrap_or_default();
+                book.see(&Seen::CallsDead { member: me, term: Term(request.ended_term) });
+                if let (Some(vote), "Vote") = (request.vote, kind) {
                     let who = Incarnation(vote.voted_for);
                     let term = Term(vote.term);
                     book.see(&Seen::Votes { voter: who, term, candidate: who, open });
+                }
+            }
+            Some("Append") => {
+                if let Some(vote) = message::<proto::AppendRequest>(frame).and_then(|r| r.vote) {
+                    let newest = book.led.entry(me).or_default();
+                    *newest = Term(vote.term).max(*newest);
                 }
             }
             Some("Transfer") => {

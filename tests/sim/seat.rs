@@ -170,6 +170,12 @@ impl Seat {
         if let Some(living) = self.living.take() {
             living.host.kill();
             around.wires.close(&address(self.index));
+            match unsaved {
+                // The process alone.
+                Unsaved::Kept => around.wires.process_ends(self.index),
+                // The whole host.
+                Unsaved::Lost => around.wires.host_ends(self.index),
+            }
             around.referee.ends(self.index);
             self.disk.crash(unsaved);
         }
@@ -233,7 +239,13 @@ impl Daemon {
         let dial = around.wires.dialer(index);
         let starting = Starting::new(&config, store, dial, Arc::clone(&gate), seen_tx).expect("a ledger");
         let starting = starting.snapshot_every(SNAPSHOT_EVERY);
-        around.wires.serve(&address(index), index, self.host.clone(), starting.service());
+        around.wires.serve(
+            &address(index),
+            index,
+            self.host.clone(),
+            starting.service(),
+            starting.lifelines(),
+        );
         let Ok(group) = starting.start().await else { return };
         referee.applies_by(index, group.applied());
         let forwarded = self.desk.clone();

@@ -27,10 +27,11 @@ use tower::Service;
 use tower::util::BoxCloneSyncService;
 
 use vipd::proto::peer_server::PeerServer;
-use vipd::raft::{CallError, Carrier, Dial, PeerService};
+use vipd::raft::{CallError, Carrier, Dial, Held, Lifelines, PeerService};
 use vipd::runtime::simulated::{Host, true_now};
 use vipd::tls::Speaker;
 
+use crate::lifelines::Lines;
 use crate::referee::Referee;
 
 /// How messages fare.
@@ -59,6 +60,10 @@ pub struct Mail {
     pub doubled: u64,
     pub late: u64,
     pub cut: u64,
+    /// Lifelines: by the leader's death, without it, by a reset.
+    pub ended: u64,
+    pub ended_falsely: u64,
+    pub reset: u64,
 }
 
 struct Net {
@@ -68,6 +73,7 @@ struct Net {
     weather: Weather,
     rng: SmallRng,
     mail: Mail,
+    lines: Lines,
 }
 
 #[derive(Clone)]
@@ -75,6 +81,7 @@ struct Door {
     seat: usize,
     host: Host,
     service: PeerServer<PeerService>,
+    lifelines: Lifelines,
 }
 
 /// The network. Cheap to clone.
@@ -84,7 +91,7 @@ pub struct Wires {
     referee: Referee,
 }
 
-enum Leg {
+pub(crate) enum Leg {
     Lost,
     After(Duration),
 }
@@ -97,6 +104,7 @@ impl Wires {
             weather: Weather::default(),
             rng: SmallRng::seed_from_u64(seed),
             mail: Mail::default(),
+            lines: Lines::default(),
         };
         Self { net: Arc::new(Mutex::new(net)), referee }
     }
@@ -120,12 +128,30 @@ impl Wires {
     }
 
     pub fn mail(&self) -> Mail {
-        self.lock().mail
+        let net = self.lock();
+        let (ended, ended_falsely, reset) = (net.lines.ended, net.lines.false_ends, net.lines.resets);
+        Mail { ended, ended_falsely, reset, ..net.mail }
     }
 
     /// From now on `service` answers at `address`, on `host`.
-    pub fn serve(&self, address: &str, seat: usize, host: Host, service: PeerServer<PeerService>) {
-        self.lock().doors.insert(address.to_owned(), Door { seat, host, service });
+    pub fn serve(
+        &self,
+        address: &str,
+        seat: usize,
+        host: Host,
+        service: PeerServer<PeerService>,
+        lifelines: Lifelines,
+    ) {
+        self.lock().doors.insert(address.to_owned(), Door { seat, host, service, lifelines });
+    }
+
+    /// Who takes lifelines at `address`.
+    pub(crate) fn door(&self, address: &str) -> Option<(usize, (Host, Lifelines))> {
+        self.lock().doors.get(address).map(|d| (d.seat, (d.host.clone(), d.lifelines.clone())))
+    }
+
+    pub(crate) fn with_lines<T>(&self, what: impl FnOnce(&mut Lines) -> T) -> T {
+        what(&mut self.lock().lines)
     }
 
     /// Nobody answers at `address`.
@@ -138,7 +164,7 @@ impl Wires {
         Arc::new(Dialer { wires: self.clone(), seat })
     }
 
-    fn leg(&self, from: usize, to: usize) -> Leg {
+    pub(crate) fn leg(&self, from: usize, to: usize) -> Leg {
         let mut net = self.lock();
         if net.cut.contains(&(from, to)) {
             net.mail.cut += 1;
@@ -215,7 +241,7 @@ impl Wires {
         SimRuntime::sleep(delay).await;
         // Whoever answers there by now.
         let door = self.lock().doors.get(&address).cloned();
-        let Some(Door { seat, host, mut service }) = door else { return };
+        let Some(Door { seat, host, mut service, .. }) = door else { return };
         let referee = self.referee.clone();
         drop(host.spawn(async move {
             let path = request.uri().path().to_owned();
@@ -258,6 +284,16 @@ impl Dial for Dialer {
     fn dial(&self, _: &str, address: &str) -> Result<Carrier, CallError> {
         let (wires, from, address) = (self.wires.clone(), self.seat, address.to_owned());
         Ok(BoxCloneSyncService::new(Wire { wires, from, address }))
+    }
+
+    fn lifeline(
+        &self,
+        _: &str,
+        address: &str,
+        greeting: Vec<u8>,
+    ) -> BoxFuture<'static, Result<Held, CallError>> {
+        let (wires, from, address) = (self.wires.clone(), self.seat, address.to_owned());
+        Box::pin(async move { Ok(wires.hold(from, address, greeting).await?) })
     }
 }
 

@@ -181,6 +181,7 @@ impl World {
             let Some(seat) = self.seats.get_mut(index) else { continue };
             if seat.living.is_some() && seat.lives == life + 1 {
                 self.around.referee.say(&format!("{} has ended", self.around.names[index]));
+                self.around.wires.process_ends(index);
                 seat.kill(&self.around, Unsaved::Lost);
                 let at = true_now() + Duration::from_millis(self.rng.random_range(100..1_000));
                 self.schedule.add(at, Act::Start { seat: index });
@@ -262,6 +263,14 @@ impl World {
                 for other in (0..self.seats.len()).filter(|o| *o != seat) {
                     around.wires.cut(seat, other);
                     around.wires.cut(other, seat);
+                }
+            }
+            Act::EndFalsely { seat } => around.wires.end_falsely(seat),
+            Act::ResetLifelines => around.wires.reset_lifelines(),
+            Act::CutFromOwner { seat } => {
+                if let Some(owner) = self.owner().filter(|owner| *owner != seat) {
+                    around.wires.cut(seat, owner);
+                    around.wires.cut(owner, seat);
                 }
             }
             Act::CutOneWay { from, to } => around.wires.cut(from, to),

@@ -77,7 +77,7 @@ pub async fn new(group: Option<GroupId>) -> Member {
 
 impl Member {
     pub fn serve(&self, listener: TcpListener, transport: &Transport) {
-        serve_peers(listener, transport, self.starting.service());
+        serve_peers(listener, transport, self.starting.service(), self.starting.lifelines());
     }
 
     /// Runs its Raft.

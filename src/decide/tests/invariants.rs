@@ -41,6 +41,9 @@ impl World {
                     assert_ne!(*to, ME);
                     self.transferred.insert(self.view.term);
                 }
+                Effect::Campaign { term, .. } => {
+                    assert_eq!((self.view.role, self.view.term), (Role::Follower, *term));
+                }
                 Effect::Answer(id, answer) => {
                     assert!(self.answers.iter().all(|(i, _)| i != id), "answered twice");
                     self.answers.push((*id, answer.clone()));

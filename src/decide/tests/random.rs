@@ -95,6 +95,8 @@ impl Chaos {
             }
             _ => {
                 let barred = self.dice.one_in(3).then(|| "drained".to_owned());
+                let term = self.w.view.term;
+                self.w.event(if barred.is_none() { Event::Ended { term } } else { Event::Tick });
                 self.w.event(Event::Barred(barred));
             }
         }
@@ -374,6 +376,7 @@ fn kind_of(effect: &Effect) -> &'static str {
         Effect::AddAddress(..) => "add address",
         Effect::RemoveAddress(_) => "remove address",
         Effect::Transfer(_) => "transfer",
+        Effect::Campaign { .. } => "campaign",
         Effect::Answer(_, Ok(Answer::Kept)) => "kept",
         Effect::Answer(_, Ok(_)) => "answer",
         Effect::Answer(_, Err(Refusal::CalledOff(..))) => "called off",

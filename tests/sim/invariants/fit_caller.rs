@@ -21,7 +21,7 @@ impl Invariant for FitCaller {
 
     fn see(&mut self, _: Duration, seen: &Seen<'_>) -> Option<String> {
         match seen {
-            Seen::Begins { seat, quarantined_until } => {
+            Seen::Begins { seat, quarantined_until, .. } => {
                 self.quarantined_until.insert(*seat, *quarantined_until);
             }
             Seen::Applied { applied, .. } if applied.index > self.newest => {

@@ -5,6 +5,7 @@
 //! | one leader in a term, and in one life | Raft paper, section 5.2; FENCING.md, hole 1 | `one_leader` |
 //! | one vote in a term | Raft paper, section 5.2 | `one_vote` |
 //! | no vote while a promise stands | FENCING.md, holes 2 and 3 | `promise_kept` |
+//! | a leader that has ended is not acknowledged | FENCING.md, section 2 | `deaf_to_the_dead` |
 //! | never two open permits at one instant | FENCING.md, F-a | `one_permit` |
 //! | a call follows its caller's own applied claim and a committed intent | FENCING.md, F-a | `claimed_call` |
 //! | a call leaves inside the lease, and before a later leader | FENCING.md, F-a | `leased_call` |
@@ -20,6 +21,7 @@
 //! `healed`.
 
 mod claimed_call;
+mod deaf_to_the_dead;
 mod fit_caller;
 pub mod healed;
 mod leased_call;
@@ -50,6 +52,7 @@ pub enum Seen<'a> {
         seat: usize,
         /// On its own clock.
         quarantined_until: Time,
+        me: Incarnation,
     },
     Leads {
         me: Incarnation,
@@ -82,6 +85,16 @@ pub enum Seen<'a> {
     },
     Transfers {
         leader: Incarnation,
+        term: Term,
+    },
+    /// The process that led up to `term` is gone: no promise to it binds any more.
+    Dies {
+        leader: Incarnation,
+        term: Term,
+    },
+    /// In a request for votes: the leader of `term` has ended. Term 0: none has.
+    CallsDead {
+        member: Incarnation,
         term: Term,
     },
     Open {
@@ -138,6 +151,7 @@ pub struct Invariants {
     one_leader: one_leader::OneLeader,
     one_vote: one_vote::OneVote,
     promise_kept: promise_kept::PromiseKept,
+    deaf_to_the_dead: deaf_to_the_dead::DeafToTheDead,
     one_permit: one_permit::OnePermit,
     claimed_call: claimed_call::ClaimedCall,
     leased_call: leased_call::LeasedCall,
@@ -157,6 +171,7 @@ impl Invariants {
         ask(&mut self.one_leader, at, seen, &mut wrong);
         ask(&mut self.one_vote, at, seen, &mut wrong);
         ask(&mut self.promise_kept, at, seen, &mut wrong);
+        ask(&mut self.deaf_to_the_dead, at, seen, &mut wrong);
         ask(&mut self.one_permit, at, seen, &mut wrong);
         ask(&mut self.claimed_call, at, seen, &mut wrong);
         ask(&mut self.leased_call, at, seen, &mut wrong);

@@ -1,6 +1,7 @@
 //! Whoever has promised a leader to vote for nobody else votes for nobody else, itself included, before
-//! the promise is over, across its restarts. A transfer sets the promises to that leader free. A leader's
-//! promise to itself lasts as long as its gate is open.
+//! the promise is over, across its restarts. A transfer sets the promises to that leader free, and so does
+//! the end of that leader's process: not that somebody thinks so. A leader's promise to itself lasts as long
+//! as its gate is open.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,6 +14,8 @@ use super::{Invariant, Seen};
 pub struct PromiseKept {
     until: BTreeMap<(Incarnation, Incarnation), (Term, Duration)>,
     freed: BTreeSet<(Incarnation, Term)>,
+    /// Up to which term each led in lives that are over.
+    died: BTreeMap<Incarnation, Term>,
 }
 
 impl Invariant for PromiseKept {
@@ -31,13 +34,18 @@ impl Invariant for PromiseKept {
                 self.freed.insert((*leader, *term));
                 None
             }
+            Seen::Dies { leader, term } => {
+                self.died.insert(*leader, *term);
+                None
+            }
             Seen::Votes { voter, term, open: Some(open), .. } if open.term() < *term => {
                 Some(format!("{voter} votes in term {term} while its permit of term {} is open", open.term()))
             }
             Seen::Votes { voter, term, candidate, .. } => {
                 let broken = self.until.iter().find(|((who, leader), (of, until))| {
                     let binds = who == voter && leader != candidate && of < term;
-                    binds && at < *until && !self.freed.contains(&(*leader, *of))
+                    let dead = self.died.get(leader).is_some_and(|led| of <= led);
+                    binds && at < *until && !dead && !self.freed.contains(&(*leader, *of))
                 });
                 broken.map(|((_, leader), (of, until))| {
                     let left = *until - at;

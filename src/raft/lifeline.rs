@@ -1,0 +1,377 @@
+//! Lifelines: silent connections whose end shows that the process at the other end has ended
+//! (DESIGN.md section 5; docs/decisions/0019).
+//!
+//! ```text
+//!   follower: keep() --preface, envelope, term--> leader: Lifelines::hold()   duplicates the descriptor, leaks it
+//!                    <--one byte-----------------
+//!                    <--...silence...------------ nothing but the end of the process closes it: FIN
+//!   FIN --> Promise::see_end, openraft's lease off --> Event::Ended --> decide --> Group::campaign
+//! ```
+//!
+//! A FIN is the only evidence: a reset, an error or a message is none, and a connection that a living
+//! leader has to give up it resets.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, pending};
+use openraft::ServerState;
+use openraft::async_runtime::WatchReceiver as _;
+use openraft::raft::TransferLeaderRequest;
+use prost::Message as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::oneshot;
+
+use super::Shared;
+use super::types::{Node, Vote};
+use crate::clock;
+use crate::decide::Event;
+use crate::model::{Incarnation, Term, Time};
+use crate::mutant::{self, Mutant};
+use crate::proto;
+use crate::runtime;
+use crate::tls::{Speaker, Wire};
+
+/// What a lifeline begins with: as long as HTTP/2's preface, and nothing that another protocol says.
+pub const PREFACE: [u8; 24] = *b"LIFELINE vipd/1\r\n\r\nFIN\r\n";
+
+/// The leader's one byte: it holds the other end.
+const HELD: u8 = 6;
+
+/// The longest greeting: a cluster's name and fifty bytes.
+const GREETING_MAX: usize = 512;
+
+/// How long the greeting and its answer may take.
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// Lifelines of one incarnation that a leader holds: the one in use, the one that replaces it, and two
+/// whose end was lost on the way. One more, and the oldest is reset, which nobody takes for an end.
+const HELD_MAX: usize = 4;
+
+/// A lifeline that was not to be had, or broke, is tried again after so long.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// How old a lifeline gets: what remembers connections between the members (a security group's
+/// tracking, for one, within 60 s at the least: EC2's ConnectionTrackingSpecification) forgets silent ones,
+/// and then drops the FIN.
+const RENEW: Duration = Duration::from_secs(45);
+
+/// A refused pre-vote is asked for again after so long: the other may not have read its FIN yet.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
+
+/// For so long. Beyond it the leases decide.
+const ASK_FOR: Duration = Duration::from_millis(100);
+
+/// How a lifeline ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// The process at the other end has ended, as far as can be told from here.
+    Fin,
+    /// Anything else: it says nothing.
+    Broken,
+}
+
+/// A lifeline that is held; resolves when it ends. Dropped, it is let go.
+pub type Held = BoxFuture<'static, End>;
+
+/// Greets on a new connection, waits for the leader's byte, and holds on to it.
+pub async fn grasp(mut wire: Wire, greeting: Vec<u8>) -> io::Result<Held> {
+    let length = u16::try_from(greeting.len()).map_err(io::Error::other)?;
+    let words = [&PREFACE[..], &length.to_be_bytes(), &greeting].concat();
+    wire.write_all(&words).await?;
+    wire.flush().await?;
+    if wire.read_u8().await? != HELD {
+        return Err(io::Error::other("what answers is no lifeline's other end"));
+    }
+    Ok(Box::pin(async move {
+        let mut byte = [0];
+        let read = wire.read(&mut byte).await;
+        match read {
+            // Nothing is ever said on it.
+            Ok(1..) => End::Broken,
+            Ok(0) | Err(_) => {
+                if wire.is_fin(&read) {
+                    End::Fin
+                } else {
+                    End::Broken
+                }
+            }
+        }
+    }))
+}
+
+/// The leader's side of the lifelines that other members hold.
+#[derive(Clone)]
+pub struct Lifelines(pub(super) Arc<Shared>);
+
+/// Why a lifeline is not held.
+#[derive(Debug, thiserror::Error)]
+pub enum Unheld {
+    #[error("the greeting cannot be read: {0}")]
+    Garbled(#[from] prost::DecodeError),
+    #[error("{}", .0.message())]
+    Stranger(Box<tonic::Status>),
+    #[error("{0} is not in this group")]
+    NotMember(Incarnation),
+    #[error("this member does not lead term {0}")]
+    NotLeader(Term),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Lifelines {
+    /// Who greets, if it may hold on to this member: another member of this group, about the term that
+    /// this member leads.
+    pub fn admit(&self, speaker: &Speaker, greeting: &[u8]) -> Result<Incarnation, Unheld> {
+        let greeting = proto::LifelineGreeting::decode(greeting)?;
+        let raft = self.0.admit(speaker, greeting.envelope.as_ref());
+        let raft = raft.map_err(|status| Unheld::Stranger(Box::new(status)))?;
+        let from = Incarnation(greeting.envelope.map_or(0, |e| e.from));
+        if from == self.0.me || !self.0.nodes().contains_key(&from) {
+            return Err(Unheld::NotMember(from));
+        }
+        let metrics = raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let leads = metrics.state == ServerState::Leader && metrics.vote.leader_id.term == greeting.term;
+        if leads { Ok(from) } else { Err(Unheld::NotLeader(Term(greeting.term))) }
+    }
+
+    /// Holds one lifeline until its other end is gone. `wire` has said the preface.
+    pub async fn hold(self, mut wire: Wire, speaker: Speaker) {
+        // Duplicated before the first byte is said: from then on this end closes by a reset only.
+        let kept = match wire.tcp().as_fd().try_clone_to_owned() {
+            Ok(kept) => Kept(ManuallyDrop::new(kept)),
+            Err(error) => return tracing::warn!(%error, "a lifeline cannot be held"),
+        };
+        match runtime::timeout(DEADLINE, self.greeted(&mut wire, &speaker)).await {
+            Ok(Ok(from)) => {
+                tracing::debug!(%from, "holds a lifeline");
+                let ours = self.0.lifelines.add(from);
+                let mut byte = [0];
+                tokio::select! {
+                    // Its holder has let go, or died, or speaks where silence was agreed.
+                    _ = wire.read(&mut byte) => {}
+                    _ = ours => {}
+                }
+            }
+            Ok(Err(why)) => tracing::debug!(%why, "a lifeline was refused"),
+            Err(_) => tracing::debug!("a lifeline's greeting did not come"),
+        }
+        kept.reset();
+    }
+
+    async fn greeted(&self, wire: &mut Wire, speaker: &Speaker) -> Result<Incarnation, Unheld> {
+        let length = usize::from(wire.read_u16().await?);
+        if length > GREETING_MAX {
+            return Err(Unheld::Io(io::Error::other("it is too long")));
+        }
+        let mut greeting = vec![0; length];
+        wire.read_exact(&mut greeting).await?;
+        let from = self.admit(speaker, &greeting)?;
+        fault!(wait "lifeline.admitted", error(e) => return Err(Unheld::Io(e)));
+        wire.write_all(&[HELD]).await?;
+        wire.flush().await?;
+        Ok(from)
+    }
+}
+
+/// A second descriptor of a connection (close-on-exec). Dropped, it stays open until the process ends:
+/// whatever becomes of the task, or of the whole runtime, the other end reads nothing before that.
+struct Kept(ManuallyDrop<OwnedFd>);
+
+impl Kept {
+    /// The connection is closed by a reset, once no other descriptor of it is open.
+    fn reset(self) {
+        let fd = ManuallyDrop::into_inner(self.0);
+        // With no time to linger, close(2) sends a reset and never a FIN (socket(7), tcp(7)).
+        match rustix::net::sockopt::set_socket_linger(&fd, Some(Duration::ZERO)) {
+            Ok(()) => drop(fd),
+            // Better one descriptor less than an end that was none.
+            Err(_) => std::mem::forget(fd),
+        }
+    }
+}
+
+/// The lifelines that this member holds for others, by incarnation, the oldest first.
+#[derive(Default)]
+pub(super) struct Registry(Mutex<BTreeMap<Incarnation, VecDeque<oneshot::Sender<()>>>>);
+
+impl Registry {
+    /// One more of `from`; resolves when it is to be given up.
+    fn add(&self, from: Incarnation) -> impl Future<Output = ()> + Send + use<> {
+        let (give_up, given_up) = oneshot::channel();
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, lines| {
+            lines.retain(|line| !line.is_closed());
+            !lines.is_empty()
+        });
+        let lines = all.entry(from).or_default();
+        lines.push_back(give_up);
+        if lines.len() > HELD_MAX
+            && let Some(oldest) = lines.pop_front()
+        {
+            let _ = oldest.send(());
+        }
+        async move {
+            if given_up.await.is_err() {
+                pending().await
+            }
+        }
+    }
+
+    /// How many are held.
+    pub(super) fn count(&self) -> usize {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.values().flatten().filter(|line| !line.is_closed()).count()
+    }
+}
+
+/// Whom this member follows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Followed {
+    term: Term,
+    leader: Incarnation,
+    node: Node,
+}
+
+/// The one lifeline of a follower.
+struct Line {
+    term: Term,
+    renew: Time,
+    end: Held,
+}
+
+/// Holds a lifeline to whoever leads, until the process ends.
+pub(super) async fn keep(shared: Arc<Shared>) {
+    let Some(raft) = shared.raft.get().cloned() else { return };
+    let mut changes = raft.server_metrics();
+    let mut line: Option<Line> = None;
+    let mut not_before = clock::now();
+    loop {
+        let followed = shared.followed();
+        if followed.is_none() {
+            line = None;
+        }
+        let due = match (&line, &followed) {
+            (Some(held), Some(f)) if held.term == f.term => held.renew.max(not_before),
+            (Some(_) | None, _) => not_before,
+        };
+        shared.held.store(line.is_some(), Ordering::Relaxed);
+        tokio::select! {
+            biased;
+            // The new one is open before the old one closes; until then the old one is listened to.
+            end = ended(&mut line) => {
+                let term = line.take().map_or(Term(0), |l| l.term);
+                not_before = clock::now() + AGAIN;
+                if end == End::Fin || mutant::on(Mutant::ResetIsFin) {
+                    shared.leader_ended(term).await;
+                } else {
+                    tracing::debug!(%term, "the lifeline to the leader broke");
+                }
+            }
+            opened = open(&shared, followed.as_ref(), due) => {
+                not_before = clock::now() + AGAIN;
+                if let Some((term, end)) = opened {
+                    let renew = clock::now() + RENEW;
+                    line = Some(Line { term, renew, end });
+                }
+            }
+            changed = changes.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn ended(line: &mut Option<Line>) -> End {
+    match line {
+        Some(line) => (&mut line.end).await,
+        None => pending().await,
+    }
+}
+
+/// A lifeline to `followed`, asked for at `due`.
+async fn open(shared: &Shared, followed: Option<&Followed>, due: Time) -> Option<(Term, Held)> {
+    let Some(Followed { term, leader, node }) = followed else { return pending().await };
+    runtime::sleep(due.since(clock::now())).await;
+    fault!(wait "lifeline.open");
+    let greeting = proto::LifelineGreeting { envelope: Some(shared.envelope(*leader)), term: term.0 };
+    let opening = shared.links.lifeline(&node.name, &node.peer, greeting.encode_to_vec());
+    match runtime::timeout(DEADLINE, opening).await {
+        Ok(Ok(held)) => return Some((*term, held)),
+        Ok(Err(error)) => tracing::debug!(leader = %node.name, %error, "no lifeline to the leader"),
+        Err(_) => tracing::debug!(leader = %node.name, "no lifeline to the leader in time"),
+    }
+    None
+}
+
+impl Shared {
+    fn followed(&self) -> Option<Followed> {
+        let metrics = self.raft.get()?.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let leader = metrics.current_leader.filter(|l| *l != self.me.0 && metrics.vote.committed)?;
+        let (_, node) = metrics.membership_config.nodes().find(|(id, _)| **id == leader)?;
+        let term = Term(metrics.vote.leader_id.term);
+        if self.promise().distrusts(term) {
+            return None;
+        }
+        Some(Followed { term, leader: Incarnation(leader), node: node.clone() })
+    }
+
+    /// The lifeline of `term` read a FIN. Where this member follows that leader and is in no quarantine,
+    /// its lease for it is off, and the judgement is told.
+    async fn leader_ended(&self, term: Term) {
+        let Some(raft) = self.raft.get() else { return };
+        let Some(leader) = self.followed().filter(|f| f.term == term).map(|f| f.leader) else { return };
+        let now = clock::now();
+        if now < self.quarantine_until() || !self.promise().see_end(term, now) {
+            return;
+        }
+        fault!(wait "lifeline.ended");
+        tracing::warn!(%term, %leader, "the leader's process has ended");
+        // `to` the dead leader: openraft only takes the lease off this vote, for good (openraft
+        // raft_core.rs, HandleTransferLeader). Never `to` this member, which would campaign without asking.
+        let vote = Vote::new_committed(term.0, leader.0);
+        let request = TransferLeaderRequest::new(vote, leader.0, None);
+        if let Err(error) = raft.handle_transfer_leader(request).await {
+            return tracing::warn!(%error, "the leader's end was not taken in");
+        }
+        let _ = self.events.send(Event::Ended { term }).await;
+    }
+
+    /// A leader that was thought to have ended is heard: this member was wrong. It goes through the
+    /// quarantine, as after a start: no vote, no pre-vote, no campaign for a lease and its margin.
+    pub(super) fn was_wrong(self: &Arc<Self>, term: Term) {
+        let Some(raft) = self.raft.get() else { return };
+        tracing::warn!(%term, "the leader lives: its lifeline ended without it");
+        raft.runtime_config().elect(false);
+        let until = clock::now() + self.quarantine;
+        self.quarantine_until.store(until.as_nanos(), Ordering::Relaxed);
+        runtime::spawn(super::end_quarantine(Arc::clone(self), raft.clone(), until));
+    }
+
+    /// Asks for votes after `after`, and again while they are refused, as long as this member knows no
+    /// more than that the leader of `term` has ended.
+    pub(super) async fn campaign(&self, term: Term, after: Duration) {
+        runtime::sleep(after).await;
+        let Some(raft) = self.raft.get() else { return };
+        let until = clock::now() + ASK_FOR;
+        loop {
+            // Through openraft's own queue: a vote that is being saved is seen when it is saved.
+            let vote = raft.with_raft_state(|state| *state.vote_ref()).await;
+            let still = vote.is_ok_and(|v| v.committed && v.leader_id.term == term.0);
+            let now = clock::now();
+            if !still || now >= until || now < self.quarantine_until() || self.promise().end() != term {
+                return;
+            }
+            fault!(wait "lifeline.campaign");
+            if raft.trigger().elect(true).await.is_err() {
+                return;
+            }
+            runtime::sleep(ASK_AGAIN).await;
+        }
+    }
+}

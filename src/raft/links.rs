@@ -224,7 +224,9 @@ impl Links {
         let answered = match result {
             Ok(_) => true,
             Err(CallError::Status(status)) => status.code() != tonic::Code::Unavailable,
-            Err(CallError::Timeout(_) | CallError::Address(_)) => false,
+            Err(
+                CallError::Timeout(_) | CallError::Address(_) | CallError::Connect(_) | CallError::Broken(_),
+            ) => false,
         };
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = slots.get_mut(address) {

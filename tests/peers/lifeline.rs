@@ -88,7 +88,8 @@ async fn member(
     }
     let gate = Arc::new(Gate::new(config.timing.margin()));
     let (sender, events) = mpsc::channel(4096);
-    let starting = Starting::new(&config, store, Arc::new(Lazy(Transport::Insecure)), gate, sender).expect("a machine");
+    let starting =
+        Starting::new(&config, store, Arc::new(Lazy(Transport::Insecure)), gate, sender).expect("a machine");
     serve_peers(listener, &Transport::Insecure, starting.service(), starting.lifelines());
     let group = starting.start().await.expect("Raft starts");
     Member { group, events, _dir: dir }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::watch;
 use tokio::time::timeout;
-use vipd::config::HealthConfig;
-use vipd::health::spawn;
+use vipd::config::{Config, HealthConfig, InForce};
+use vipd::health::{follow, spawn};
 use vipd::model::Health;
 
 const BOUND: Duration = Duration::from_secs(10);
@@ -383,4 +383,54 @@ async fn http_passes_by_its_status_alone() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let why = unhealthy(&mut spawn(&config(None, Some(format!("http://127.0.0.1:{port}/"))))).await;
     assert!(why.contains("connecting failed"), "{why}");
+}
+
+/// A configuration with these checks.
+fn in_force(health: HealthConfig) -> InForce {
+    const TEXT: &str = "cluster = \"edge\"\nmember = \"az-a\"\npeer.listen = \"10.0.1.10:7400\"\n\
+        vip.addresses = [\"192.168.77.10/32\"]\naws.route_tables = [\"rtb-0a\"]\ntls.insecure = true\n\
+        [[members]]\nname = \"az-a\"\npeer = \"10.0.1.10:7400\"\n";
+    let config = Config::parse(TEXT.as_bytes(), "test", None).unwrap();
+    InForce::new(Arc::new(Config { health, ..config }))
+}
+
+/// Every verdict that is shown, as it comes.
+async fn shows(shown: &mut Shown, wanted: impl Fn(&Health) -> bool) -> Vec<Health> {
+    let mut all = Vec::new();
+    let until = async {
+        loop {
+            let health = shown.borrow_and_update().clone();
+            all.push(health.clone());
+            if wanted(&health) {
+                return;
+            }
+            shown.changed().await.unwrap();
+        }
+    };
+    assert!(timeout(BOUND, until).await.is_ok(), "{all:?}");
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checks_that_a_reload_brings_take_over_with_their_first_verdict() {
+    let haproxy = Haproxy::start(&[]);
+    let by_socket = config(Some(&haproxy.socket()), None);
+    let (tx, rx) = watch::channel(in_force(by_socket.clone()));
+    let mut shown = follow(rx);
+    healthy(&mut shown).await;
+    // Another check that passes: never unknown in between.
+    tx.send_replace(in_force(config(None, Some(haproxy.url("/healthz")))));
+    assert!(timeout(Duration::from_millis(500), shown.changed()).await.is_err(), "{:?}", *shown.borrow());
+    // One that fails, with its verdict; and it is that one which is run.
+    tx.send_replace(in_force(config(None, Some(haproxy.url("/other")))));
+    let seen = shows(&mut shown, Health::is_unhealthy).await;
+    assert!(seen.iter().all(|h| *h == Health::Healthy || h.is_unhealthy()), "{seen:?}");
+    // None at all; and back.
+    tx.send_replace(in_force(config(None, None)));
+    becomes(&mut shown, "not checked", |health| *health == Health::NotChecked).await;
+    tx.send_replace(in_force(by_socket));
+    healthy(&mut shown).await;
+    // They end with whoever reads.
+    drop(shown);
+    timeout(BOUND, tx.closed()).await.unwrap();
 }

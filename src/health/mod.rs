@@ -81,7 +81,8 @@ pub fn follow(mut config: watch::Receiver<InForce>) -> watch::Receiver<Health> {
                     if newer != wanted {
                         wanted = newer;
                         verdicts = spawn(&wanted);
-                        let _ = tokio::time::timeout(FIRST_VERDICT, judged(&verdicts)).await;
+                        let judged = verdicts.wait_for(|health| !matches!(health, Health::Unknown(_)));
+                        let _ = tokio::time::timeout(FIRST_VERDICT, judged).await;
                         verdicts.mark_changed();
                     }
                 }
@@ -94,15 +95,6 @@ pub fn follow(mut config: watch::Receiver<InForce>) -> watch::Receiver<Health> {
 /// Within this time new checks have a verdict, or none that helps: twice the usual `(interval + timeout) x fall`, and
 /// well above what an operator waits.
 const FIRST_VERDICT: Duration = Duration::from_secs(5);
-
-/// Returns with the first verdict of checks that have just started; without any check, at once.
-async fn judged(verdicts: &watch::Receiver<Health>) {
-    let mut verdicts = verdicts.clone();
-    let first = verdicts.borrow_and_update().clone();
-    if first != Health::NotChecked {
-        let _ = verdicts.changed().await;
-    }
-}
 
 /// Between two probes that a closed connection asks for, so that one who closes after each answer
 /// costs 50 probes a second and not a core. The first after a quiet time is not delayed.

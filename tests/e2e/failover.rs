@@ -116,6 +116,27 @@ fn fault_79_the_vip_leaves_a_dead_haproxy() {
     lab.assert_fenced();
 }
 
+#[test]
+fn fault_83_unhealthy_everywhere_it_stays_and_moves_to_the_first_that_is_well() {
+    let lab = Lab::up("sick");
+    let owner = lab.steady();
+    let epoch = lab.status(&owner).unwrap().epoch;
+    let [one, two] = others(&owner)[..] else { unreachable!() };
+    let ill = |s: &crate::status::Status, m: &str| {
+        s.problems.iter().any(|p| p.starts_with(&format!("{m} is unhealthy")))
+    };
+    // The owner last: it would move to one that is well.
+    lab.ok(&["kill", one, "--only", "haproxy"]);
+    lab.ok(&["kill", two, "--only", "haproxy"]);
+    lab.says(one, "two are unhealthy", |s| ill(s, one) && ill(s, two));
+    lab.ok(&["kill", &owner, "--only", "haproxy"]);
+    let status = lab.says(one, "all are unhealthy", |s| ill(s, &owner) && ill(s, one) && ill(s, two));
+    assert_eq!((status.owner.as_ref(), status.epoch), (Some(&owner), epoch), "{status:?}");
+    lab.ok(&["start", two, "--only", "haproxy"]);
+    assert_eq!(lab.taken_over_from(&owner), two);
+    lab.assert_fenced();
+}
+
 /// FAULTS 4, and 70 when it comes back.
 #[test]
 fn fault_04_no_connection_fails_while_haproxy_outlives_vipd() {

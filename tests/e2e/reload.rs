@@ -153,10 +153,12 @@ fn a_reload_in_the_middle_of_a_move_is_no_other_move() {
             holds(now.iter().zip(&before).all(|(n, b)| *n == b + 1), || format!("{before:?} {now:?}"))
         });
         assert!(!transfer.is_finished(), "the move was over before the reload");
+        assert!(lab.has_address(&owner), "until the route is read back on the new one");
         transfer.join().unwrap()
     });
     assert_eq!((moved.0, &moved.1["to"]), (0, &Value::from(to)), "{moved:?}");
     lab.ok(&["ec2", "clear", "delay"]);
+    lab.address_goes(&owner);
     assert_eq!(lab.steady(), to);
     let history = lab.vipctl_json(to, &["history"]).1;
     let since: Vec<_> =

@@ -125,6 +125,7 @@ fn lasting(status: &Status) -> Status {
         member.applied = 0;
         member.lag = 0;
         member.cloud_seen_ms = None;
+        member.rights.iter_mut().for_each(|right| right.age_ms = 0);
     }
     status
 }
@@ -154,4 +155,29 @@ fn line(status: &Status) -> String {
     }
     line.push('\n');
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use vipd::proto::{Member, Right};
+
+    use super::*;
+
+    fn seen(tick: u64, health: &str) -> Status {
+        let member = Member {
+            applied: tick,
+            lag: tick,
+            cloud_seen_ms: Some(tick),
+            rights: vec![Right { age_ms: tick, ..Right::default() }],
+            health: health.to_owned(),
+            ..Member::default()
+        };
+        Status { lease_remaining_ms: Some(tick), members: vec![member], ..Status::default() }
+    }
+
+    #[test]
+    fn what_ticks_by_itself_is_no_change() {
+        assert_eq!(lasting(&seen(1, "healthy")), lasting(&seen(2, "healthy")));
+        assert_ne!(lasting(&seen(1, "healthy")), lasting(&seen(2, "unhealthy")));
+    }
 }

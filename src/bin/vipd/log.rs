@@ -11,8 +11,11 @@ pub enum Format {
     Json,
 }
 
-/// openraft says at INFO what each message was; its warnings name a peer that is down each time.
-const USUAL: &str = "info,openraft=error,sled=warn";
+/// openraft says at INFO what each message was; its warnings name a peer that is down each time. Who wants that asks
+/// for it by name: what follows goes before.
+const QUIETER: &str = "openraft=error,sled=warn";
+
+const USUAL: &str = "info";
 
 const ENV: &str = "VIPD_LOG";
 
@@ -30,11 +33,9 @@ impl Filter {
 }
 
 fn wanted(configured: Option<&str>) -> Result<EnvFilter, ParseError> {
-    match (std::env::var(ENV), configured) {
-        (Ok(text), _) => EnvFilter::builder().parse(text),
-        (Err(_), Some(text)) => EnvFilter::builder().parse(text),
-        (Err(_), None) => EnvFilter::builder().parse(USUAL),
-    }
+    let text = std::env::var(ENV).ok();
+    let text = text.as_deref().or(configured).unwrap_or(USUAL);
+    EnvFilter::builder().parse(format!("{QUIETER},{text}"))
 }
 
 /// From here on the process logs.

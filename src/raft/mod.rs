@@ -516,3 +516,6 @@ impl Group {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,13 +10,11 @@ use tonic::Status;
 use tonic::codegen::http;
 use tower::util::BoxCloneSyncService;
 
+use super::super::Shared;
 use super::super::links::{CallError, Dial};
-use super::super::store::Store;
+use super::super::tests::starting;
 use super::super::types::{Entry, LogId};
-use super::super::{Shared, Starting};
 use super::*;
-use crate::config::Config;
-use crate::decide::Gate;
 use crate::ledger::Command;
 
 /// Where the answer to a request goes; dropped, the request was lost.
@@ -58,23 +56,9 @@ const VOTER: Incarnation = Incarnation(7);
 const GRANTED_MS: u64 = 300;
 
 fn leader() -> Leader {
-    let dir = tempfile::tempdir().unwrap();
-    let text = format!(
-        "cluster = \"edge\"\nmember = \"az-a\"\ndata_dir = \"{}\"\n[peer]\nlisten = \"10.0.1.10:7400\"\n\
-         [[members]]\nname = \"az-a\"\npeer = \"10.0.1.10:7400\"\n\
-         [[members]]\nname = \"az-b\"\npeer = \"10.0.2.10:7400\"\n\
-         [vip]\naddresses = [\"192.168.77.10/32\"]\n[aws]\nroute_tables = [\"rtb-0a\"]\n\
-         [tls]\ninsecure = true\n",
-        dir.path().join("data").display()
-    );
-    let config = Config::parse(text.as_bytes(), "test", None).unwrap();
-    let on_fatal = Arc::new(|cause: &str| panic!("{cause}"));
-    let store = Store::open(&config.data_dir, &config.cluster, &config.member, on_fatal).unwrap();
     let (requests_tx, requests) = mpsc::unbounded_channel();
     let (events_tx, events) = mpsc::channel(16);
-    let gate = Arc::new(Gate::new(config.timing.margin()));
-    let dial = Arc::new(HeldBack(requests_tx));
-    let starting = Starting::new(&config, store, dial, gate, events_tx).unwrap();
+    let (starting, dir) = starting(Arc::new(HeldBack(requests_tx)), events_tx);
     Leader { shared: starting.shared, requests, events, _dir: dir }
 }
 

@@ -22,6 +22,10 @@ const FIRST_ASK: Duration = Duration::from_secs(3);
 /// How often a newcomer asks.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
+/// How long one member may take to answer a newcomer: a request that was lost in a partition must not keep it
+/// from asking after the partition. What is under way then goes on, and the next request finds it done.
+const ASK_DEADLINE: Duration = Duration::from_secs(3);
+
 /// A learner has so long to catch up: the ledger is small.
 const CATCH_UP: Duration = Duration::from_secs(10);
 
@@ -115,10 +119,10 @@ pub(super) async fn until_taken_in(shared: Arc<Shared>) {
                 member: shared.name.to_string(),
                 incarnation: shared.me.0,
             };
-            let deadline = CATCH_UP * 3;
             let (to, address) = (member.name.as_str(), &member.peer);
-            let answer =
-                shared.links.call(to, address, deadline, |mut c| async move { c.join(request).await }).await;
+            let call =
+                shared.links.call(to, address, ASK_DEADLINE, |mut c| async move { c.join(request).await });
+            let answer = call.await;
             if let Ok(answer) = answer
                 && !answer.taken_in
                 && answer.reason != JoinError::NotLeader.to_string()

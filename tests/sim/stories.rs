@@ -29,9 +29,9 @@ pub enum Story {
     LateCall,
 }
 
-/// A new incarnation is taken in once the old has been silent for 10 s to a leader that has led as long,
-/// and a learner has to catch up.
-const HEALS_WITHIN: Duration = Duration::from_secs(40);
+/// A new incarnation is taken in once the old has been silent for 10 s to a leader that has led as long. It may
+/// have to give up a request to each of the others first, for 3 s each, and a learner has to catch up.
+const HEALS_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long nothing may move.
 const CALM: Duration = Duration::from_secs(3);

@@ -535,9 +535,15 @@ fn one(rng: &mut SmallRng, seats: usize, at: Duration, wiped: &mut bool, s: &mut
             s.add(at + ms(rng, 1, 500), Act::DeleteAddress { seat: other });
         }
         23 => {
+            // While a call is on its way, more often than not.
+            let connect_us = rng.random_range(50_000..900_000);
+            s.add(at, Act::Ec2(Ec2Weather { connect_us, ..Ec2Weather::default() }));
+            s.add(at, Act::RouteByHand { table: rng.random_range(0..3), seat });
             let cut = if rng.random_range(0..2) == 0 { Cut::Both } else { Cut::Towards };
-            s.add(at, Act::IsolateOwner(cut));
-            s.add(at + ms(rng, 50, 3_000), Act::HealWires);
+            let then = at + ms(rng, 0, 1_200);
+            s.add(then, Act::IsolateOwner(cut));
+            s.add(then + ms(rng, 50, 3_000), Act::HealWires);
+            s.add(then + ms(rng, 500, 3_000), Act::Ec2(Ec2Weather::default()));
         }
         24 => s.add(at, Act::TransferAndCrash { after: ms(rng, 0, 40) }),
         25 => s.add(at, Act::StepWall { seat, by_ms: rng.random_range(-3_600_000..=3_600_000) }),

@@ -24,7 +24,7 @@ type Held = oneshot::Sender<proto::AppendResponse>;
 struct HeldBack(mpsc::UnboundedSender<Held>);
 
 impl Dial for HeldBack {
-    fn dial(&self, _: &str) -> Result<Carrier, CallError> {
+    fn dial(&self, _: &str, _: &str) -> Result<Carrier, CallError> {
         let requests = self.0.clone();
         Ok(BoxCloneSyncService::new(tower::service_fn(move |_| {
             let (tx, rx) = oneshot::channel();
@@ -66,7 +66,8 @@ impl Leader {
     /// Sends an append, as one of openraft's tasks does; each has a network of its own.
     fn sends(&self, entries: Vec<Entry>) -> tokio::task::JoinHandle<bool> {
         let shared = Arc::clone(&self.shared);
-        let mut network = Network { shared, to: VOTER, address: "10.0.2.10:7400".to_owned() };
+        let node = Node { name: "az-b".to_owned(), peer: "10.0.2.10:7400".to_owned() };
+        let mut network = Network { shared, to: VOTER, node };
         let rpc = AppendEntriesRequest {
             vote: Vote::new_committed(3, 1),
             prev_log_id: None,

@@ -150,3 +150,22 @@ fn moto_moves_routes_of_another_account_by_assume_role() {
     let tables = policy["routes"]["Statement"][1]["Resource"].to_string();
     assert!(tables.contains("arn:aws:ec2:eu-west-1:210987654321:route-table/"), "{policy}");
 }
+
+/// moto carries a ReplaceRoute with DryRun out, which EC2 never does. Each member notices it once, asks no more, and
+/// the owner puts the routes right.
+#[test]
+fn moto_ignores_dry_run_and_is_asked_once_by_each_member() {
+    let lab = Lab::up_with("motodry", &["--no-vipd"]);
+    let moto = Moto::start(&lab);
+    let made = moto.python(&["make"]);
+    start(&lab, &made, &[&tables(&made)]);
+    let owner = lab.says("az-a", "steady", |s| s.state == "steady").owner.unwrap();
+    // The first DryRun comes ten seconds after the first move.
+    until("each member has noticed", BOUND + BOUND + BOUND, || {
+        let not_yet = MEMBERS.iter().find(|m| !lab.vipd_log(m).contains("the endpoint ignores DryRun"));
+        holds(not_yet.is_none(), || format!("{not_yet:?}"))
+    });
+    moto.routes_come_to(eni(&made, &owner), 3, &[]);
+    let status = lab.says(&owner, "steady again", |s| s.state == "steady");
+    assert_eq!(status.owner, Some(owner));
+}

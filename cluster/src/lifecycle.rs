@@ -57,7 +57,9 @@ fn build(spec: &Spec, program: &Path) -> anyhow::Result<Value> {
         std::fs::write(dir.join("haproxy.cfg"), conf::haproxy(spec, zone))?;
         std::fs::write(dir.join("vipd.toml"), conf::vipd(spec, zone)?)?;
     }
-    if spec.vipd.enabled && !spec.is_insecure() {
+    // A lab without vipd may get one later (start); one that is built alone has no vipctl either.
+    let may_come = spec.vipd.enabled || spec.vipd.path.with_file_name("vipctl").exists();
+    if may_come && !spec.is_insecure() {
         issue(spec)?;
     }
     spec.save()?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
@@ -11,6 +12,7 @@ use tonic::codegen::http;
 use tower::util::BoxCloneSyncService;
 
 use super::super::Shared;
+use super::super::lifeline;
 use super::super::links::{CallError, Dial};
 use super::super::tests::starting;
 use super::super::types::{Entry, LogId};
@@ -31,6 +33,16 @@ impl Dial for HeldBack {
             requests.send(tx).unwrap();
             async move { rx.await.map(framed).map_err(|_| Status::unavailable("lost")) }
         })))
+    }
+
+    fn lifeline(
+        &self,
+        _: &str,
+        address: &str,
+        _: Vec<u8>,
+    ) -> BoxFuture<'static, Result<lifeline::Held, CallError>> {
+        let nobody = CallError::Address(address.to_owned());
+        Box::pin(async { Err(nobody) })
     }
 }
 

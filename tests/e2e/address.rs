@@ -147,7 +147,8 @@ fn fault_72_an_address_without_its_lifetime_gets_it_back() {
 
 #[test]
 fn fault_75_a_member_without_its_interface_is_no_target_and_says_so() {
-    let lab = Lab::up_with("nolink", &["--no-vipd", "--set", "vip.interface=vip0"]);
+    let lab =
+        Lab::up_with("nolink", &["--no-vipd", "--set", "tls.insecure=true", "--set", "vip.interface=vip0"]);
     let make = |member| {
         lab.inside(member, &["ip", "link", "add", "vip0", "type", "veth", "peer", "name", "vip1"]);
         lab.inside(member, &["ip", "link", "set", "vip0", "up"]);

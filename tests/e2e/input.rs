@@ -178,7 +178,10 @@ fn fault_69_a_follower_forwards_and_a_group_that_stands_still_is_no_answer_in_ti
 
 #[test]
 fn fault_59_a_vip_inside_the_vpc_is_exit_2() {
-    let lab = Lab::up_with("incidr", &["--no-vipd", "--set", "vip.addresses=[\"10.0.77.10/32\"]"]);
+    let lab = Lab::up_with(
+        "incidr",
+        &["--no-vipd", "--set", "tls.insecure=true", "--set", "vip.addresses=[\"10.0.77.10/32\"]"],
+    );
     let file = lab.dir.join("az-a/vipd.toml").display().to_string();
     let ended =
         lab.run(&["ns", "az-a", "--", "timeout", "10", env!("CARGO_BIN_EXE_vipd"), "--config", &file]);

@@ -1,5 +1,7 @@
 //! The owner dies, in whole or in part, or is cut off.
 
+use serde_json::Value;
+
 use crate::lab::{BOUND, Lab, holds, until};
 use crate::status::{eni, others};
 
@@ -15,6 +17,7 @@ fn fault_01_another_member_takes_over_from_a_killed_owner() {
     assert_eq!((&moved["kind"], &moved["from"]), (&"failover".into(), &first.as_str().into()));
     let swaps = lab.swaps_since(killed_ns);
     assert!(swaps.iter().all(|c| c.is_of(&second)), "{swaps:?}");
+    where_the_time_went(&lab, &second, &moved);
 
     // It comes back, and nothing moves back.
     lab.ok(&["start", &first]);
@@ -24,6 +27,23 @@ fn fault_01_another_member_takes_over_from_a_killed_owner() {
     assert_eq!(lab.with_address(), [second.as_str()]);
     assert_eq!(lab.swaps_since(killed_ns).len(), swaps.len());
     lab.assert_fenced();
+}
+
+/// The ledger, the waterfall of `history` and the metrics tell the same of a move, phase by phase.
+fn where_the_time_went(lab: &Lab, owner: &str, moved: &Value) {
+    let waterfall = lab.ok(&["vipctl", owner, "--", "history", "-n", "1"]);
+    let (_, metrics) = lab.get(owner, "127.0.0.1:9407", "/metrics").unwrap();
+    let mut sum = 0.0;
+    for phase in ["detect", "elect", "claim", "address", "route", "verify"] {
+        let ms = moved["phases_ms"][phase].as_f64().unwrap_or_else(|| panic!("no {phase} in {moved}"));
+        sum += ms;
+        assert!(waterfall.lines().any(|l| l.trim_start().starts_with(phase)), "no {phase} in {waterfall}");
+        let name = format!("vipd_move_phase_seconds_sum{{phase=\"{phase}\"}} ");
+        let told = metrics.lines().find_map(|l| l.strip_prefix(&name)?.parse::<f64>().ok());
+        assert!(told.is_some_and(|s| (s * 1000.0 - ms).abs() < 0.01), "{phase}: {ms} and {told:?} s");
+    }
+    let total = moved["total_ms"].as_f64().unwrap();
+    assert!((sum - total).abs() < 0.01, "{sum} and {total}");
 }
 
 /// FAULTS 25, the whole zone.

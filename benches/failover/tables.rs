@@ -43,9 +43,10 @@ pub fn markdown(results: &Results) -> String {
 fn machine(results: &Results) -> String {
     let m = &results.machine;
     let form = results.form;
-    let command = "cargo bench --workspace --profile dev --bench failover";
+    // Without it cargo takes the profile `bench`, which is `release`.
+    let profile = if cfg!(debug_assertions) { "--profile dev " } else { "" };
     format!(
-        "`{command} -- {form}`, {at}, {took} min.\n\
+        "`cargo bench --workspace {profile}--bench failover -- {form}`, {at}, {took} min.\n\
          {cores} cores ({processor}), {memory} GiB, load {load} before, all at nice {nice}; {system}, Linux {kernel}.\n\
          vipd {vipd}, {build}; HAProxy {haproxy}; keepalived {keepalived}, AWS CLI {aws}.\n",
         at = results.at,

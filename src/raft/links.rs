@@ -1,5 +1,7 @@
 //! One lazy channel to each member, replaced where it has gone dead, and before it grows old.
 
+mod cork;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
@@ -12,6 +14,7 @@ use tonic::codegen::http;
 use tonic::transport::Endpoint;
 use tower::util::BoxCloneSyncService;
 
+use self::cork::Corked;
 use super::lifeline::{self, Held};
 use crate::clock;
 use crate::model::Time;
@@ -87,7 +90,10 @@ impl Dial for Lazy {
         let (transport, address) = (self.0.clone(), address.to_owned());
         let channel = endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
             let (transport, whom, address) = (transport.clone(), whom.clone(), address.clone());
-            async move { transport.connect(whom, &address, CONNECT_TIMEOUT).await.map(TokioIo::new) }
+            async move {
+                let wire = transport.connect(whom, &address, CONNECT_TIMEOUT).await?;
+                Ok::<_, ConnectError>(TokioIo::new(Corked::new(wire)))
+            }
         }));
         let failed = |e: tonic::transport::Error| tonic::Status::unavailable(in_full(&e));
         Ok(BoxCloneSyncService::new(tower::ServiceExt::map_err(channel, failed)))

@@ -9,6 +9,9 @@ use super::{Config, OnQuorumLoss};
 /// trip (FENCING.md, F-c).
 const REPAIR: Duration = Duration::from_secs(2);
 
+/// Between one candidate and the next (`decide/ended.rs`).
+const STAGGER: Duration = Duration::from_millis(8);
+
 enum Line {
     Heading(&'static str),
     /// What, how long, and what that is made of.
@@ -60,7 +63,11 @@ impl Config {
         let detect = self.timing.worst_detection();
         let attempt = self.aws.attempt_timeout;
         vec![
-            Heading("failover from a dead daemon, host or zone, at worst"),
+            Heading("failover from a daemon that died on a host that lives"),
+            count("detect", "its lifelines end, seen by a majority: no lease is waited for"),
+            row("next candidate", STAGGER, "after the best one, and so on: where that does not win"),
+            count("then", "as below"),
+            Heading("failover from a dead host or zone, at worst"),
             row("detect", detect, "lease + longest election timeout"),
             count("elect", "2 round trips + 1 fsync"),
             count("claim", "1 round trip + 1 fsync"),

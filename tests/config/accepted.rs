@@ -127,7 +127,12 @@ raft
   usable lease                112.8 ms   lease - 1 % - margin: route calls start within it
   quarantine after start        126 ms   lease + margin, or the longest lease ever granted: no vote, no campaign
 
-failover from a dead daemon, host or zone, at worst
+failover from a daemon that died on a host that lives
+  detect                             -   its lifelines end, seen by a majority: no lease is waited for
+  next candidate                  8 ms   after the best one, and so on: where that does not win
+  then                               -   as below
+
+failover from a dead host or zone, at worst
   detect                        240 ms   lease + longest election timeout
   elect                              -   2 round trips + 1 fsync
   claim                              -   1 round trip + 1 fsync

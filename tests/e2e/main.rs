@@ -34,6 +34,7 @@ mod forming;
 mod frozen;
 mod held;
 mod input;
+mod lifeline;
 mod metrics;
 mod moto;
 mod orders;

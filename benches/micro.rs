@@ -4,7 +4,7 @@
 //! fdatasync costs nothing.
 #![allow(clippy::expect_used, clippy::panic, reason = "nothing is measured where anything here fails")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,6 +101,8 @@ impl Member {
                 barred: None,
                 reached: None,
                 cut_off: None,
+                allowed: BTreeMap::new(),
+                denied: BTreeMap::new(),
             };
             this.event(Event::Peer(parsed::<Name>(name), peer));
         }
@@ -166,7 +168,12 @@ impl Member {
                 }
                 Effect::AddAddress(vip, _) => self.event(Event::Addresses(BTreeSet::from([vip]))),
                 Effect::RemoveAddress(_) => self.event(Event::Addresses(BTreeSet::new())),
-                Effect::Gate(_) | Effect::Transfer(_) | Effect::Answer(..) | Effect::Tell(_) => {}
+                Effect::Gate(_)
+                | Effect::Rehearse(_)
+                | Effect::Transfer(_)
+                | Effect::Campaign { .. }
+                | Effect::Answer(..)
+                | Effect::Tell(_) => {}
             }
         }
     }

@@ -419,8 +419,11 @@ pub fn restarts(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) 
     while at < to {
         let seat = rng.random_range(0..seats);
         let other = (seat + rng.random_range(1..seats)) % seats;
-        if rng.random_range(0..2) == 0 {
-            s.add(at, Act::Isolate { seat: other });
+        match rng.random_range(0..4) {
+            0 => s.add(at, Act::Isolate { seat: other }),
+            // It asks the one that restarts, whose promise to the living leader still stands.
+            1 | 2 => s.add(at, Act::CutFromOwner { seat: other }),
+            _ => {}
         }
         let profile = Some(Profile::ALL[rng.random_range(0..3)]);
         s.add(at + ms(rng, 1, 300), Act::Crash { seat, unsaved: unsaved(rng), profile });

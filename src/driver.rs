@@ -21,20 +21,20 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::clock;
 use crate::config::{Config, InForce};
 use crate::decide::{
-    Answer, Ask, AskId, AskMode, Asker, Decide, Effect, Event, Gate, MemberSettings, Now, Order, Peer,
+    Answer, Ask, AskId, AskMode, Asker, Change, Decide, Effect, Enlistment, Event, Gate, Now, Order, Peer,
     Permit, Refusal, Role, Settings, Story, Tunable, WhilePaused,
 };
 use crate::ledger::{Kind, Phases};
 use crate::metrics::Metrics;
 use crate::model::route::{Fenced, Outcome, Stamp, Swap};
-use crate::model::{Health, Incarnation, Name, RouteTableId, Vip};
+use crate::model::{Health, Incarnation, Member, Name, RouteTableId, Vip};
 use crate::mutant::{self, Mutant};
 use crate::net::Interface;
 use crate::proto;
 use crate::raft::{Group, Heard, SILENT_AFTER};
-use crate::rpc::desk::{Query, Transfer, Wish};
+use crate::rpc::desk::{Plan, Query, Transfer, Wish};
 use crate::rpc::http::Standing;
-use crate::rpc::picture::{Myself, View, read_health};
+use crate::rpc::picture::{Myself, View, read_health, read_member};
 use crate::runtime;
 use crate::service::Pulse;
 use crate::tls::Credentials;
@@ -119,11 +119,6 @@ pub fn tunable(config: &Config) -> Tunable {
 
 /// What the judgement of this member goes by.
 pub fn settings(config: &Config, me: Incarnation, myself: &Myself) -> Settings {
-    let members = config.members.iter().map(|m| MemberSettings {
-        name: m.name.clone(),
-        priority: m.priority,
-        witness: m.witness,
-    });
     let lifetime = config.vip.lifetime_s;
     let Tunable { tables, create_missing, reconcile, on_quorum_loss, failback, min_hold } = tunable(config);
     // A third of it: two refreshes may come late before the kernel takes the address away.
@@ -131,7 +126,7 @@ pub fn settings(config: &Config, me: Incarnation, myself: &Myself) -> Settings {
     Settings {
         me: config.member.clone(),
         my_incarnation: me,
-        members: members.collect(),
+        own: own(config, myself),
         vips: config.vip.addresses.clone(),
         tables,
         eni: myself.eni.clone(),
@@ -150,6 +145,13 @@ pub fn settings(config: &Config, me: Incarnation, myself: &Myself) -> Settings {
 /// How often a lifetime is refreshed at least: by so much earlier than `lifetime_s` after a freeze the kernel may take
 /// the address away.
 const REFRESH: Duration = Duration::from_secs(1);
+/// What this member's file says of it, with its zone from IMDS where the file names none.
+fn own(config: &Config, myself: &Myself) -> Member {
+    let zone = Some(myself.zone.clone()).filter(|zone| !zone.is_empty());
+    let mut own = config.own();
+    own.zone = zone.or(own.zone);
+    own
+}
 
 /// How long after a refused handover the next is asked for.
 const STOP_AGAIN: Duration = Duration::from_millis(100);
@@ -310,9 +312,20 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
                 let group = self.hands.group.clone();
                 runtime::spawn(async move { group.campaign(term, after).await });
             }
+            Effect::Change(change) => self.change(change),
             Effect::Answer(id, answer) => self.answer(id, answer),
             Effect::Tell(story) => self.tell(story),
         }
+    }
+
+    fn change(&self, change: Change) {
+        let (group, events) = (self.hands.group.clone(), self.hands.events.clone());
+        runtime::spawn(async move {
+            let outcome = group.change(change).await;
+            // Who is told that it is done is to see it.
+            let _ = events.send(Event::Raft(group.view())).await;
+            let _ = events.send(Event::Changed(outcome)).await;
+        });
     }
 
     fn stamp(&self) -> Stamp {
@@ -397,6 +410,10 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
                 let id = self.wait_for(Waiting::Operator(reply));
                 Some(Event::Ordered(Order { id, what, while_paused, deadline: clock::now() + wait }))
             }
+            Query::Enlist(Plan { what, while_paused, wait }, reply) => {
+                let id = self.wait_for(Waiting::Operator(reply));
+                Some(Event::Enlist(Enlistment { id, what, while_paused, deadline: clock::now() + wait }))
+            }
         }
     }
 
@@ -470,6 +487,12 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
     fn peers(&mut self) -> Vec<Event> {
         let now = clock::now();
         let mut changed = Vec::new();
+        let gone = |name: &&Name| !self.heard.contains_key(*name);
+        for name in self.told.keys().filter(gone).cloned().collect::<Vec<_>>() {
+            // It has left the group; one that comes by that name is another.
+            let last = self.told.remove(&name).into_iter();
+            changed.extend(last.map(|p| Event::Peer(name.clone(), Peer { reachable: false, ..p })));
+        }
         for (name, (at, member)) in &self.heard {
             let peer = Peer {
                 reachable: now.since(*at) < SILENT_AFTER,
@@ -487,6 +510,7 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
                     .filter(|(_, right)| !right.allowed)
                     .map(|(table, right)| (table, right.error.clone()))
                     .collect(),
+                says: read_member(member),
             };
             if self.told.get(name) != Some(&peer) {
                 self.told.insert(name.clone(), peer.clone());
@@ -544,6 +568,12 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
 
     fn tell(&mut self, story: Story) {
         match story {
+            Story::MembersChanged { change, outcome: Ok(()) } => {
+                tracing::info!(?change, "the members have changed")
+            }
+            Story::MembersChanged { change, outcome: Err(why) } => {
+                tracing::warn!(?change, %why, "the members have not changed")
+            }
             Story::Claiming { term } => tracing::info!(%term, "elected: claiming the VIP"),
             Story::LeaderEnded { term, place } => {
                 tracing::info!(%term, place, "the leader's process has ended: asking for votes");

@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod member;
 pub mod route;
+
+pub use member::{Member, USUAL_PRIORITY};
 
 /// A point on `CLOCK_BOOTTIME`, which counts on while the machine is suspended
 /// (clock_gettime(2)). Only `clock.rs` makes one from the kernel; points of two machines, or of

@@ -18,6 +18,8 @@ mod certs;
 mod doctor;
 #[path = "vipctl/fake.rs"]
 mod fake;
+#[path = "vipctl/members.rs"]
+mod members;
 #[path = "vipctl/orders.rs"]
 mod orders;
 #[path = "vipctl/terminal.rs"]

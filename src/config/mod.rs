@@ -14,8 +14,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use crate::model::OnQuorumLoss;
-use crate::model::{EniId, Name, RouteTableId, Vip};
+use crate::model::{EniId, Name, RouteTableId, USUAL_PRIORITY, Vip};
+pub use crate::model::{Member, OnQuorumLoss};
 
 mod check;
 pub mod iam;
@@ -26,7 +26,7 @@ mod report;
 mod timeline;
 mod warnings;
 
-pub use check::key_exposure;
+pub use check::{key_exposure, reachable_address};
 pub use reason::Reason;
 pub use reload::InForce;
 pub use report::{ConfigError, Mistake};
@@ -71,6 +71,20 @@ pub struct Config {
 }
 
 impl Config {
+    /// What this file says of the member that it is for.
+    pub fn own(&self) -> Member {
+        let listed = self.members.iter().find(|m| m.name == self.member);
+        // The check has seen to it that it is listed.
+        listed.cloned().unwrap_or_else(|| Member {
+            name: self.member.clone(),
+            peer: self.peer_listen.to_string(),
+            admin: None,
+            zone: None,
+            priority: USUAL_PRIORITY,
+            witness: false,
+        })
+    }
+
     /// Reads and checks `path`. The member's name may come from `VIPD_MEMBER`.
     ///
     /// # Errors
@@ -121,17 +135,6 @@ impl Config {
         let raw = raw::parse(&text)?;
         check::check(&raw, text, env_member.filter(|name| !name.is_empty()), host)
     }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    pub name: Name,
-    /// `host:port`, as the others reach it.
-    pub peer: String,
-    pub admin: Option<String>,
-    pub zone: Option<String>,
-    pub priority: u32,
-    pub witness: bool,
 }
 
 #[derive(Clone, Debug)]

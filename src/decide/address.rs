@@ -87,6 +87,10 @@ impl Decide {
     }
 
     fn address_wanted(&self, now: Now) -> Want {
+        // Whoever owns now, it is none that the group has put out.
+        if self.raft.removed.is_some() {
+            return Want::Gone;
+        }
         if let Stage::Owning(_) = self.stage {
             return if self.permit(now.time).is_some() { Want::Have } else { self.without_lease(now) };
         }

@@ -38,10 +38,11 @@ impl Decide {
                 if name == me { self.cut_off().is_some() } else { peer.is_some_and(|p| p.cut_off.is_some()) };
             (cut_off, health.map_or(Doubt::Unknown, Doubt::of), Reverse(priority), name.clone())
         };
-        let members = &self.settings.members;
-        let mine = members.iter().find(|m| m.name == *me).map(|m| rank(me, m.priority))?;
-        let before = members
-            .iter()
+        let mine = self.raft.member(me).map(|m| rank(me, m.priority))?;
+        let before = self
+            .raft
+            .members()
+            .map(|(_, m)| m)
             .filter(|m| m.name != *me && Some(&m.name) != leader && self.refusal(&m.name).is_none())
             .filter(|m| rank(&m.name, m.priority) < mine);
         Some(u32::try_from(before.count()).unwrap_or(u32::MAX))

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::decide::Permit;
+use crate::decide::membership::{Change, Enlistment};
 use crate::ledger::{Command, Kind, Ledger, Phases};
 use crate::model::route::{CloudError, Outcome, Sight, Swap};
 use crate::model::{
-    EniId, Epoch, Health, Incarnation, Name, OnQuorumLoss, RouteKey, RouteTableId, Term, Time, Vip, WallMs,
+    EniId, Epoch, Health, Incarnation, Member, Name, OnQuorumLoss, RouteKey, RouteTableId, Term, Time, Vip,
+    WallMs,
 };
 
 /// What the file and the host say. Only what is [`Tunable`] changes while the daemon runs.
@@ -16,7 +18,8 @@ use crate::model::{
 pub struct Settings {
     pub me: Name,
     pub my_incarnation: Incarnation,
-    pub members: Vec<MemberSettings>,
+    /// What this member's file says of itself. What counts is the membership, which follows it.
+    pub own: Member,
     pub vips: Vec<Vip>,
     /// Listed in the file; those found by tag come with each look.
     pub tables: Vec<RouteTableId>,
@@ -58,13 +61,6 @@ impl Settings {
     }
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct MemberSettings {
-    pub name: Name,
-    pub priority: u32,
-    pub witness: bool,
-}
-
 /// Raft's state here, as much of it as a judgement needs.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RaftView {
@@ -73,7 +69,12 @@ pub struct RaftView {
     pub leader: Option<Incarnation>,
     /// The voters: one set, or two while members change.
     pub configs: Vec<BTreeSet<Incarnation>>,
-    pub names: BTreeMap<Incarnation, Name>,
+    /// Everybody in the membership, learners too.
+    pub nodes: BTreeMap<Incarnation, Member>,
+    /// Which membership it is: one that is newer has a greater number.
+    pub membership: u64,
+    /// The entry by which the group removed this member.
+    pub removed: Option<u64>,
     pub last_index: u64,
     /// When an append of another leader last came in.
     pub heard: Option<Time>,
@@ -83,7 +84,7 @@ pub struct RaftView {
 
 impl RaftView {
     pub fn leader_name(&self) -> Option<&Name> {
-        self.leader.and_then(|id| self.names.get(&id))
+        self.leader.and_then(|id| self.nodes.get(&id)).map(|m| &m.name)
     }
 
     pub fn is_voter(&self, name: &Name) -> bool {
@@ -93,7 +94,34 @@ impl RaftView {
     /// While members change, the one that will vote when that is over: what leaves is no target.
     pub fn incarnation_of(&self, name: &Name) -> Option<Incarnation> {
         let voters = self.configs.last()?;
-        self.names.iter().find(|(id, n)| *n == name && voters.contains(id)).map(|(id, _)| *id)
+        self.nodes.iter().find(|(id, m)| m.name == *name && voters.contains(id)).map(|(id, _)| *id)
+    }
+
+    /// What is agreed on a member: on its voter, where one has that name.
+    pub fn member(&self, name: &Name) -> Option<&Member> {
+        self.member_with_id(name).map(|(_, member)| member)
+    }
+
+    pub fn member_with_id(&self, name: &Name) -> Option<(Incarnation, &Member)> {
+        let of_name = |id: &Incarnation| self.nodes.get(id).filter(|m| m.name == *name).map(|m| (*id, m));
+        let voter = self.incarnation_of(name).and_then(|id| of_name(&id));
+        voter.or_else(|| self.nodes.keys().find_map(of_name))
+    }
+
+    /// Everybody, by name. While a wiped member comes back it has two incarnations and is one member.
+    pub fn members(&self) -> impl Iterator<Item = (Incarnation, &Member)> {
+        let names: BTreeSet<&Name> = self.nodes.values().map(|m| &m.name).collect();
+        names.into_iter().filter_map(|name| self.member_with_id(name))
+    }
+
+    /// While the voters change there are two sets.
+    pub fn is_joint(&self) -> bool {
+        self.configs.len() > 1
+    }
+
+    /// The voters when a change that is under way is over.
+    pub fn voters(&self) -> BTreeSet<Incarnation> {
+        self.configs.last().cloned().unwrap_or_default()
     }
 }
 
@@ -124,6 +152,8 @@ pub struct Peer {
     pub allowed: BTreeMap<RouteTableId, Time>,
     /// Those whose routes it may not change, and why.
     pub denied: BTreeMap<RouteTableId, String>,
+    /// Its data directory, and what its own file says of it.
+    pub says: Option<(Incarnation, Member)>,
 }
 
 /// What happened.
@@ -179,6 +209,10 @@ pub enum Event {
     Asked(Ask),
     /// The ledger is to keep what an operator wants.
     Ordered(Order),
+    /// The membership is to change.
+    Enlist(Enlistment),
+    /// The change that was under way has ended.
+    Changed(Result<(), Refusal>),
 }
 
 /// A switchover that somebody wants.
@@ -262,6 +296,8 @@ pub enum Effect {
         term: Term,
         after: Duration,
     },
+    /// Change the membership; one at a time. `Event::Changed` says how it ended.
+    Change(Change),
     Answer(AskId, Result<Answer, Refusal>),
     Tell(Story),
 }
@@ -272,7 +308,7 @@ pub enum Answer {
     Moved(Epoch),
     /// What a dry run would do.
     Would { from: Option<Name>, to: Name },
-    /// The ledger has the order; nothing had to move.
+    /// The ledger has the order, or the membership its change; nothing had to move.
     Kept,
 }
 
@@ -332,6 +368,30 @@ pub enum Refusal {
     StillOwns(Name, String),
     #[error("the log did not take it in time; it may come all the same")]
     NotLogged,
+    #[error("{0} is a member already")]
+    Member(Name),
+    #[error("{1} is at {0} already")]
+    SameAddress(String, Name),
+    #[error("{0} votes already")]
+    Votes(Name),
+    #[error("{0} lives: two members of one name cannot be")]
+    Lives(Name),
+    #[error("{0}")]
+    LosesQuorum(String),
+    #[error("{0} is the only voter")]
+    LastVoter(Name),
+    #[error("{0} owns the VIP, and does not lead: no other member may own")]
+    Owns(Name),
+    #[error("the group has {0} members and their directories, which is as many as it takes")]
+    Crowded(usize),
+    #[error("another change of the members is under way")]
+    Changing,
+    #[error("{0} is not ready at {1}: {2}")]
+    NotThere(Name, String, String),
+    #[error("at {0} answers {1}, not {2}")]
+    AnotherThere(String, String, Name),
+    #[error("the change of the members did not end: {0}")]
+    Unchanged(String),
 }
 
 impl Refusal {
@@ -356,12 +416,24 @@ impl Refusal {
             | Refusal::UnderWay(_)
             | Refusal::TooSoon(_)
             | Refusal::NoClaim
+            | Refusal::Member(_)
+            | Refusal::SameAddress(..)
+            | Refusal::Votes(_)
+            | Refusal::Lives(_)
+            | Refusal::LosesQuorum(_)
+            | Refusal::LastVoter(_)
+            | Refusal::Owns(_)
+            | Refusal::Crowded(_)
+            | Refusal::Changing
+            | Refusal::NotThere(..)
+            | Refusal::AnotherThere(..)
             | Refusal::NoQuorum => true,
             Refusal::CalledOff(..)
             | Refusal::NotInTime(..)
             | Refusal::Elsewhere(..)
             | Refusal::StillOwns(..)
             | Refusal::NotLogged
+            | Refusal::Unchanged(_)
             | Refusal::NotInSync(_) => false,
         }
     }
@@ -404,6 +476,22 @@ impl Refusal {
                 "vipctl status shows where the VIP is; ask again if need be"
             }
             Refusal::NotInSync(_) => "vipctl routes shows which table is not in sync, and why",
+            Refusal::Member(_) => "vipctl member list shows the members; choose another name",
+            Refusal::SameAddress(..) => "give the new member an address of its own",
+            Refusal::Votes(_) => "nothing is left to do; vipctl member list shows who votes",
+            Refusal::Lives(_) => "stop the old one first, or give the new one another name",
+            Refusal::LosesQuorum(_) => "bring a member back first (vipctl status), or add one and promote it",
+            Refusal::LastVoter(_) => "add another member and promote it first",
+            Refusal::Owns(_) => "see why no other may own (vipctl status), or add a member that may",
+            Refusal::Crowded(_) => "vipctl member list shows them; remove what is not needed",
+            Refusal::Changing => "wait for it to end (vipctl member list) and ask again",
+            Refusal::NotThere(..) => {
+                "start vipd there with this group's members in its file, then ask again, or allow more --wait"
+            }
+            Refusal::AnotherThere(..) => "compare the address with the file of the member that you mean",
+            Refusal::Unchanged(_) => {
+                "vipctl member list shows what stands; what was begun the leader ends, and it may be asked for again"
+            }
         }
     }
 }
@@ -415,6 +503,11 @@ pub enum Story {
     LeaderEnded {
         term: Term,
         place: u32,
+    },
+    /// What a change of the members came to.
+    MembersChanged {
+        change: Change,
+        outcome: Result<(), Refusal>,
     },
     Claiming {
         term: Term,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::leading::Leading;
 use super::owning::Owning;
 use super::{
-    Answer, Ask, AskMode, Asker, Decide, Effect, Now, PROPOSAL_WAIT, Refusal, Stage, Story, WhilePaused,
+    Answer, Ask, AskMode, Asker, Decide, Effect, Now, PROPOSAL_WAIT, Peer, Refusal, Stage, Story, WhilePaused,
 };
 use crate::ledger::{Command, Kind};
 use crate::model::{Epoch, Health, Incarnation, Name, Term, Time, WallMs};
@@ -151,8 +151,7 @@ impl Decide {
 
     /// Why `name` is no target of a switchover; `None` where it is one.
     pub(super) fn refusal(&self, name: &Name) -> Option<Refusal> {
-        let member = self.settings.members.iter().find(|m| m.name == *name);
-        let Some(member) = member else {
+        let Some(member) = self.raft.member(name) else {
             return Some(Refusal::Unknown(name.clone()));
         };
         if *name == self.settings.me {
@@ -179,12 +178,21 @@ impl Decide {
         if let Health::Unhealthy(why) = &peer.health {
             return Some(Refusal::Unhealthy(name.clone(), why.clone()));
         }
-        let lag = self.raft.last_index.saturating_sub(peer.applied);
-        if lag > LAG_ALLOWED {
+        if let Some(lag) = self.too_far_behind(peer) {
             return Some(Refusal::Lagging(name.clone(), lag));
         }
         // It would take no leadership (FENCING.md, hole 2), and the term would be spent for nothing.
         peer.quarantined.then(|| Refusal::Quarantined(name.clone()))
+    }
+
+    pub(super) fn is_reachable(&self, name: &Name) -> bool {
+        *name == self.settings.me || self.peers.get(name).is_some_and(|p| p.reachable)
+    }
+
+    /// So many entries behind, as far as is known, where that is too many.
+    pub(super) fn too_far_behind(&self, peer: &Peer) -> Option<u64> {
+        let lag = self.raft.last_index.saturating_sub(peer.applied);
+        (lag > LAG_ALLOWED).then_some(lag)
     }
 
     pub(super) fn is_quarantined(&self, name: &Name) -> bool {
@@ -231,18 +239,17 @@ impl Decide {
                 name.clone(),
             )
         };
-        self.settings
-            .members
-            .iter()
-            .filter(|m| Some(&m.name) != left_out && fits(&m.name))
-            .min_by_key(|m| rank(&m.name, m.priority))
-            .map(|m| m.name.clone())
+        self.raft
+            .members()
+            .filter(|(_, m)| Some(&m.name) != left_out && fits(&m.name))
+            .min_by_key(|(_, m)| rank(&m.name, m.priority))
+            .map(|(_, m)| m.name.clone())
     }
 
     pub(super) fn why_nobody(&self) -> String {
-        let others = self.settings.members.iter().filter(|m| m.name != self.settings.me);
+        let others = self.raft.members().filter(|(_, m)| m.name != self.settings.me);
         let reasons: Vec<String> =
-            others.filter_map(|m| self.refusal(&m.name)).map(|r| r.to_string()).collect();
+            others.filter_map(|(_, m)| self.refusal(&m.name)).map(|r| r.to_string()).collect();
         if reasons.is_empty() { "the group has one member".to_owned() } else { reasons.join("; ") }
     }
 

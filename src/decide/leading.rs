@@ -81,8 +81,8 @@ impl Decide {
             return false;
         }
         let unheard = |owner: &Name| {
-            let listed = self.settings.members.iter().any(|m| m.name == *owner);
-            *owner != self.settings.me && listed && !self.peers.contains_key(owner)
+            let member = self.raft.member(owner).is_some();
+            *owner != self.settings.me && member && !self.peers.contains_key(owner)
         };
         self.applied < leading.log_end || self.ledger.owner().is_some_and(unheard)
     }
@@ -126,7 +126,7 @@ impl Decide {
         want: Want,
         out: &mut Vec<Effect>,
     ) -> Stage {
-        let to: Option<Name> = self.best(want);
+        let to: Option<Name> = self.best(want).or_else(|| self.heir());
         if to.as_ref().is_some_and(|to| self.is_quarantined(to)) {
             // It would refuse, and the term be spent. It lasts no longer than this member's own did, and
             // one that falls silent is no target.

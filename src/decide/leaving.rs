@@ -64,6 +64,6 @@ impl Decide {
     }
 
     fn priority(&self, name: &Name) -> u32 {
-        self.settings.members.iter().find(|m| m.name == *name).map_or(0, |m| m.priority)
+        self.raft.member(name).map_or(0, |m| m.priority)
     }
 }

@@ -21,6 +21,7 @@ mod handover;
 mod leading;
 mod lease;
 mod leaving;
+mod membership;
 mod orders;
 mod owning;
 mod permit;
@@ -38,9 +39,10 @@ use std::time::Duration;
 
 pub use crate::model::route::Fenced;
 pub use event::{
-    Answer, Ask, AskId, AskMode, Asker, Directive, Effect, Event, MemberSettings, Now, Order, Peer, RaftView,
-    Refusal, Role, Settings, Story, Tunable, WhilePaused,
+    Answer, Ask, AskId, AskMode, Asker, Directive, Effect, Event, Now, Order, Peer, RaftView, Refusal, Role,
+    Settings, Story, Tunable, WhilePaused,
 };
+pub use membership::{Change, Enlistment, MEMBERS_MAX, Roster};
 pub use permit::{Gate, Permit};
 pub use plan::{Fix, plan};
 pub use promise::{GIVE_UP, Hearing, Promise};
@@ -48,11 +50,12 @@ pub use rights::{Denied, Right};
 
 use crate::ledger::Ledger;
 use crate::model::route::Sight;
-use crate::model::{Epoch, Health, Name, RouteKey, Term, Time, Vip};
+use crate::model::{Epoch, Health, Incarnation, Name, RouteKey, Term, Time, Vip};
 use crate::mutant::{self, Mutant};
 use handover::{Handing, Want, Watching};
 use leading::Leading;
 use lease::Lease;
+use membership::Changing;
 use orders::Pending;
 use owning::Owning;
 use reach::Reach;
@@ -93,6 +96,7 @@ pub struct Decide {
     transferred: Option<Time>,
     /// Orders that the ledger does not show yet.
     pending: Vec<Pending>,
+    changing: Changing,
     /// The newest claim and when it was first seen here.
     claim_seen: Option<(Epoch, Time)>,
     /// This member's claim whose move is not known to be over.
@@ -160,6 +164,7 @@ impl Decide {
             watching: None,
             transferred: None,
             pending: Vec::new(),
+            changing: Changing::new(now.time),
             claim_seen: None,
             moving: None,
             repairs: 0,
@@ -181,6 +186,7 @@ impl Decide {
             Stage::Handing(handing) => self.stage = self.hand(now, handing, &mut out),
             Stage::Spent { since } => self.stage = self.spent(now, since, &mut out),
         }
+        self.tend_members(now, &mut out);
         self.tell_move_over(&mut out);
         self.watch(now, &mut out);
         self.lease_end = self.lease_deadline().or(self.lease_end);
@@ -248,11 +254,16 @@ impl Decide {
             Event::Ended { term } => self.take_end(term, out),
             Event::Asked(ask) => self.take_ask(now, ask, out),
             Event::Ordered(order) => self.take_order(now, order, out),
+            Event::Enlist(wish) => self.take_enlistment(now, wish, out),
+            Event::Changed(outcome) => self.changed(now, outcome, out),
         }
     }
 
     fn take_raft(&mut self, now: Now, view: RaftView) {
         let before = std::mem::replace(&mut self.raft, view);
+        if before.membership != self.raft.membership {
+            self.changing.membership_came(now);
+        }
         // After a restart Raft names the leader of its stored vote, who may be dead.
         self.followed |= self.raft.heard.is_some();
         if self.raft.role != Role::Leader {
@@ -325,6 +336,11 @@ impl Decide {
 
 /// What others may know of the judgement: `status` and the metrics are made of it.
 impl Decide {
+    /// The data directory of this member.
+    pub fn incarnation(&self) -> Incarnation {
+        self.settings.my_incarnation
+    }
+
     pub fn raft(&self) -> &RaftView {
         &self.raft
     }
@@ -415,6 +431,9 @@ impl Decide {
         if self.is_witness(&self.settings.me) {
             return Some("it is a witness".to_owned());
         }
+        if self.is_leaving() {
+            return Some("it leaves the group".to_owned());
+        }
         if self.settings.eni.is_none() {
             return Some("its network interface is not known".to_owned());
         }
@@ -430,7 +449,7 @@ impl Decide {
     }
 
     fn is_witness(&self, name: &Name) -> bool {
-        self.settings.members.iter().any(|m| m.name == *name && m.witness)
+        self.raft.member(name).is_some_and(|m| m.witness)
     }
 
     fn term(&self) -> Term {

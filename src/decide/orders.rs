@@ -58,7 +58,7 @@ impl Decide {
         if self.pending.len() >= PENDING_MAX {
             return Some(Refusal::TooMany(self.pending.len()));
         }
-        let known = |name: &Name| self.settings.members.iter().any(|m| m.name == *name);
+        let known = |name: &Name| self.raft.member(name).is_some();
         match &order.what {
             Directive::Drain(name) if !known(name) => Some(Refusal::Unknown(name.clone())),
             Directive::Drain(name) if self.ledger.owner() == Some(name) => {

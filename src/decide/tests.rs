@@ -9,6 +9,7 @@ mod ended;
 mod failback;
 mod fence;
 mod invariants;
+mod membership;
 mod orders;
 mod random;
 mod reaching;

@@ -26,6 +26,8 @@ pub const MAX_COMMAND_BYTES: usize = 32 * 1024;
 pub const MAX_SNAPSHOT_BYTES: usize = 2 * 1024 * 1024;
 /// A DNS name is at most 253 bytes long; a colon and a port follow.
 pub const MAX_TEXT_BYTES: usize = 260;
+/// A zone's name is as long as a member's at most.
+pub const MAX_ZONE_BYTES: usize = 64;
 /// A term a millisecond takes 8900 years to get here, and openraft adds one without looking: above
 /// it a number is forged or damaged.
 pub const MAX_NUMBER: u64 = 1 << 48;
@@ -175,13 +177,31 @@ impl Wire for Node {
     fn to_proto(&self) -> Result<proto::RaftNode, CodecError> {
         short("a name", self.name.len(), MAX_TEXT_BYTES)?;
         short("an address", self.peer.len(), MAX_TEXT_BYTES)?;
-        Ok(proto::RaftNode { name: self.name.clone(), peer: self.peer.clone() })
+        short("an address", self.admin.as_ref().map_or(0, String::len), MAX_TEXT_BYTES)?;
+        short("a zone", self.zone.as_ref().map_or(0, String::len), MAX_ZONE_BYTES)?;
+        Ok(proto::RaftNode {
+            name: self.name.clone(),
+            peer: self.peer.clone(),
+            admin: self.admin.clone(),
+            zone: self.zone.clone(),
+            priority: self.priority,
+            witness: self.witness,
+        })
     }
 
     fn from_proto(message: proto::RaftNode) -> Result<Self, CodecError> {
         short("a name", message.name.len(), MAX_TEXT_BYTES)?;
         short("an address", message.peer.len(), MAX_TEXT_BYTES)?;
-        Ok(Node { name: message.name, peer: message.peer })
+        short("an address", message.admin.as_ref().map_or(0, String::len), MAX_TEXT_BYTES)?;
+        short("a zone", message.zone.as_ref().map_or(0, String::len), MAX_ZONE_BYTES)?;
+        Ok(Node {
+            name: message.name,
+            peer: message.peer,
+            admin: message.admin,
+            zone: message.zone,
+            priority: message.priority,
+            witness: message.witness,
+        })
     }
 }
 

@@ -214,9 +214,8 @@ async fn found(shared: &Shared, founding: Founding) -> Result<Found, StoreError>
     fault!(wait "form.founded");
     tracing::info!(group = %founding.group, members = founding.members.len(), "the group is founded");
     let node = |name: &Name| {
-        let peer =
-            shared.members.iter().find(|m| m.name == *name).map(|m| m.peer.clone()).unwrap_or_default();
-        Node { name: name.to_string(), peer }
+        let listed = shared.members.iter().find(|m| m.name == *name);
+        listed.map_or_else(|| Node { name: name.to_string(), ..Node::default() }, Node::from)
     };
     Ok(Found::Founder(founding.members.iter().map(|(id, name)| (id.0, node(name))).collect()))
 }

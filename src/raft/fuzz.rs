@@ -50,7 +50,7 @@ pub fn peer(data: &[u8]) -> Option<Said> {
             let report = proto::ReportRequest::decode(bytes).ok()?;
             group(&report.envelope?.group);
             let member = report.member?;
-            let reports = Reports::new(member.name.parse().into_iter().collect());
+            let reports = Reports::default();
             reports.exchange(member.clone());
             return Some(Said::Report(member));
         }

@@ -350,7 +350,7 @@ impl Shared {
         raft.runtime_config().elect(false);
         let until = clock::now() + self.quarantine;
         self.quarantine_until.store(until.as_nanos(), Ordering::Relaxed);
-        runtime::spawn(super::end_quarantine(Arc::clone(self), raft.clone(), until));
+        runtime::spawn(super::end_quarantine(Arc::clone(self), until));
     }
 
     /// Asks for votes after `after`, and again while they are refused, as long as this member knows no
@@ -364,7 +364,8 @@ impl Shared {
             let vote = raft.with_raft_state(|state| *state.vote_ref()).await;
             let still = vote.is_ok_and(|v| v.committed && v.leader_id.term == term.0);
             let now = clock::now();
-            if !still || now >= until || now < self.quarantine_until() || self.promise().end() != term {
+            let barred = now < self.quarantine_until() || self.removed_at().is_some();
+            if !still || now >= until || barred || self.promise().end() != term {
                 return;
             }
             fault!(wait "lifeline.campaign");

@@ -10,6 +10,7 @@
 //! ```
 
 mod beat;
+mod change;
 pub mod codec;
 mod form;
 #[cfg(any(test, fuzzing))]
@@ -18,6 +19,7 @@ mod join;
 pub mod lifeline;
 mod links;
 mod network;
+mod removed;
 mod reports;
 mod serve;
 pub mod store;
@@ -33,7 +35,7 @@ use futures_util::future::BoxFuture;
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::storage::RaftLogStorage;
 use openraft::{ServerState, SnapshotPolicy, StepDownPolicy};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 pub use lifeline::{End, Held, Lifelines};
 pub use reports::{Heard, Reports, SILENT_AFTER};
@@ -48,7 +50,7 @@ use self::store::{Applied, Machine, Stable, StoreError};
 use self::types::{Node, Raft, TypeConfig};
 use crate::clock;
 use crate::config::{Config, Member, Timing};
-use crate::decide::{Event, Gate, Promise, RaftView, Role};
+use crate::decide::{Change, Event, Gate, Promise, RaftView, Refusal, Role};
 use crate::ledger::Command;
 use crate::model::{Incarnation, Name, Term, Time};
 use crate::mutant::{self, Mutant};
@@ -91,6 +93,7 @@ pub struct Shared {
     cluster: Name,
     name: Name,
     me: Incarnation,
+    /// The file's list: whom to ask while there is no membership.
     members: Vec<Member>,
     lease_ms: u64,
     store: Arc<dyn Stable>,
@@ -111,6 +114,11 @@ pub struct Shared {
     quarantine: Duration,
     quarantine_until: AtomicU64,
     led_since: AtomicU64,
+    /// Places of memberships in the log: the newest with this member, and the one that is without it.
+    included_at: AtomicU64,
+    removed_at: AtomicU64,
+    /// The view has changed, although openraft's state has not.
+    review: Notify,
     answers: Mutex<BTreeMap<Incarnation, Time>>,
     changing: tokio::sync::Mutex<()>,
     desk: OnceLock<Desk>,
@@ -261,7 +269,7 @@ impl<S: RaftLogStorage<TypeConfig> + Stable + Clone> Starting<S> {
             links: Links::new(dial, greeting),
             gate,
             events,
-            reports: Reports::new(config.members.iter().map(|m| m.name.clone()).collect()),
+            reports: Reports::default(),
             heard_at: AtomicU64::new(0),
             campaigned_at: AtomicU64::new(0),
             promise: Mutex::default(),
@@ -270,6 +278,9 @@ impl<S: RaftLogStorage<TypeConfig> + Stable + Clone> Starting<S> {
             quarantine: config.timing.lease() + config.timing.margin(),
             quarantine_until: AtomicU64::new(u64::MAX),
             led_since: AtomicU64::new(u64::MAX),
+            included_at: AtomicU64::new(0),
+            removed_at: AtomicU64::new(0),
+            review: Notify::new(),
             answers: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             desk: OnceLock::new(),
@@ -326,7 +337,7 @@ impl<S: RaftLogStorage<TypeConfig> + Stable + Clone> Starting<S> {
             .map_err(|e| StartError::Raft(e.to_string()))?;
         // `OnceLock::set` fails only if it was set before: this is the only place.
         let _ = shared.raft.set(raft.clone());
-        runtime::spawn(end_quarantine(Arc::clone(&shared), raft.clone(), until));
+        runtime::spawn(end_quarantine(Arc::clone(&shared), until));
         runtime::spawn(beat::run(Arc::clone(&shared), raft.clone(), self.timing));
         if let Found::Founder(nodes) = found {
             // The first vote is on disk before the first entry (hole 8).
@@ -343,14 +354,14 @@ impl<S: RaftLogStorage<TypeConfig> + Stable + Clone> Starting<S> {
 }
 
 /// No campaign before the quarantine's end (FENCING.md, hole 2).
-async fn end_quarantine(shared: Arc<Shared>, raft: Raft, until: Time) {
+async fn end_quarantine(shared: Arc<Shared>, until: Time) {
     if !mutant::on(Mutant::QuarantineCampaign) {
         runtime::sleep(until.since(clock::now())).await;
     }
     fault!(wait "raft.quarantine.end");
     // Another may have begun meanwhile.
     if shared.quarantine_until() == until {
-        raft.runtime_config().elect(true);
+        shared.allow_elections();
     }
 }
 
@@ -412,9 +423,12 @@ impl Group {
         let _ = self.shared.desk.set(desk);
     }
 
-    /// Passes an operator's request on to the leader. `None`: there is no other leader, or it did not
-    /// answer within `deadline`.
+    /// Passes an operator's request on to the leader. `None`: there is no other leader, it did not answer
+    /// within `deadline`, or the group has removed this member.
     pub async fn forward(&self, verb: Verb, deadline: Duration) -> Option<Answer> {
+        if self.shared.removed_at().is_some() {
+            return None;
+        }
         let leader = self.view().leader.filter(|l| *l != self.shared.me)?;
         let node = self.shared.nodes().remove(&leader)?;
         self.pass_on(leader, &node, verb, deadline).await
@@ -465,13 +479,17 @@ impl Group {
         Some(self.shared.last_heard()).filter(|at| *at > Time::default())
     }
 
+    /// Changes the membership, if this member leads.
+    pub async fn change(&self, change: Change) -> Result<(), Refusal> {
+        change::make(&self.shared, change).await
+    }
+
     /// Raft's state now.
     pub fn view(&self) -> RaftView {
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
         let membership = &metrics.membership_config;
-        let names =
-            membership.nodes().filter_map(|(id, n)| Some((Incarnation(*id), n.name.parse().ok()?))).collect();
+        let nodes = membership.nodes().filter_map(|(id, n)| Some((Incarnation(*id), n.member()?))).collect();
         let configs = membership.get_joint_config().iter();
         let campaigned = self.shared.campaigned_at.load(Ordering::Relaxed);
         RaftView {
@@ -486,7 +504,9 @@ impl Group {
             term: Term(metrics.vote.leader_id.term),
             leader: metrics.current_leader.map(Incarnation),
             configs: configs.map(|c| c.iter().map(|id| Incarnation(*id)).collect()).collect(),
-            names,
+            nodes,
+            membership: removed::place(membership),
+            removed: self.shared.removed_at().map(|at| at - 1),
             last_index: self.raft.data_metrics().borrow_watched().last_log.map_or(0, |id| id.index),
             heard: self.heard(),
             campaigned: (campaigned > 0).then(|| Time::from_nanos(campaigned)),
@@ -501,6 +521,7 @@ impl Group {
             let mut changes = this.raft.server_metrics();
             let mut before = RaftView::default();
             loop {
+                this.shared.look_for_myself();
                 let view = this.view();
                 this.shared.note_role(&before, &view);
                 before = view.clone();
@@ -508,7 +529,11 @@ impl Group {
                 if this.shared.events.send(Event::Raft(view)).await.is_err() {
                     return "the driver has stopped".to_owned();
                 }
-                if changes.changed().await.is_err() {
+                let ended = tokio::select! {
+                    changed = changes.changed() => changed.is_err(),
+                    () = this.shared.review.notified() => false,
+                };
+                if ended {
                     let state = this.raft.metrics().borrow_watched().running_state.clone();
                     return state.err().map_or_else(|| "Raft has stopped".to_owned(), |e| e.to_string());
                 }

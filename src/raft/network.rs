@@ -79,7 +79,7 @@ impl Network {
         F: FnOnce(proto::peer_client::PeerClient<Carrier>) -> Fut,
         Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>> + Send,
     {
-        let Node { name, peer } = &self.node;
+        let Node { name, peer, .. } = &self.node;
         self.shared.links.call(name, peer, option.hard_ttl(), call).await.map_err(unreachable)
     }
 }

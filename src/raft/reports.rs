@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use super::Shared;
+use super::types::Node;
 use crate::clock;
-use crate::model::{Name, Time};
+use crate::model::{Incarnation, Name, Time};
 use crate::proto;
 use crate::runtime;
 
@@ -25,20 +26,14 @@ pub const SILENT_AFTER: Duration = Duration::from_millis(2500);
 pub type Heard = BTreeMap<Name, (Time, proto::Member)>;
 
 /// My own report, and what the others said last.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Reports {
     mine: Mutex<proto::Member>,
     changed: Notify,
     heard: watch::Sender<Heard>,
-    /// Who is listed: no report of another name is kept.
-    members: Vec<Name>,
 }
 
 impl Reports {
-    pub(super) fn new(members: Vec<Name>) -> Self {
-        Self { mine: Mutex::default(), changed: Notify::new(), heard: watch::Sender::default(), members }
-    }
-
     /// Replaces what is told of this member; what matters to others is told at once.
     pub fn set(&self, mine: proto::Member) {
         let mut old = self.mine.lock().unwrap_or_else(PoisonError::into_inner);
@@ -55,18 +50,34 @@ impl Reports {
         self.heard.subscribe()
     }
 
+    /// Waits until a member has said something of itself, for so long.
+    pub(super) async fn until_heard_of(&self, name: &Name, patience: Duration) {
+        self.changed.notify_one();
+        let mut heard = self.heard();
+        let _ = runtime::timeout(patience, heard.wait_for(|heard| heard.contains_key(name))).await;
+    }
+
     pub(super) fn exchange(&self, theirs: proto::Member) -> proto::Member {
         self.keep(theirs);
         self.mine.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whoever calls has seen that a member of the group says so of itself.
     fn keep(&self, theirs: proto::Member) {
         let Ok(name) = theirs.name.parse::<Name>() else { return };
-        if !self.members.contains(&name) {
-            return;
-        }
         self.heard.send_modify(|heard| {
             heard.insert(name, (clock::now(), theirs));
+        });
+    }
+}
+
+impl Reports {
+    /// Who has left the group is forgotten.
+    fn keep_only(&self, members: &[(Incarnation, Node)]) {
+        self.heard.send_if_modified(|heard| {
+            let before = heard.len();
+            heard.retain(|name, _| members.iter().any(|(_, node)| node.name == name.as_str()));
+            heard.len() != before
         });
     }
 }
@@ -76,19 +87,28 @@ pub(super) async fn run(shared: Arc<Shared>) {
     loop {
         let _ = runtime::timeout(EVERY, shared.reports.changed.notified()).await;
         fault!(wait "report.send");
-        let calls = shared.others().into_iter().map(|(id, node)| {
+        let others = shared.others();
+        shared.reports.keep_only(&others);
+        let membership = shared.included_at();
+        let calls = others.into_iter().map(|(id, node)| {
             let shared = Arc::clone(&shared);
             async move {
                 let member = shared.reports.mine.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                let request =
-                    proto::ReportRequest { envelope: Some(shared.envelope(id)), member: Some(member) };
+                let request = proto::ReportRequest {
+                    envelope: Some(shared.envelope(id)),
+                    member: Some(member),
+                    membership,
+                };
                 let answer = shared
                     .links
                     .call(&node.name, &node.peer, DEADLINE, |mut c| async move { c.report(request).await })
                     .await;
-                match answer.map(|r| r.member) {
-                    Ok(Some(theirs)) => shared.reports.keep(theirs),
-                    Ok(None) => {}
+                match answer {
+                    Ok(proto::ReportResponse { removed_at: Some(at), .. }) => shared.put_out(at),
+                    Ok(proto::ReportResponse { member: Some(theirs), .. }) if theirs.name == node.name => {
+                        shared.reports.keep(theirs);
+                    }
+                    Ok(_) => {}
                     Err(error) => tracing::debug!(member = %node.name, %error, "report not delivered"),
                 }
             }

@@ -133,6 +133,9 @@ impl PeerService {
         if now < self.0.quarantine_until() && !mutant::on(Mutant::QuarantineVote) {
             return Err(Status::unavailable("in quarantine after a start: no vote yet"));
         }
+        if self.0.removed_at().is_some() {
+            return Err(Status::failed_precondition("the group has removed this member: no vote"));
+        }
         let leads = !mutant::on(Mutant::VoteWhileLeading)
             && self.0.gate.current().is_some_and(|p| now < p.deadline());
         if leads {
@@ -280,6 +283,9 @@ impl Peer for PeerService {
         if clock::now() < self.0.quarantine_until() {
             return Err(Status::unavailable("in quarantine after a start: no transfer yet"));
         }
+        if self.0.removed_at().is_some() {
+            return Err(Status::failed_precondition("the group has removed this member: no transfer"));
+        }
         let rpc = TransferLeaderRequest::from_proto(request).map_err(garbled)?;
         fault!(wait "serve.transfer", error(e) => return Err(internal(e)));
         self.0.promise().free(Term(rpc.from_leader().leader_id.term));
@@ -292,12 +298,15 @@ impl Peer for PeerService {
         self.admit(&speaker, request.envelope.as_ref())?;
         let member = request.member.ok_or_else(|| garbled("no report in it"))?;
         let from = request.envelope.map(|e| Incarnation(e.from)).unwrap_or_default();
+        if let Some(at) = self.0.is_without(from, request.membership) {
+            return Ok(Response::new(proto::ReportResponse { member: None, removed_at: Some(at) }));
+        }
         if self.0.nodes().get(&from).is_none_or(|node| node.name != member.name) {
             return Err(refused(format!("{from} is not {} in this group", member.name)));
         }
         fault!(wait "serve.report", error(e) => return Err(internal(e)));
         let mine = self.0.reports.exchange(member);
-        Ok(Response::new(proto::ReportResponse { member: Some(mine) }))
+        Ok(Response::new(proto::ReportResponse { member: Some(mine), removed_at: None }))
     }
 
     async fn forward(&self, request: Request<proto::ForwardRequest>) -> Answer<proto::ForwardResponse> {

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::Command;
+use crate::model::{Member, USUAL_PRIORITY};
 
 openraft::declare_raft_types!(
     /// One leader a term: `leader_id_std`, where openraft's default would allow several, so that a
@@ -19,13 +20,49 @@ openraft::declare_raft_types!(
         AsyncRuntime = crate::runtime::Runtime,
 );
 
-/// What the membership says of one incarnation.
+/// What the membership says of one incarnation. What follows the address came later than the first
+/// groups: without it everything is as usual.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Node {
     /// The member's name.
     pub name: String,
     /// Where its Raft port is reached, `host:port`.
     pub peer: String,
+    #[serde(default)]
+    pub admin: Option<String>,
+    #[serde(default)]
+    pub zone: Option<String>,
+    #[serde(default)]
+    pub priority: Option<u32>,
+    #[serde(default)]
+    pub witness: bool,
+}
+
+impl Node {
+    /// `None`, if its name is none.
+    pub fn member(&self) -> Option<Member> {
+        Some(Member {
+            name: self.name.parse().ok()?,
+            peer: self.peer.clone(),
+            admin: self.admin.clone(),
+            zone: self.zone.clone(),
+            priority: self.priority.unwrap_or(USUAL_PRIORITY),
+            witness: self.witness,
+        })
+    }
+}
+
+impl From<&Member> for Node {
+    fn from(member: &Member) -> Self {
+        Self {
+            name: member.name.to_string(),
+            peer: member.peer.clone(),
+            admin: member.admin.clone(),
+            zone: member.zone.clone(),
+            priority: Some(member.priority),
+            witness: member.witness,
+        }
+    }
 }
 
 impl fmt::Display for Node {

@@ -40,6 +40,13 @@ impl Admin for AdminService {
         Ok(Response::new(self.0.order(request.into_inner()).await?))
     }
 
+    async fn change_members(
+        &self,
+        request: Request<proto::MembersRequest>,
+    ) -> Result<Response<proto::Members>, Status> {
+        Ok(Response::new(self.0.members(request.into_inner()).await?))
+    }
+
     async fn get_history(
         &self,
         request: Request<proto::HistoryRequest>,

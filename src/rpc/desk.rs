@@ -8,8 +8,9 @@ use futures_util::future::BoxFuture;
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::decide::{Answer, AskMode, Asker, Directive, Refusal, WhilePaused};
-use crate::model::{Epoch, Name};
+use crate::config::reachable_address;
+use crate::decide::{Answer, AskMode, Asker, Directive, Refusal, Roster, WhilePaused};
+use crate::model::{Epoch, Member, Name, USUAL_PRIORITY};
 use crate::proto;
 use crate::raft::{self, Group};
 
@@ -19,6 +20,15 @@ pub enum Query {
     History(usize, oneshot::Sender<proto::History>),
     Transfer(Transfer, oneshot::Sender<Result<Answer, Refusal>>),
     Order(Wish, oneshot::Sender<Result<Answer, Refusal>>),
+    Enlist(Plan, oneshot::Sender<Result<Answer, Refusal>>),
+}
+
+/// A change of the membership that somebody wants.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub what: Roster,
+    pub while_paused: WhilePaused,
+    pub wait: Duration,
 }
 
 /// A switchover that somebody wants.
@@ -147,6 +157,46 @@ pub trait Examiner: Send + Sync + 'static {
     fn examine_group(&self, status: &proto::Status, answered: &BTreeSet<String>) -> Vec<proto::Finding>;
 }
 
+fn newcomer(newcomer: Option<&proto::Newcomer>) -> Result<Member, Failure> {
+    let usage = |cause: String, next: &str| Failure::new("usage", cause, next);
+    let next = "vipctl member add NAME --peer HOST:PORT";
+    let n = newcomer.ok_or_else(|| usage("no new member is named".to_owned(), next))?;
+    let address = |key: &str, text: &str| {
+        let wrong = || usage(format!("{key} \"{text}\" is no HOST:PORT that others can reach"), next);
+        reachable_address(text).ok_or_else(wrong)
+    };
+    Ok(Member {
+        name: n.name.parse().map_err(|e: crate::model::ParseError| usage(e.to_string(), next))?,
+        peer: address("peer", &n.peer)?,
+        admin: n.admin.as_deref().map(|text| address("admin", text)).transpose()?,
+        zone: None,
+        priority: n.priority.unwrap_or(USUAL_PRIORITY),
+        witness: n.witness,
+    })
+}
+
+/// `None`: nothing is to change.
+fn roster(request: &proto::MembersRequest) -> Result<Option<Roster>, Failure> {
+    use proto::members_request::Change;
+    Ok(Some(match request.change() {
+        Change::List => return Ok(None),
+        Change::Add => Roster::Add(newcomer(request.newcomer.as_ref())?),
+        Change::Promote => Roster::Promote(member(&request.member)?),
+        Change::Remove => Roster::Remove(member(&request.member)?),
+        Change::Replace => {
+            let (old, new) = (member(&request.member)?, newcomer(request.newcomer.as_ref())?);
+            Roster::Replace { old, new }
+        }
+        Change::Unspecified => {
+            return Err(Failure::new(
+                "usage",
+                "this vipd does not know that change of the members",
+                "compare vipctl --version with the version that vipctl status shows",
+            ));
+        }
+    }))
+}
+
 /// The way to the driver. Cheap to clone.
 #[derive(Clone)]
 pub struct Desk {
@@ -248,9 +298,13 @@ impl Desk {
         match self.forward(raft::Verb::Transfer(request), deadline).await {
             Some(raft::Answer::Transfer(response)) => Ok(response),
             Some(raft::Answer::Failure(failure)) => Err(Failure(failure)),
-            Some(raft::Answer::Status(_) | raft::Answer::Orders(_) | raft::Answer::Findings(_)) | None => {
-                Err(Failure::no_leader())
-            }
+            Some(
+                raft::Answer::Status(_)
+                | raft::Answer::Orders(_)
+                | raft::Answer::Findings(_)
+                | raft::Answer::Members(_),
+            )
+            | None => Err(Failure::no_leader()),
         }
     }
 
@@ -265,10 +319,67 @@ impl Desk {
         match self.forward(raft::Verb::Order(request), deadline).await {
             Some(raft::Answer::Orders(response)) => Ok(response),
             Some(raft::Answer::Failure(failure)) => Err(Failure(failure)),
-            Some(raft::Answer::Status(_) | raft::Answer::Transfer(_) | raft::Answer::Findings(_)) | None => {
-                Err(Failure::no_leader())
+            Some(
+                raft::Answer::Status(_)
+                | raft::Answer::Transfer(_)
+                | raft::Answer::Findings(_)
+                | raft::Answer::Members(_),
+            )
+            | None => Err(Failure::no_leader()),
+        }
+    }
+
+    /// Who is in the group, after the change that is asked for.
+    pub async fn members(&self, request: proto::MembersRequest) -> Result<proto::Members, Failure> {
+        self.members_for(request, Asked::ByAnOperator).await
+    }
+
+    async fn members_for(
+        &self,
+        request: proto::MembersRequest,
+        asked: Asked,
+    ) -> Result<proto::Members, Failure> {
+        let moved = match (self.members_here(&request).await, asked) {
+            (Ok(Here::Done(members)), _) => return Ok(members),
+            // This member was the owner and is to leave: the rest is its successor's.
+            (Ok(Here::HandedOver(moved)), _) => moved,
+            (Err(Undone::NotLeader), Asked::ByAnOperator) => None,
+            (Err(Undone::NotLeader), Asked::ByAMember) => return Err(Failure::no_leader()),
+            (Err(Undone::Failed(failure)), _) => return Err(failure),
+        };
+        let deadline = wait(request.wait_ms) + ASK_LEADER;
+        match self.forward(raft::Verb::Members(request), deadline).await {
+            Some(raft::Answer::Members(members)) => {
+                Ok(proto::Members { last_move: moved.or(members.last_move.clone()), ..members })
+            }
+            Some(raft::Answer::Failure(failure)) => Err(Failure(failure)),
+            Some(
+                raft::Answer::Status(_)
+                | raft::Answer::Transfer(_)
+                | raft::Answer::Orders(_)
+                | raft::Answer::Findings(_),
+            )
+            | None => Err(Failure::no_leader()),
+        }
+    }
+
+    async fn members_here(&self, request: &proto::MembersRequest) -> Result<Here, Undone> {
+        if let Some(what) = roster(request)? {
+            let (while_paused, wait) = (while_paused(request.force), wait(request.wait_ms));
+            match self.ask(|tx| Query::Enlist(Plan { what, while_paused, wait }, tx)).await? {
+                Ok(Answer::Moved(epoch)) => return Ok(Here::HandedOver(self.made(epoch).await?)),
+                Ok(Answer::Kept | Answer::Would { .. }) => {}
+                Err(Refusal::NotLeader) => return Err(Undone::NotLeader),
+                Err(refusal) => return Err(Undone::Failed(Failure::from(&refusal))),
             }
         }
+        let status = self.status(request.change() != proto::members_request::Change::List).await?;
+        Ok(Here::Done(proto::Members {
+            members: status.members,
+            changing: status.changing,
+            warnings: status.warnings,
+            last_move: None,
+        }))
     }
 
     async fn order_here(&self, request: &proto::OrderRequest) -> Result<proto::StandingOrders, Undone> {
@@ -364,12 +475,26 @@ impl Desk {
                 Err(Undone::NotLeader) => raft::Answer::Failure(Failure::no_leader().0),
                 Err(Undone::Failed(Failure(failure))) => raft::Answer::Failure(failure),
             },
+            raft::Verb::Members(request) => match self.members_for(request, Asked::ByAMember).await {
+                Ok(members) => raft::Answer::Members(members),
+                Err(Failure(failure)) => raft::Answer::Failure(failure),
+            },
         }
     }
 }
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+/// Who asks: what a member passed on is not passed on to another leader.
+enum Asked {
+    ByAnOperator,
+    ByAMember,
+}
+
+enum Here {
+    Done(proto::Members),
+    HandedOver(Option<proto::Move>),
+}
 
 enum Undone {
     NotLeader,

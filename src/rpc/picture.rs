@@ -7,7 +7,9 @@ use crate::clock;
 use crate::config::Config;
 use crate::decide::{Decide, Right, Role};
 use crate::ledger::{Move, Phases};
-use crate::model::{EniId, Health, Name, Observed, RouteKey, RouteTableId, Time, WallMs};
+use crate::model::{
+    EniId, Health, Incarnation, Member, Name, Observed, RouteKey, RouteTableId, Time, WallMs,
+};
 use crate::proto;
 use crate::raft::Heard;
 
@@ -56,34 +58,50 @@ pub fn read_health(member: &proto::Member) -> Health {
     }
 }
 
+/// What a report says of its member: its data directory, and what its file has.
+pub fn read_member(member: &proto::Member) -> Option<(Incarnation, Member)> {
+    let id = u64::from_str_radix(&member.incarnation, 16).ok()?;
+    let text = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
+    let says = Member {
+        name: member.name.parse().ok()?,
+        peer: member.peer.clone(),
+        admin: text(&member.admin),
+        zone: text(&member.zone),
+        priority: member.priority,
+        witness: member.witness,
+    };
+    Some((Incarnation(id), says))
+}
+
 impl View<'_> {
     /// What this member tells the others of itself.
     pub fn me(&self) -> proto::Member {
         let d = self.decide;
         let name = &self.config.member;
-        let listed = self.config.members.iter().find(|m| m.name == *name);
+        let own = self.config.own();
         let (word, reason) = health(d.health());
         let raft = d.raft();
         proto::Member {
             name: name.to_string(),
             zone: self.myself.zone.clone(),
-            role: role(raft.role, raft.is_voter(name)).to_owned(),
-            voter: raft.is_voter(name),
-            witness: listed.is_some_and(|m| m.witness),
+            role: if raft.removed.is_some() { "removed" } else { role(raft.role, raft.is_voter(name)) }
+                .to_owned(),
+            voter: raft.is_voter(name) && raft.removed.is_none(),
+            witness: own.witness,
             drained: self.is_drained(name),
             reachable: true,
             health: word.to_owned(),
             health_reason: reason.to_owned(),
             eni: self.myself.eni.as_ref().map(ToString::to_string).unwrap_or_default(),
-            peer: listed.map(|m| m.peer.clone()).unwrap_or_default(),
-            admin: listed.and_then(|m| m.admin.clone()).unwrap_or_default(),
+            peer: own.peer.clone(),
+            admin: own.admin.clone().unwrap_or_default(),
             applied: d.applied(),
             lag: 0,
             vip_local: self.config.vip.addresses.iter().all(|v| d.addresses().contains(v)),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            priority: listed.map_or(0, |m| m.priority),
+            priority: own.priority,
             lease_ms: u64::try_from(self.config.timing.lease().as_millis()).unwrap_or(u64::MAX),
-            incarnation: raft.incarnation_of(name).map(|i| i.to_string()).unwrap_or_default(),
+            incarnation: d.incarnation().to_string(),
             // What the group ordered, everyone knows from the ledger.
             not_eligible: d.unable().unwrap_or_default(),
             quarantined: self.quarantined,
@@ -123,7 +141,15 @@ impl View<'_> {
         let vips = self.vips();
         let mut problems = self.problems(&members, &vips);
         let quorum = self.has_quorum();
-        if !quorum {
+        if let Some(at) = d.raft().removed {
+            problems.insert(
+                0,
+                format!(
+                    "the group has removed {} (log entry {at}): it neither votes nor owns; stop vipd here",
+                    self.config.member
+                ),
+            );
+        } else if !quorum {
             problems.insert(
                 0,
                 "no quorum acknowledges a leader: nothing is called and nothing is removed".to_owned(),
@@ -156,6 +182,8 @@ impl View<'_> {
             owner: d.ledger().owner().map(ToString::to_string),
             state: state.to_owned(),
             problems,
+            warnings: d.size_warning().map(str::to_owned).into_iter().collect(),
+            changing: d.raft().is_joint(),
             members,
             vips,
             last_move: d.ledger().last_move().map(a_move),
@@ -189,36 +217,55 @@ impl View<'_> {
         self.decide.ledger().drained.contains(name)
     }
 
+    /// By the membership; before there is one, by the file.
     fn members(&self) -> Vec<proto::Member> {
-        let listed = self.config.members.iter().map(|m| {
-            if m.name == self.config.member {
-                return self.me();
-            }
-            let heard = self.heard.get(&m.name);
-            let peer = self.decide.peers().get(&m.name);
-            let mut member = heard.map(|(_, member)| member.clone()).unwrap_or_else(|| proto::Member {
+        let raft = self.decide.raft();
+        let me = &self.config.member;
+        let mut all: Vec<proto::Member> = raft.members().map(|(id, m)| self.member(Some(id), m)).collect();
+        if all.is_empty() {
+            return self.config.members.iter().map(|m| self.member(None, m)).collect();
+        }
+        if raft.member(me).is_none() {
+            all.push(self.me());
+        }
+        all
+    }
+
+    fn member(&self, id: Option<Incarnation>, m: &Member) -> proto::Member {
+        let raft = self.decide.raft();
+        let heard = self.heard.get(&m.name);
+        let mut member = if m.name == self.config.member {
+            self.me()
+        } else {
+            heard.map(|(_, member)| member.clone()).unwrap_or_else(|| proto::Member {
                 health: "unknown".to_owned(),
                 health_reason: "not heard of since this member started".to_owned(),
+                role: "unknown".to_owned(),
                 ..proto::Member::default()
-            });
-            member.name = m.name.to_string();
-            member.peer.clone_from(&m.peer);
-            member.admin = m.admin.clone().unwrap_or_default();
-            member.witness = m.witness;
-            member.drained = self.is_drained(&m.name);
-            member.priority = m.priority;
-            member.voter = self.decide.raft().is_voter(&m.name);
-            member.reachable = peer.is_some_and(|p| p.reachable);
-            if !member.reachable {
-                member.role = "unknown".to_owned();
-            }
-            if member.zone.is_empty() {
-                member.zone = m.zone.clone().unwrap_or_default();
-            }
-            member.lag = self.decide.raft().last_index.saturating_sub(member.applied);
-            member
-        });
-        listed.collect()
+            })
+        };
+        member.name = m.name.to_string();
+        member.peer.clone_from(&m.peer);
+        member.admin = m.admin.clone().unwrap_or_default();
+        member.witness = m.witness;
+        member.priority = m.priority;
+        member.drained = self.is_drained(&m.name);
+        if member.zone.is_empty() {
+            member.zone = m.zone.clone().unwrap_or_default();
+        }
+        if let Some(id) = id {
+            member.incarnation = id.to_string();
+        }
+        if m.name == self.config.member {
+            return member;
+        }
+        member.voter = raft.is_voter(&m.name);
+        member.reachable = self.decide.peers().get(&m.name).is_some_and(|p| p.reachable);
+        if !member.reachable {
+            member.role = "unknown".to_owned();
+        }
+        member.lag = raft.last_index.saturating_sub(member.applied);
+        member
     }
 
     fn vips(&self) -> Vec<proto::VipRoutes> {

@@ -9,6 +9,7 @@ use Role::{Member, Operator, Viewer};
 pub const TABLE: &[(&str, &[Role])] = &[
     ("/vipd.v1.Admin/GetStatus", &[Operator, Viewer]),
     ("/vipd.v1.Admin/GetHistory", &[Operator, Viewer]),
+    ("/vipd.v1.Admin/ChangeMembers", &[Operator]),
     ("/vipd.v1.Admin/TransferLeader", &[Operator]),
     ("/vipd.v1.Admin/Order", &[Operator]),
     ("/vipd.v1.Admin/GetIamPolicies", &[Operator, Viewer]),

@@ -113,7 +113,11 @@ impl Follower {
         let client = PeerClient::connect(format!("http://{address}")).await.expect("a connection");
         let mut follower = Self { member, client, leader };
         let ids = vec![follower.me(), LEADER];
-        let node = |name: &str, peer: SocketAddr| RaftNode { name: name.into(), peer: peer.to_string() };
+        let node = |name: &str, peer: SocketAddr| RaftNode {
+            name: name.into(),
+            peer: peer.to_string(),
+            ..Default::default()
+        };
         let nodes = [(ids[0], node("az-a", peers[0])), (LEADER, node("az-b", peers[1]))].into();
         let membership = Membership { configs: vec![Voters { ids }], nodes };
         let first = Entry {

@@ -11,8 +11,8 @@ use tonic::{Code, Request, Response};
 use vipd::proto::admin_server::{Admin, AdminServer};
 use vipd::proto::{
     DiagnoseRequest, Diagnosis, Failure, History, HistoryRequest, IamPolicies, IamPoliciesRequest, Member,
-    Move, OrderRequest, Phases, Route, StandingOrders, Status, StatusRequest, TransferLeaderRequest,
-    TransferLeaderResponse, VipRoutes,
+    Members, MembersRequest, Move, OrderRequest, Phases, Route, StandingOrders, Status, StatusRequest,
+    TransferLeaderRequest, TransferLeaderResponse, VipRoutes,
 };
 
 #[derive(Clone)]
@@ -27,6 +27,8 @@ pub struct Script {
     pub history: Answer<History>,
     pub policies: IamPolicies,
     pub diagnosis: Diagnosis,
+    pub members: Answer<Members>,
+    pub changes: Vec<MembersRequest>,
     pub orders: Vec<OrderRequest>,
     pub transfers: Vec<TransferLeaderRequest>,
     pub history_limit: Option<u32>,
@@ -69,6 +71,8 @@ impl Fake {
                 ..TransferLeaderResponse::default()
             }),
             order: Answer::Is(StandingOrders::default()),
+            members: Answer::Is(Members { members: steady().members, ..Members::default() }),
+            changes: vec![],
             orders: vec![],
             history: Answer::Is(History { moves: vec![switchover, failover()] }),
             diagnosis: Diagnosis { cluster: "edge".into(), findings: vec![] },
@@ -123,6 +127,18 @@ impl Admin for Fake {
         self.script(|s| {
             s.orders.push(request.into_inner());
             s.order.clone()
+        })
+        .give()
+        .await
+    }
+
+    async fn change_members(
+        &self,
+        request: Request<MembersRequest>,
+    ) -> Result<Response<Members>, tonic::Status> {
+        self.script(|s| {
+            s.changes.push(request.into_inner());
+            s.members.clone()
         })
         .give()
         .await
@@ -209,6 +225,8 @@ pub fn steady() -> Status {
         owner: Some("az-b".into()),
         state: "steady".into(),
         problems: vec![],
+        warnings: vec![],
+        changing: false,
         members: vec![member('a', "follower"), member('b', "leader"), member('c', "follower")],
         vips: vec![VipRoutes {
             address: "192.168.77.10/32".into(),

@@ -15,8 +15,9 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response};
 use vipd::proto::admin_client::AdminClient;
 use vipd::proto::{
-    DiagnoseRequest, Diagnosis, History, HistoryRequest, IamPolicies, IamPoliciesRequest, OrderRequest,
-    StandingOrders, Status, StatusRequest, TransferLeaderRequest, TransferLeaderResponse,
+    DiagnoseRequest, Diagnosis, History, HistoryRequest, IamPolicies, IamPoliciesRequest, Members,
+    MembersRequest, OrderRequest, StandingOrders, Status, StatusRequest, TransferLeaderRequest,
+    TransferLeaderResponse,
 };
 use vipd::tls::{Credentials, Files, Whom};
 
@@ -162,6 +163,24 @@ impl Session {
     /// What is to stand, told once: never again, nor to another member.
     pub async fn order(&mut self, request: OrderRequest, deadline: Instant) -> Result<StandingOrders, Error> {
         let call = self.admin.order(request);
+        answer(deadline, call).await.map_err(|none| none.of_a_change(&self.endpoint))
+    }
+}
+
+impl Session {
+    /// Who is in the group.
+    pub async fn members(&mut self, request: MembersRequest, deadline: Instant) -> Result<Members, Error> {
+        let call = self.admin.change_members(request);
+        answer(deadline, call).await.map_err(|none| none.of_a_question(&self.endpoint))
+    }
+
+    /// A change of them, told once: never again, nor to another member.
+    pub async fn change_members(
+        &mut self,
+        request: MembersRequest,
+        deadline: Instant,
+    ) -> Result<Members, Error> {
+        let call = self.admin.change_members(request);
         answer(deadline, call).await.map_err(|none| none.of_a_change(&self.endpoint))
     }
 }

@@ -16,6 +16,7 @@ mod error;
 mod history;
 mod iam_policy;
 mod manual;
+mod member;
 mod order;
 mod pause;
 mod render;
@@ -123,6 +124,7 @@ enum Verb {
     Certs(certs::Arguments),
     Doctor(doctor::Arguments),
     IamPolicy(iam_policy::Arguments),
+    Member(member::Arguments),
     Completion(completion::Arguments),
     #[command(hide = true)]
     Manual(manual::Arguments),
@@ -160,6 +162,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Verb::Certs(arguments) => certs::run(&arguments, output),
         Verb::Doctor(_) => doctor::run(&client()?, output).await,
         Verb::IamPolicy(arguments) => iam_policy::run(&cli.global, arguments).await,
+        Verb::Member(arguments) => member::run(&client()?, output, arguments).await,
         Verb::Completion(arguments) => completion::run(&arguments),
         Verb::Manual(arguments) => manual::run(&arguments),
     }

@@ -100,6 +100,9 @@ pub fn page(status: &Status) -> String {
     for problem in &status.problems {
         page.push_str(&format!("  {} {}\n", tone(Tone::Warn, "!"), clean(problem)));
     }
+    for warning in &status.warnings {
+        page.push_str(&format!("  {} {}\n", tone(Tone::Dim, "warning:"), clean(warning)));
+    }
     page.push('\n');
     page.push_str(&member_table(status));
     if status.vips.iter().any(|vip| !vip.routes.is_empty()) {

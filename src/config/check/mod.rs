@@ -8,8 +8,9 @@ use super::raw::{Raw, Table};
 use super::reason::Reason;
 use super::report::{ConfigError, Text};
 use super::{Config, Host, MEMBER_ENV, Member, OnQuorumLoss, Policy};
-use crate::model::{Name, Vip};
+use crate::model::{Name, USUAL_PRIORITY, Vip};
 pub use tls::key_exposure;
+pub use values::reachable_address;
 use values::{Checker, host_of};
 
 mod cloud;
@@ -123,14 +124,14 @@ fn members(c: &mut Checker, raw: &Raw) -> Option<Vec<Member>> {
         });
         let admin = m.admin.as_ref().and_then(|v| c.host_port("members.admin", v));
         let zone: Option<Name> = m.zone.as_ref().and_then(|v| c.parsed("members.zone", v));
-        let priority = c.number("members.priority", &m.priority, 100, 0..=1000);
+        let priority = c.number("members.priority", &m.priority, u64::from(USUAL_PRIORITY), 0..=1000);
         if let (Some(name), Some(peer)) = (name, peer) {
             members.push(Member {
                 name,
                 peer,
                 admin,
                 zone: zone.map(String::from),
-                priority: u32::try_from(priority).unwrap_or(100),
+                priority: u32::try_from(priority).unwrap_or(USUAL_PRIORITY),
                 witness: m.witness.as_ref().is_some_and(|w| *w.get_ref()),
             });
         }

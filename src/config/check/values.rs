@@ -111,12 +111,7 @@ impl Checker {
 
     /// `HOST:PORT` that can be dialled. An IP address comes out in its canonical spelling.
     pub fn host_port(&mut self, key: &'static str, value: &Spanned<String>) -> Option<String> {
-        let reachable = match value.get_ref().parse::<SocketAddr>() {
-            Ok(a) => {
-                (!a.ip().is_unspecified() && !a.ip().is_multicast() && a.port() != 0).then(|| a.to_string())
-            }
-            Err(_) => is_host_port(value.get_ref()).then(|| value.get_ref().clone()),
-        };
+        let reachable = reachable_address(value.get_ref());
         if reachable.is_none() {
             let reason = Reason::NotHostPort { key, value: value.get_ref().clone() };
             self.refuse(reason, vec![(value.span(), "not HOST:PORT")]);
@@ -178,6 +173,14 @@ impl Checker {
 }
 
 /// What stands before the port, of `host:port` or of a URL; without the brackets of IPv6.
+/// `text` as a `host:port` that others can reach; `None` where it is none.
+pub fn reachable_address(text: &str) -> Option<String> {
+    match text.parse::<SocketAddr>() {
+        Ok(a) => (!a.ip().is_unspecified() && !a.ip().is_multicast() && a.port() != 0).then(|| a.to_string()),
+        Err(_) => is_host_port(text).then(|| text.to_owned()),
+    }
+}
+
 pub(super) fn host_of(text: &str) -> &str {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);

@@ -14,7 +14,7 @@ fn is_remove(effect: &Effect) -> bool {
 }
 
 /// The owner, its address there; nothing works by itself any more.
-fn owner(change: impl FnOnce(&mut Settings)) -> World {
+fn owner(change: impl FnOnce(&mut Setup)) -> World {
     let mut w = World::steady_with(change);
     assert_eq!(w.present, [vip()].into());
     w.hands.acknowledge = false;

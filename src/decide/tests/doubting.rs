@@ -101,7 +101,7 @@ fn while_members_change_the_last_config_says_who_is_who() {
     let again = Incarnation(5);
     let mut w = World::with(|s| s.eni = None);
     w.raft(|v| {
-        v.names.insert(again, name("b"));
+        v.nodes.insert(again, member("b", 90));
         v.configs.push([ME, C, again].into());
     });
     w.lead(1);

@@ -23,7 +23,7 @@ fn asks_about(w: &mut World, term: u64) -> Option<u64> {
     first
 }
 
-fn follower(change: impl FnOnce(&mut Settings)) -> World {
+fn follower(change: impl FnOnce(&mut Setup)) -> World {
     let mut w = World::with(change);
     w.follow(1, Some(B));
     w
@@ -32,7 +32,7 @@ fn follower(change: impl FnOnce(&mut Settings)) -> World {
 #[test]
 fn the_best_asks_at_once_and_each_other_a_stagger_later() {
     assert_eq!(asks(&mut follower(|_| {})), Some(0), "a is of the highest priority");
-    let behind = |s: &mut Settings| s.members[2].priority = 200;
+    let behind = |s: &mut Setup| s.members[2].priority = 200;
     assert_eq!(asks(&mut follower(behind)), Some(8), "c is before it");
     let mut w = follower(behind);
     w.follow(1, Some(C));

@@ -48,6 +48,8 @@ impl World {
                     assert!(self.answers.iter().all(|(i, _)| i != id), "answered twice");
                     self.answers.push((*id, answer.clone()));
                 }
+                // One at a time: the next one comes when this one has ended.
+                Effect::Change(change) => assert_eq!(self.change.replace(change.clone()), None),
                 Effect::Tell(_) => {}
             }
         }

@@ -9,7 +9,7 @@ use crate::ledger::{Command, Phases};
 use crate::model::route::{Outcome, Sight};
 use crate::model::*;
 
-const RUNS: u64 = 3000;
+const RUNS: u64 = 4000;
 const EVENTS: usize = 330;
 
 /// xorshift64* (Vigna 2016): the same seed, the same run.
@@ -73,7 +73,7 @@ impl Chaos {
     }
 
     fn step(&mut self) {
-        match self.dice.below(45) {
+        match self.dice.below(48) {
             0..=6 => self.time(),
             7..=8 => self.raft(),
             9..=14 => self.acknowledged(),
@@ -93,6 +93,8 @@ impl Chaos {
                 let gone = self.dice.one_in(12).then(|| "its interface is gone".to_owned());
                 self.w.event(Event::Interface(gone));
             }
+            44 => self.enlisted(),
+            45..=46 => self.changed(),
             _ => {
                 let barred = self.dice.one_in(3).then(|| "drained".to_owned());
                 let term = self.w.view.term;
@@ -134,7 +136,7 @@ impl Chaos {
         let newest = self.newest;
         let now = self.w.now;
         let joint = dice.below(6);
-        let lag = dice.one_in(5);
+        let (lag, gone) = (dice.one_in(5), dice.one_in(60));
         self.w.raft(|v| {
             v.term = Term(v.term.0.max(newest.0) + up);
             (v.role, v.leader) = match who {
@@ -148,6 +150,8 @@ impl Chaos {
                 1 => vec![[ME, C].into()],
                 _ => vec![[ME, B, C].into()],
             };
+            v.membership += u64::from(joint < 2);
+            v.removed = gone.then_some(v.membership);
             v.heard = Some(now);
             v.last_index += if lag { 40 } else { 0 };
         });
@@ -237,9 +241,35 @@ impl Chaos {
             cut_off: dice.one_in(8).then(|| "no way".to_owned()),
             allowed: dice.one_in(4).then(|| (table("rtb-1"), self.w.now)).into_iter().collect(),
             denied: dice.one_in(8).then(|| (table("rtb-2"), "no".to_owned())).into_iter().collect(),
+            says: dice.one_in(2).then(|| (dice.pick(&[B, C]), member("b", dice.pick(&[90, 150]) as u32))),
         };
         let who = dice.pick(&["b", "c"]);
         self.w.event(Event::Peer(name(who), peer));
+    }
+
+    fn enlisted(&mut self) {
+        if !self.dice.one_in(4) {
+            return;
+        }
+        let who = name(self.dice.pick(&["a", "b", "c", "d"]));
+        let new = member(self.dice.pick(&["b", "d", "e"]), 100);
+        let what = match self.dice.below(4) {
+            0 => Roster::Add(new),
+            1 => Roster::Promote(who),
+            2 => Roster::Remove(who),
+            _ => Roster::Replace { old: who, new },
+        };
+        self.asks += 1;
+        let while_paused = self.dice.pick(&[WhilePaused::Refuse, WhilePaused::Move]);
+        let deadline = self.w.now + ms(self.dice.below(3000));
+        self.w.event(Event::Enlist(Enlistment { id: AskId(self.asks), what, while_paused, deadline }));
+    }
+
+    fn changed(&mut self) {
+        if self.w.change.take().is_some() {
+            let outcome = if self.dice.one_in(2) { Ok(()) } else { Err(Refusal::Changing) };
+            self.w.event(Event::Changed(outcome));
+        }
     }
 
     fn address(&mut self) {
@@ -377,6 +407,9 @@ fn kind_of(effect: &Effect) -> &'static str {
         Effect::RemoveAddress(_) => "remove address",
         Effect::Transfer(_) => "transfer",
         Effect::Campaign { .. } => "campaign",
+        Effect::Change(Change::Finish) => "finish",
+        Effect::Change(Change::Describe(..)) => "describe",
+        Effect::Change(_) => "change",
         Effect::Answer(_, Ok(Answer::Kept)) => "kept",
         Effect::Answer(_, Ok(_)) => "answer",
         Effect::Answer(_, Err(Refusal::CalledOff(..))) => "called off",
@@ -427,6 +460,8 @@ fn whatever_comes_in_whatever_order_the_invariants_hold() {
         "elsewhere",
         "refused",
         "repair",
+        "change",
+        "describe",
         "story",
     ]
     .into();

@@ -70,15 +70,45 @@ pub fn healthy() -> Peer {
         cut_off: None,
         allowed: Default::default(),
         denied: Default::default(),
+        says: None,
     }
 }
 
-pub fn settings() -> Settings {
-    let member = |n: &str, priority| MemberSettings { name: name(n), priority, witness: false };
+pub fn member(n: &str, priority: u32) -> Member {
+    let peer = format!("{n}:7400");
+    Member { name: name(n), peer, admin: None, zone: None, priority, witness: false }
+}
+
+/// A member's settings, and the group that it is in.
+#[derive(Clone)]
+pub struct Setup {
+    pub settings: Settings,
+    pub members: Vec<Member>,
+}
+
+impl std::ops::Deref for Setup {
+    type Target = Settings;
+
+    fn deref(&self) -> &Settings {
+        &self.settings
+    }
+}
+
+impl std::ops::DerefMut for Setup {
+    fn deref_mut(&mut self) -> &mut Settings {
+        &mut self.settings
+    }
+}
+
+pub fn setup() -> Setup {
+    Setup { settings: settings(), members: vec![member("a", 100), member("b", 90), member("c", 80)] }
+}
+
+fn settings() -> Settings {
     Settings {
         me: name("a"),
         my_incarnation: ME,
-        members: vec![member("a", 100), member("b", 90), member("c", 80)],
+        own: member("a", 100),
         vips: vec![vip()],
         tables: vec![table("rtb-1"), table("rtb-2")],
         eni: Some(eni("eni-a")),

@@ -29,7 +29,7 @@ const ALL: Hands =
 
 pub struct World {
     pub decide: Decide,
-    pub settings: Settings,
+    pub settings: Setup,
     pub ledger: Ledger,
     pub index: u64,
     pub now: Time,
@@ -54,6 +54,8 @@ pub struct World {
     pub hands: Hands,
     pub promises: BTreeMap<(Term, Incarnation), Time>,
     pub transferred: BTreeSet<Term>,
+    /// The change of the members that has not ended.
+    pub change: Option<Change>,
 }
 
 impl World {
@@ -62,7 +64,7 @@ impl World {
     }
 
     /// A follower of b; every route points at eni-b.
-    pub fn with(change: impl FnOnce(&mut Settings)) -> Self {
+    pub fn with(change: impl FnOnce(&mut Setup)) -> Self {
         let mut w = Self::restarted(change);
         w.follow(0, Some(B));
         w.follow(0, None);
@@ -70,20 +72,22 @@ impl World {
     }
 
     /// A member that has just started and heard of everybody, but of no leader.
-    pub fn restarted(change: impl FnOnce(&mut Settings)) -> Self {
+    pub fn restarted(change: impl FnOnce(&mut Setup)) -> Self {
         Self::restarted_without(&[], change)
     }
 
     /// As [`restarted`](Self::restarted), but some have not reported yet.
-    pub fn restarted_without(unheard: &[&str], change: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings = settings();
+    pub fn restarted_without(unheard: &[&str], change: impl FnOnce(&mut Setup)) -> Self {
+        let mut settings = setup();
         change(&mut settings);
+        settings.own = settings.members[0].clone();
         let now = Time::from_millis(100_000);
         let ids = || (1..).map(Incarnation).zip(&settings.members);
         let view = RaftView {
             role: Role::Follower,
             configs: vec![ids().map(|(id, _)| id).collect()],
-            names: ids().map(|(id, m)| (id, m.name.clone())).collect(),
+            nodes: ids().map(|(id, m)| (id, m.clone())).collect(),
+            membership: 1,
             ..RaftView::default()
         };
         let mut cloud = Sight { tables: settings.tables.clone(), ..Sight::default() };
@@ -95,7 +99,7 @@ impl World {
         }
         let wall = WallMs(0);
         let mut world = Self {
-            decide: Decide::new(settings.clone(), Now { time: now, wall }),
+            decide: Decide::new(settings.settings.clone(), Now { time: now, wall }),
             settings,
             ledger: Ledger::default(),
             index: 0,
@@ -115,6 +119,7 @@ impl World {
             hands: ALL,
             promises: BTreeMap::new(),
             transferred: BTreeSet::new(),
+            change: None,
         };
         world.raft(|_| {});
         for m in world.settings.members.clone() {
@@ -132,7 +137,7 @@ impl World {
         Self::failed_over_with(|_| {})
     }
 
-    pub fn failed_over_with(change: impl FnOnce(&mut Settings)) -> Self {
+    pub fn failed_over_with(change: impl FnOnce(&mut Setup)) -> Self {
         let mut w = Self::with(change);
         w.claimed_by("b", 1, &[]);
         w.lead(2);
@@ -147,7 +152,7 @@ impl World {
         Self::steady_with(|_| {})
     }
 
-    pub fn steady_with(change: impl FnOnce(&mut Settings)) -> Self {
+    pub fn steady_with(change: impl FnOnce(&mut Setup)) -> Self {
         let mut w = Self::failed_over_with(change);
         w.run(secs(16));
         assert!(w.ledger.claim.as_ref().is_some_and(|c| c.done));

@@ -12,7 +12,32 @@ pub(in crate::raft) fn id(term: u64, index: u64) -> LogId {
 }
 
 fn node(name: &str) -> Node {
-    Node { name: name.to_owned(), peer: format!("{name}.example:7400") }
+    Node {
+        name: name.to_owned(),
+        peer: format!("{name}.example:7400"),
+        admin: Some(format!("{name}.example:7401")),
+        zone: Some("eu-west-1a".to_owned()),
+        priority: Some(200),
+        witness: true,
+    }
+}
+
+/// A group that was founded before a node said more than its name and address.
+#[test]
+fn a_node_of_old_data_is_as_usual() {
+    let old = proto::RaftNode {
+        name: "az-a".to_owned(),
+        peer: "az-a:7400".to_owned(),
+        ..proto::RaftNode::default()
+    };
+    // Fields 1 and 2, as they were written then.
+    let bytes = b"\x0a\x04az-a\x12\x09az-a:7400";
+    assert_eq!(old.encode_to_vec(), bytes);
+    let node = Node::from_proto(proto::RaftNode::decode(&bytes[..]).unwrap()).unwrap();
+    let member = node.member().unwrap();
+    assert_eq!((member.priority, member.witness, member.admin), (100, false, None));
+    let json = r#"{"name":"az-a","peer":"az-a:7400"}"#;
+    assert_eq!(serde_json::from_str::<Node>(json).unwrap(), node);
 }
 
 fn membership() -> Membership {

@@ -89,6 +89,8 @@ fn group() -> Vec<(&'static str, Vec<u8>)> {
     let refused = proto::JoinResponse { taken_in: false, reason: "this member is not the leader".into() };
     let forward = |verb| proto::ForwardRequest { envelope: Some(envelope()), verb: Some(verb) };
     let transfer = proto::TransferLeaderRequest { to: Some("az-c".into()), ..Default::default() };
+    let report =
+        proto::ReportRequest { envelope: Some(envelope()), member: Some(member()), ..Default::default() };
     let order = proto::OrderRequest { order: 1, member: "az-b".into(), ..Default::default() };
     vec![
         ("hello", chosen(8, &hello)),
@@ -96,7 +98,7 @@ fn group() -> Vec<(&'static str, Vec<u8>)> {
         ("form", chosen(10, &form)),
         ("join", chosen(11, &join)),
         ("join-refused", chosen(12, &refused)),
-        ("report", chosen(13, &proto::ReportRequest { envelope: Some(envelope()), member: Some(member()) })),
+        ("report", chosen(13, &report)),
         ("forward-status", chosen(14, &forward(Verb::Status(proto::StatusRequest { local: true })))),
         ("forward-transfer", chosen(14, &forward(Verb::Transfer(transfer)))),
         ("forward-order", chosen(14, &forward(Verb::Order(order)))),

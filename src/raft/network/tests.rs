@@ -78,7 +78,7 @@ impl Leader {
     /// Sends an append, as one of openraft's tasks does; each has a network of its own.
     fn sends(&self, entries: Vec<Entry>) -> tokio::task::JoinHandle<bool> {
         let shared = Arc::clone(&self.shared);
-        let node = Node { name: "az-b".to_owned(), peer: "10.0.2.10:7400".to_owned() };
+        let node = Node { name: "az-b".to_owned(), peer: "10.0.2.10:7400".to_owned(), ..Node::default() };
         let mut network = Network { shared, to: VOTER, node };
         let rpc = AppendEntriesRequest {
             vote: Vote::new_committed(3, 1),

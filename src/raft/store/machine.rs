@@ -100,6 +100,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
                     Arc::make_mut(&mut self.ledger).apply(id.index, id.leader_id.term, &command);
                 }
                 EntryPayload::Membership(membership) => {
+                    if membership.get_joint_config().len() > 1 {
+                        fault!(wait "machine.joint");
+                    }
                     self.membership = StoredMembership::new(Some(id), membership);
                 }
             }

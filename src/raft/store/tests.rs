@@ -62,7 +62,7 @@ fn newest(applied: &Applied) -> Option<u64> {
 }
 
 fn membership(term: u64, index: u64) -> Entry {
-    let node = |name: &str| Node { name: name.to_owned(), peer: format!("{name}:7400") };
+    let node = |name: &str| Node { name: name.to_owned(), peer: format!("{name}:7400"), ..Node::default() };
     let nodes = std::collections::BTreeMap::from([(1, node("az-a")), (2, node("az-b"))]);
     let membership = Membership::new(vec![[1].into(), [1, 2].into()], nodes).unwrap();
     Entry { log_id: id(term, index), payload: EntryPayload::Membership(membership) }

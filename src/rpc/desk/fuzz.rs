@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 
-use super::{Failure, LONGEST_WAIT, directive, member, wait, while_paused};
+use super::{Failure, LONGEST_WAIT, directive, member, roster, wait, while_paused};
 use crate::proto;
 use crate::raft;
 
@@ -27,6 +27,7 @@ pub fn verb(verb: &raft::Verb) {
             drop(request.to.as_deref().map(member).transpose());
             let _ = (wait(request.wait_ms) <= LONGEST_WAIT, while_paused(request.force));
         }
+        raft::Verb::Members(request) => drop(roster(request).map_err(tonic::Status::from)),
         raft::Verb::Order(request) => drop(directive(request).map_err(tonic::Status::from)),
     }
 }

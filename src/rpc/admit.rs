@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,12 +18,14 @@ use tokio::task::AbortHandle;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::caller::{Caller, Known, Origin};
+use super::keeper::Keeper;
+use super::limits;
 use super::local::Doorman;
 use super::preface::{First, Rewound, first};
 use crate::clock;
 use crate::model::Time;
 use crate::raft::lifeline::Lifelines;
-use crate::tls::{ConnectError, Port, Transport, Wire};
+use crate::tls::{ConnectError, Port, Speaker, Transport, Wire};
 
 /// Connections of a port of which it is not known yet what they are; one more, and the one of which that
 /// has not been known for longest is closed. A handshake takes two round trips, so that strangers would
@@ -35,6 +37,9 @@ pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// After an error of accept(2): it may be for want of descriptors, and would come again at once.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// What the unix socket's connections, which have none, are counted under.
+const NO_ADDRESS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// Connections that may wait for tonic, which takes each at once.
 const CALLS_MAX: usize = 16;
@@ -81,6 +86,7 @@ pub(super) async fn accept<F>(
 pub(super) struct Doorway {
     transport: Transport,
     port: Port,
+    keeper: Keeper,
     refused: Arc<Mutex<Refused>>,
 }
 
@@ -91,15 +97,21 @@ struct Refused {
 }
 
 impl Doorway {
-    pub(super) fn new(transport: &Transport, port: Port) -> Self {
-        Self { transport: transport.clone(), port, refused: Arc::default() }
+    pub(super) fn new(transport: &Transport, port: Port, keeper: Keeper) -> Self {
+        Self { transport: transport.clone(), port, keeper, refused: Arc::default() }
+    }
+
+    /// A place for one that is known now; `None` where there is none left for it.
+    fn seat(&self, from: SocketAddr, speaker: Speaker) -> Option<Caller> {
+        let place = Arc::new(self.keeper.admit(from.ip())?);
+        Some(Caller { from: Origin::Tcp(from), speaker, place })
     }
 
     /// Who it is, within the deadline; without TLS, whoever it is.
-    pub(super) async fn shake(&self, stream: TcpStream, from: SocketAddr) -> Option<(Wire, Caller)> {
+    pub(super) async fn shake(&self, stream: TcpStream, from: SocketAddr) -> Option<(Wire, Speaker)> {
         let shaken = tokio::time::timeout(HANDSHAKE_DEADLINE, self.transport.accept(self.port, stream)).await;
         match shaken {
-            Ok(Ok((wire, speaker))) => return Some((wire, Caller { from: Origin::Tcp(from), speaker })),
+            Ok(Ok(known)) => return Some(known),
             Ok(Err(error)) => self.tell(from, &error),
             Err(_) => tracing::debug!(%from, "a handshake did not end"),
         }
@@ -121,19 +133,25 @@ impl Doorway {
 }
 
 /// The members' connections that carry calls; the others are lifelines.
-pub(super) fn members(listener: TcpListener, transport: &Transport, lifelines: Lifelines) -> Calls<Rewound> {
-    let doorway = Doorway::new(transport, Port::Peer);
+pub(super) fn members(
+    listener: TcpListener,
+    transport: &Transport,
+    keeper: Keeper,
+    lifelines: Lifelines,
+) -> Calls<Rewound> {
+    let doorway = Doorway::new(transport, Port::Peer, keeper);
     let (sender, calls) = mpsc::channel(CALLS_MAX);
     tokio::spawn(accept(Port::Peer, listener, move |stream, from| {
         let (doorway, sender, lifelines) = (doorway.clone(), sender.clone(), lifelines.clone());
         async move {
-            let Some((wire, caller)) = doorway.shake(stream, from).await else { return };
+            let Some((wire, speaker)) = doorway.shake(stream, from).await else { return };
             match first(wire).await {
                 Some(First::Calls(wire)) => {
+                    let Some(caller) = doorway.seat(from, speaker) else { return };
                     let _ = sender.send(Ok(Known::new(wire, caller))).await;
                 }
                 // A task of its own: it is known what it is, and nothing ends it.
-                Some(First::Lifeline(wire)) => drop(tokio::spawn(lifelines.hold(wire, caller.speaker))),
+                Some(First::Lifeline(wire)) => drop(tokio::spawn(lifelines.hold(wire, speaker))),
                 None => tracing::debug!(%from, "a connection that is none of a member was closed"),
             }
         }
@@ -143,12 +161,14 @@ pub(super) fn members(listener: TcpListener, transport: &Transport, lifelines: L
 
 /// The operators' connections over TCP.
 pub(super) fn operators(listener: TcpListener, transport: &Transport) -> Calls<Wire> {
-    let doorway = Doorway::new(transport, Port::Operators);
+    let doorway = Doorway::new(transport, Port::Operators, Keeper::new(limits::OPERATORS));
     let (sender, calls) = mpsc::channel(CALLS_MAX);
     tokio::spawn(accept(Port::Operators, listener, move |stream, from| {
         let (doorway, sender) = (doorway.clone(), sender.clone());
         async move {
-            if let Some((wire, caller)) = doorway.shake(stream, from).await {
+            if let Some((wire, speaker)) = doorway.shake(stream, from).await
+                && let Some(caller) = doorway.seat(from, speaker)
+            {
                 let _ = sender.send(Ok(Known::new(wire, caller))).await;
             }
         }
@@ -159,6 +179,7 @@ pub(super) fn operators(listener: TcpListener, transport: &Transport) -> Calls<W
 /// The connections of the unix socket.
 pub(super) fn local(listener: UnixListener, doorman: Doorman) -> Calls<UnixStream> {
     let (sender, calls) = mpsc::channel(CALLS_MAX);
+    let keeper = Keeper::new(limits::LOCAL);
     tokio::spawn(async move {
         loop {
             let stream = match listener.accept().await {
@@ -171,10 +192,11 @@ pub(super) fn local(listener: UnixListener, doorman: Doorman) -> Calls<UnixStrea
             };
             // Whose process it is not known to be is nobody's.
             let Ok(peer) = stream.peer_cred() else { continue };
+            let Some(place) = keeper.admit(NO_ADDRESS).map(Arc::new) else { continue };
             let (doorman, sender) = (doorman.clone(), sender.clone());
             tokio::spawn(async move {
                 let speaker = doorman.speaker(&peer).await;
-                let caller = Caller { from: Origin::Unix { pid: peer.pid() }, speaker };
+                let caller = Caller { from: Origin::Unix { pid: peer.pid() }, speaker, place };
                 let _ = sender.send(Ok(Known::new(stream, caller))).await;
             });
         }

@@ -5,6 +5,7 @@ use std::future::Future as _;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
+use super::keeper::Place;
 use crate::tls::Speaker;
 
 /// A connection is told to end after so long (HTTP/2 GOAWAY), so that whose certificate was revoked or ran
@@ -21,11 +23,16 @@ pub const AGE_MAX: Duration = Duration::from_secs(3600);
 /// Then what is under way may end: the longest is a switchover that is waited for (`desk.rs`, 300 s).
 const GRACE: Duration = Duration::from_secs(360);
 
+/// How long a connection may be silent before its first byte: its preface follows at once.
+const FIRST_BYTE: Duration = Duration::from_secs(5);
+
 /// Who is at the other end of a call; a request's extensions hold it.
 #[derive(Clone, Debug)]
 pub struct Caller {
     pub from: Origin,
     pub speaker: Speaker,
+    /// Free again when the connection and the last of its requests are gone.
+    pub place: Arc<Place>,
 }
 
 /// Where a call comes from, for the log.
@@ -55,11 +62,13 @@ pub(super) struct Known<S> {
     caller: Caller,
     /// Closed then, whatever is under way.
     until: Pin<Box<Sleep>>,
+    /// It has said something.
+    spoken: bool,
 }
 
 impl<S> Known<S> {
     pub(super) fn new(stream: S, caller: Caller) -> Self {
-        Self { stream, caller, until: Box::pin(tokio::time::sleep(AGE_MAX + GRACE)) }
+        Self { stream, caller, until: Box::pin(tokio::time::sleep(FIRST_BYTE)), spoken: false }
     }
 }
 
@@ -80,7 +89,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Known<S> {
         if self.until.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        Pin::new(&mut self.stream).poll_read(cx, into)
+        let before = into.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, into);
+        if !self.spoken && into.filled().len() > before {
+            self.spoken = true;
+            self.until.set(tokio::time::sleep(AGE_MAX + GRACE));
+        }
+        read
     }
 }
 

@@ -46,7 +46,7 @@ where
         let caller = request.extensions().get::<Caller>().cloned();
         match roles::check(caller.as_ref().map(|c| &c.speaker), request.uri().path()) {
             Ok(allowed) => {
-                if let Some(Caller { speaker, from }) = caller {
+                if let Some(Caller { speaker, from, .. }) = caller {
                     if roles::changes(allowed) {
                         tracing::info!(who = %speaker, %from, method = request.uri().path(), "an operator asks");
                     }

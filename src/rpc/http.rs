@@ -1,13 +1,64 @@
 //! `/metrics /livez /readyz /leader`, for Prometheus and load balancers' checks.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::keeper::{Keeper, Places};
 use crate::metrics::{MEDIA_TYPE, Metrics};
+
+/// Monitors are few, ask every few seconds and are answered at once. No address is a member's here.
+const PLACES: Places = Places { strangers: 64, stranger: 16, member: 0 };
+
+/// The head of a request for four paths; hyper takes no smaller bound.
+const HEAD_MAX_BYTES: usize = 8 * 1024;
+const HEADERS_MAX: usize = 32;
+
+/// How long a head may take, and how long a connection may be idle: a scrape every few seconds keeps its
+/// own, a slower one opens another.
+const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a connection may last, whoever does not read its answers.
+const CONNECTION_MAX: Duration = Duration::from_secs(60);
+
+/// After an error of accept(2): it may be for want of descriptors, and would come again at once.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves the routes until the process ends.
+pub(super) async fn serve(listener: TcpListener, routes: Router) {
+    let keeper = Keeper::new(PLACES);
+    loop {
+        let (stream, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "the metrics port accepts no connection");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let Some(place) = keeper.admit(from.ip()) else { continue };
+        let service = TowerToHyperService::new(routes.clone());
+        tokio::spawn(async move {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_DEADLINE)
+                .max_headers(HEADERS_MAX)
+                .max_buf_size(HEAD_MAX_BYTES)
+                .serve_connection(TokioIo::new(stream), service);
+            let _ = tokio::time::timeout(CONNECTION_MAX, connection).await;
+            drop(place);
+        });
+    }
+}
 
 /// What the checks answer by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

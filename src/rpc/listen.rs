@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -15,8 +14,11 @@ use super::admit;
 use super::caller::AGE_MAX;
 use super::desk::Desk;
 use super::guard::GuardLayer;
-use super::http::{Standing, router};
+use super::http::{self, Standing, router};
+use super::keeper::Keeper;
+use super::limits::{self, Bounds};
 use super::local::{Doorman, SocketError};
+use super::meter::MeterLayer;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::proto;
@@ -24,12 +26,6 @@ use crate::proto::peer_server::PeerServer;
 use crate::raft::PeerService;
 use crate::raft::lifeline::Lifelines;
 use crate::tls::Transport;
-
-/// Streams that one connection may have open: a member uses fewer than ten, an operator one.
-const STREAMS_MAX: u32 = 64;
-
-/// HTTP/2 keepalive: a half-open connection is noticed within two of these.
-const KEEPALIVE: Duration = Duration::from_secs(10);
 
 /// Why a port or socket is not served.
 #[derive(Debug, thiserror::Error)]
@@ -48,15 +44,22 @@ async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, Lis
     TcpListener::bind(address).await.map_err(|source| ListenError::Tcp { key, address, source })
 }
 
-/// Of every port and socket: whoever calls passes the guard first.
-fn server() -> Server<Stack<GuardLayer, Identity>> {
+/// Of every port and socket: whoever calls passes the guard first, and what he sends is metered.
+fn server(bounds: &Bounds) -> Server<Stack<MeterLayer, Stack<GuardLayer, Identity>>> {
     Server::builder()
-        .layer(GuardLayer)
         .max_connection_age(AGE_MAX)
-        .max_concurrent_streams(STREAMS_MAX)
+        .max_concurrent_streams(bounds.streams)
+        .initial_stream_window_size(bounds.stream_window_bytes)
+        .initial_connection_window_size(bounds.connection_window_bytes)
+        .http2_max_header_list_size(limits::HEADERS_MAX_BYTES)
+        .http2_max_pending_accept_reset_streams(Some(limits::RESETS_PENDING_MAX))
+        .http2_max_local_error_reset_streams(Some(limits::RESETS_OF_ERRORS_MAX))
+        .timeout(limits::REQUEST_DEADLINE)
         .tcp_nodelay(true)
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .http2_keepalive_interval(Some(limits::KEEPALIVE))
+        .http2_keepalive_timeout(Some(limits::KEEPALIVE))
+        .layer(GuardLayer)
+        .layer(MeterLayer::new(bounds))
 }
 
 /// Serves the peer port: calls and lifelines.
@@ -67,20 +70,34 @@ pub async fn peers(
     lifelines: Lifelines,
 ) -> Result<(), ListenError> {
     let listener = bind("peer.listen", config.peer_listen).await?;
-    serve_peers(listener, transport, service, lifelines);
+    let keeper = Keeper::new(limits::PEERS);
+    let names = config.members.iter().map(|m| m.peer.clone()).collect();
+    tokio::spawn(limits::know_members(keeper.clone(), names));
+    serve_members(listener, transport, service, lifelines, keeper);
     Ok(())
 }
 
-/// Serves the peer port that is bound already.
+/// Serves the peer port that is bound already, to members whose addresses are not known.
 pub fn serve_peers(
     listener: TcpListener,
     transport: &Transport,
     service: PeerServer<PeerService>,
     lifelines: Lifelines,
 ) {
-    let calls = admit::members(listener, transport, lifelines);
+    serve_members(listener, transport, service, lifelines, Keeper::new(limits::PEERS));
+}
+
+fn serve_members(
+    listener: TcpListener,
+    transport: &Transport,
+    service: PeerServer<PeerService>,
+    lifelines: Lifelines,
+    keeper: Keeper,
+) {
+    let calls = admit::members(listener, transport, keeper, lifelines);
     tokio::spawn(async move {
-        panic_on_end("peer", server().add_service(service).serve_with_incoming(calls).await);
+        let server = &mut server(&limits::PEER_BOUNDS);
+        panic_on_end("peer", server.add_service(service).serve_with_incoming(calls).await);
     });
 }
 
@@ -101,7 +118,8 @@ pub async fn operators(config: &Config, transport: &Transport, desk: Desk) -> Re
         let listener = doorman.listen(path, config.admin_group.as_deref())?;
         tokio::spawn(async move {
             let calls = admit::local(listener, doorman);
-            panic_on_end("operators' unix", server().add_routes(routes).serve_with_incoming(calls).await);
+            let server = &mut server(&limits::OPERATOR_BOUNDS);
+            panic_on_end("operators' unix", server.add_routes(routes).serve_with_incoming(calls).await);
         });
     }
     Ok(())
@@ -122,7 +140,8 @@ pub async fn routes(desk: Desk) -> Result<Routes, ListenError> {
 pub fn serve_operators(listener: TcpListener, transport: &Transport, routes: Routes) {
     let calls = admit::operators(listener, transport);
     tokio::spawn(async move {
-        panic_on_end("operators'", server().add_routes(routes).serve_with_incoming(calls).await);
+        let server = &mut server(&limits::OPERATOR_BOUNDS);
+        panic_on_end("operators'", server.add_routes(routes).serve_with_incoming(calls).await);
     });
 }
 
@@ -135,10 +154,6 @@ pub async fn monitors(
     let Some(address) = config.metrics_listen else { return Ok(()) };
     let listener = bind("metrics.listen", address).await?;
     let routes = router(metrics, standing);
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, routes).await {
-            tracing::error!(%error, "the metrics port is no longer served");
-        }
-    });
+    tokio::spawn(http::serve(listener, routes));
     Ok(())
 }

@@ -22,6 +22,7 @@ mod status;
 #[path = "../common/tool.rs"]
 mod tool;
 
+mod abuse;
 mod address;
 mod admin;
 mod crash_loop;

@@ -10,7 +10,7 @@ use crate::status::others;
 const READ: [&str; 2] = ["the configuration was read again", "the old configuration stays in force"];
 
 impl Lab {
-    fn pid(&self, member: &str) -> Pid {
+    pub fn pid(&self, member: &str) -> Pid {
         let status = self.json(&["status"]);
         let all = status["processes"].as_array().unwrap();
         let vipd = all.iter().find(|p| p["member"] == member && p["process"] == "vipd").unwrap();

@@ -1,0 +1,161 @@
+//! What a stranger does to a port. Each is bounded in time and number, and says how often it did it.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use super::http2::{CONTINUATION, DATA, END_HEADERS, HEADERS, Http2, RST_STREAM, frame, headers};
+
+/// A path that each port serves.
+pub const APPEND: &str = "/vipd.v1.Peer/Append";
+pub const STATUS: &str = "/vipd.v1.Admin/GetStatus";
+
+fn ends(bound: Duration) -> impl Fn() -> bool {
+    let end = Instant::now() + bound;
+    move || Instant::now() >= end
+}
+
+/// Messages that are announced with 4 GiB, all that gRPC's prefix holds, in a body of 5 GB; then bytes,
+/// as long as the server takes them. How many bytes were sent.
+pub fn huge(address: &str, path: &str, bound: Duration) -> u64 {
+    let (over, mut sent) = (ends(bound), 0);
+    while !over() {
+        let Some(mut connection) = Http2::open(address) else { continue };
+        let head = headers(path, Some(5_000_000_000));
+        connection.send(&frame(HEADERS, END_HEADERS, 1, &head));
+        connection.send(&frame(DATA, 0, 1, &[0, 0xff, 0xff, 0xff, 0xff]));
+        let filler = frame(DATA, 0, 1, &[7; 16_000]);
+        while !over() && !connection.gone && connection.ended.is_empty() {
+            if connection.window.min(connection.first) >= 16_000 {
+                connection.window -= 16_000;
+                connection.first -= 16_000;
+                connection.send(&filler);
+                sent += 16_000;
+            }
+            connection.look(Duration::ZERO);
+            let granted: i64 = connection.granted.drain(..).map(|(_, more)| more).sum();
+            connection.first += granted;
+        }
+    }
+    sent
+}
+
+/// Messages of nearly the size that is allowed, on as many streams as there may be, none of them ever
+/// whole. How many bytes were sent.
+pub fn hoard(address: &str, path: &str, size: u32, connections: usize, bound: Duration) -> u64 {
+    let (over, mut sent) = (ends(bound), 0);
+    let mut all: Vec<(Http2, BTreeMap<u32, (i64, i64)>, u32)> = Vec::new();
+    let prefix = [&[0][..], &size.to_be_bytes()].concat();
+    while !over() {
+        all.retain(|(connection, ..)| !connection.gone);
+        if all.len() < connections
+            && let Some(connection) = Http2::open(address)
+        {
+            all.push((connection, BTreeMap::new(), 1));
+        }
+        for (connection, streams, next) in &mut all {
+            for _ in 0..8 {
+                if streams.len() < 64 && connection.window >= 5 {
+                    connection.send(&frame(HEADERS, END_HEADERS, *next, &headers(path, None)));
+                    connection.send(&frame(DATA, 0, *next, &prefix));
+                    connection.window -= 5;
+                    streams.insert(*next, (connection.first - 5, i64::from(size) - 1));
+                    *next += 2;
+                }
+            }
+            for (id, (window, left)) in streams.iter_mut() {
+                let some = connection.window.min(*window).min(*left).min(16_000);
+                if some > 0 {
+                    connection.send(&frame(DATA, 0, *id, &vec![7; usize::try_from(some).unwrap()]));
+                    connection.window -= some;
+                    *window -= some;
+                    *left -= some;
+                    sent += some.unsigned_abs();
+                }
+            }
+            connection.look(Duration::ZERO);
+            for (id, more) in std::mem::take(&mut connection.granted) {
+                streams.entry(id).and_modify(|(window, _)| *window += more);
+            }
+            for id in std::mem::take(&mut connection.ended) {
+                streams.remove(&id);
+            }
+        }
+    }
+    sent
+}
+
+/// Streams that are opened and left open, or reset at once. How many.
+pub fn streams(address: &str, path: &str, reset: Reset, most: u64, bound: Duration) -> u64 {
+    let (over, mut opened) = (ends(bound), 0);
+    let head = headers(path, None);
+    while !over() && opened < most {
+        let Some(mut connection) = Http2::open(address) else { continue };
+        let mut next = 1;
+        while !over() && !connection.gone && opened < most && next < 0x7fff_0000 {
+            let mut batch = Vec::new();
+            for _ in 0..100 {
+                batch.extend(frame(HEADERS, END_HEADERS, next, &head));
+                if reset == Reset::AtOnce {
+                    batch.extend(frame(RST_STREAM, 0, next, &8_u32.to_be_bytes()));
+                }
+                next += 2;
+            }
+            opened += 100;
+            connection.send(&batch);
+            connection.look(Duration::ZERO);
+        }
+    }
+    opened
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reset {
+    AtOnce,
+    Never,
+}
+
+/// Headers that never end, a few bytes at a time, on many connections. How many frames.
+pub fn slow_headers(address: &str, connections: usize, bound: Duration) -> u64 {
+    let (over, mut frames) = (ends(bound), 0);
+    let mut all: Vec<Http2> = Vec::new();
+    while !over() {
+        all.retain(|connection| !connection.gone);
+        if all.len() < connections
+            && let Some(mut connection) = Http2::open(address)
+        {
+            connection.send(&frame(HEADERS, 0, 1, &[0x83, 0x86]));
+            all.push(connection);
+        }
+        for connection in &mut all {
+            // A header that no table knows: x: xxxxxxxx
+            let more = [&[0x00, 1, b'x', 8][..], b"xxxxxxxx"].concat();
+            connection.send(&frame(CONTINUATION, 0, 1, &more));
+            frames += 1;
+        }
+        if let Some(first) = all.first_mut() {
+            first.look(Duration::from_millis(5));
+        }
+    }
+    frames
+}
+
+/// Connections that say the beginning of something and then nothing, kept open until the end. How many
+/// were opened, and how many of them the server had not closed by then.
+pub fn half_handshakes(address: &str, first: &[u8], most: usize, bound: Duration) -> (usize, usize) {
+    let over = ends(bound);
+    let address = address.parse().unwrap();
+    let mut held = Vec::new();
+    while !over() && held.len() < most {
+        let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_secs(1)) else { continue };
+        let _ = stream.write_all(first);
+        held.push(stream);
+    }
+    let open = |stream: &TcpStream| {
+        let _ = stream.set_nonblocking(true);
+        matches!(stream.peek(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    let left = held.iter().filter(|stream| open(stream)).count();
+    (held.len(), left)
+}

@@ -1,0 +1,132 @@
+//! As much of HTTP/2 as an attacker needs (RFC 9113): frames by hand, so that they can be wrong.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
+
+pub const END_HEADERS: u8 = 4;
+
+/// What a server lets a client send before it has said anything (section 6.9.2).
+const FIRST_WINDOW: i64 = 65_535;
+
+/// One connection.
+pub struct Http2 {
+    stream: TcpStream,
+    heard: Vec<u8>,
+    /// What may still be sent on the connection, and on a stream that is opened now.
+    pub window: i64,
+    pub first: i64,
+    /// Since a look: by stream, what it may send more.
+    pub granted: Vec<(u32, i64)>,
+    /// Streams that the server has ended.
+    pub ended: Vec<u32>,
+    pub gone: bool,
+}
+
+fn short_on_time(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let head = [length[1], length[2], length[3], kind, flags];
+    [&head[..], &stream.to_be_bytes(), payload].concat()
+}
+
+/// The headers of a gRPC request in HPACK, without its tables (RFC 7541).
+pub fn headers(path: &str, content_length: Option<u64>) -> Vec<u8> {
+    let literal =
+        |name: &[u8], value: &str| [name, &[u8::try_from(value.len()).unwrap()], value.as_bytes()].concat();
+    // :method POST, :scheme http, :path, :authority, content-type, te
+    let mut block = vec![0x83, 0x86];
+    block.extend(literal(&[0x04], path));
+    block.extend(literal(&[0x01], "vipd"));
+    block.extend(literal(&[0x0f, 0x10], "application/grpc"));
+    block.extend(literal(&[0x00, 2, b't', b'e'], "trailers"));
+    if let Some(length) = content_length {
+        block.extend(literal(&[0x0f, 0x0d], &length.to_string()));
+    }
+    block
+}
+
+impl Http2 {
+    /// `None` where the connection is refused or closed.
+    pub fn open(address: &str) -> Option<Self> {
+        let stream = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(2)).ok()?;
+        stream.set_nodelay(true).ok()?;
+        stream.set_write_timeout(Some(Duration::from_secs(1))).ok()?;
+        let (heard, granted, ended) = Default::default();
+        let (window, first) = (FIRST_WINDOW, FIRST_WINDOW);
+        let mut this = Self { stream, heard, window, first, granted, ended, gone: false };
+        let hello = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(SETTINGS, 0, 0, &[])].concat();
+        this.send(&hello);
+        this.look(Duration::from_millis(50));
+        (!this.gone).then_some(this)
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.gone |= self.stream.write_all(bytes).is_err();
+    }
+
+    /// Takes in what the server says, for so long at most; zero: what is there.
+    pub fn look(&mut self, patience: Duration) {
+        let end = Instant::now() + patience;
+        let mut chunk = [0; 16 * 1024];
+        loop {
+            let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            let _ = self.stream.set_read_timeout(Some(left));
+            match self.stream.read(&mut chunk) {
+                Ok(0) => self.gone = true,
+                Ok(n) => self.heard.extend_from_slice(&chunk[..n]),
+                Err(error) if short_on_time(&error) => {}
+                Err(_) => self.gone = true,
+            }
+            while self.take_frame() {}
+            if self.gone || Instant::now() >= end {
+                return;
+            }
+        }
+    }
+
+    fn take_frame(&mut self) -> bool {
+        let Some(head) = self.heard.first_chunk::<9>().copied() else { return false };
+        let length = usize::try_from(u32::from_be_bytes([0, head[0], head[1], head[2]])).unwrap();
+        if self.heard.len() < 9 + length {
+            return false;
+        }
+        let payload: Vec<u8> = self.heard.drain(..9 + length).skip(9).collect();
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & 0x7fff_ffff;
+        let number = |at: usize| {
+            let four = payload.get(at..at + 4).unwrap_or(&[0; 4]);
+            i64::from(u32::from_be_bytes(four.try_into().unwrap()) & 0x7fff_ffff)
+        };
+        match head[3] {
+            SETTINGS if head[4] & 1 == 0 => {
+                for at in (0..payload.len()).step_by(6) {
+                    // SETTINGS_INITIAL_WINDOW_SIZE
+                    if payload[at..at + 2] == [0, 4] {
+                        self.first = number(at + 2);
+                    }
+                }
+                self.send(&frame(SETTINGS, 1, 0, &[]));
+            }
+            PING if head[4] & 1 == 0 => self.send(&frame(PING, 1, 0, &payload)),
+            WINDOW_UPDATE if stream == 0 => self.window += number(0),
+            WINDOW_UPDATE => self.granted.push((stream, number(0))),
+            RST_STREAM => self.ended.push(stream),
+            HEADERS if head[4] & 1 == 1 => self.ended.push(stream),
+            GOAWAY => self.gone = true,
+            _ => {}
+        }
+        true
+    }
+}

@@ -13,13 +13,12 @@ use divan::Bencher;
 use openraft::EntryPayload;
 use openraft::storage::{IOFlushed, RaftLogStorage as _};
 use openraft::type_config::TypeConfigExt as _;
-use vipd::decide::{
-    Decide, Effect, Event, Gate, MemberSettings, Now, Peer, Permit, RaftView, Role, Settings,
-};
+use vipd::decide::{Decide, Effect, Event, Gate, Now, Peer, Permit, RaftView, Role, Settings};
 use vipd::ledger::{Command, Ledger};
 use vipd::model::route::{Outcome, Sight};
 use vipd::model::{
-    Epoch, Health, Incarnation, Name, Observed, OnQuorumLoss, RouteKey, RouteTableId, Term, Time, WallMs,
+    Epoch, Health, Incarnation, Member as Listed, Name, Observed, OnQuorumLoss, RouteKey, RouteTableId, Term,
+    Time, WallMs,
 };
 use vipd::raft::store::Store;
 use vipd::raft::types::{Entry, LogId, TypeConfig};
@@ -36,6 +35,11 @@ const LEASE: Duration = Duration::from_millis(200);
 /// Names and ids of this file are well-formed.
 fn parsed<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
     text.parse().expect("well-formed")
+}
+
+fn member(name: &str) -> Listed {
+    let peer = format!("{name}:7400");
+    Listed { name: parsed(name), peer, admin: None, zone: None, priority: 100, witness: false }
 }
 
 fn tables(count: usize) -> Vec<RouteTableId> {
@@ -64,11 +68,10 @@ impl Member {
     /// A follower; az-b owned in the term before, its routes are there.
     fn follower(count: usize) -> Self {
         let names = ["az-a", "az-b", "az-c"];
-        let member = |n: &&str| MemberSettings { name: parsed(n), priority: 100, witness: false };
         let settings = Settings {
             me: parsed("az-a"),
             my_incarnation: ME,
-            members: names.iter().map(member).collect(),
+            own: member("az-a"),
             vips: vec![parsed("192.168.77.10/32")],
             tables: tables(count),
             eni: Some(parsed("eni-a")),
@@ -103,6 +106,7 @@ impl Member {
                 cut_off: None,
                 allowed: BTreeMap::new(),
                 denied: BTreeMap::new(),
+                says: None,
             };
             this.event(Event::Peer(parsed::<Name>(name), peer));
         }
@@ -130,7 +134,9 @@ impl Member {
             term,
             leader,
             configs: vec![all.into()],
-            names: all.into_iter().zip(["az-a", "az-b", "az-c"].map(parsed)).collect(),
+            nodes: all.into_iter().zip(["az-a", "az-b", "az-c"].map(member)).collect(),
+            membership: 1,
+            removed: None,
             last_index: self.index,
             heard: Some(self.now),
             campaigned: None,
@@ -172,6 +178,7 @@ impl Member {
                 | Effect::Rehearse(_)
                 | Effect::Transfer(_)
                 | Effect::Campaign { .. }
+                | Effect::Change(_)
                 | Effect::Answer(..)
                 | Effect::Tell(_) => {}
             }

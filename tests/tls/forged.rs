@@ -57,7 +57,8 @@ impl Scene {
 
     /// As the leader of term 1, with the membership as the first entry.
     fn append(&self, from: u64, voted_for: u64) -> AppendRequest {
-        let node = |name: &str| RaftNode { name: name.into(), peer: "127.0.0.1:1".into() };
+        let node =
+            |name: &str| RaftNode { name: name.into(), peer: "127.0.0.1:1".into(), ..RaftNode::default() };
         let ids = vec![self.running.me.0, B, C];
         let nodes = [(self.running.me.0, node("az-a")), (B, node("az-b")), (C, node("az-c"))];
         let membership = Membership { configs: vec![Voters { ids }], nodes: nodes.into_iter().collect() };
@@ -108,12 +109,13 @@ async fn fault_65_a_forged_sender_is_refused() {
         let refused = c.pre_vote(scene.vote(from, voted_for)).await.expect_err("forged");
         assert!(refused.message().contains(words), "{from} {voted_for}: {refused}");
     }
-    let report = ReportRequest { envelope: scene.envelope(B), member: None };
+    let report = ReportRequest { envelope: scene.envelope(B), ..ReportRequest::default() };
     assert_eq!(c.report(report).await.expect_err("forged").code(), Code::PermissionDenied);
     // Its own words it may say.
     let own = ReportRequest {
         envelope: scene.envelope(C),
         member: Some(vipd::proto::Member { name: "az-c".into(), ..Default::default() }),
+        membership: 0,
     };
     assert_eq!(c.report(own).await.unwrap().into_inner().member.map(|m| m.name), Some(String::new()));
 }

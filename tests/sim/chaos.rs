@@ -316,6 +316,52 @@ pub fn failed_transfers(rng: &mut SmallRng, seats: usize, from: Duration, to: Du
     s
 }
 
+/// The owner is cut off for longer than one follower's lease, which then asks the owner itself; the other's
+/// longer promise holds its permit open. With equal leases openraft's own, which counts this member's length,
+/// would hide that.
+pub fn short_cuts(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
+    let mut s = Schedule::default();
+    for seat in 0..seats {
+        let profile = if seat == 0 { Profile::Steady } else { Profile::Fast };
+        s.add(from, Act::Crash { seat, unsaved: Unsaved::Kept, profile: Some(profile) });
+        s.add(from + ms(rng, 1, 100), Act::Start { seat });
+    }
+    let mut at = from + ms(rng, 1_000, 1_500);
+    while at < to {
+        s.add(at, Act::RouteByHand { table: rng.random_range(0..3), seat: rng.random_range(0..seats) });
+        s.add(at, Act::IsolateOwner(Cut::Both));
+        at += ms(rng, 150, 270);
+        s.add(at, Act::HealWires);
+        at += ms(rng, 300, 600);
+    }
+    s
+}
+
+/// A member restarts with a shorter lease than the one that it has granted; the leader is cut off meanwhile, so
+/// that the third asks for its vote.
+pub fn shortened(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
+    let mut s = Schedule::default();
+    let restart = |s: &mut Schedule, at, down, seat, profile| {
+        s.add(at, Act::Crash { seat, unsaved: Unsaved::Kept, profile: Some(profile) });
+        s.add(at + down, Act::Start { seat });
+    };
+    for seat in 0..seats {
+        restart(&mut s, from, ms(rng, 1, 20), seat, Profile::Fast);
+    }
+    let mut at = from + ms(rng, 1_000, 1_500);
+    while at < to {
+        let seat = rng.random_range(0..seats);
+        restart(&mut s, at, ms(rng, 1, 20), seat, Profile::Steady);
+        at += ms(rng, 900, 1_200);
+        restart(&mut s, at, ms(rng, 1, 20), seat, Profile::Fast);
+        s.add(at, Act::IsolateOwner(Cut::Both));
+        at += ms(rng, 400, 600);
+        s.add(at, Act::HealWires);
+        at += ms(rng, 300, 500);
+    }
+    s
+}
+
 /// So much is lost that some hear their leader no more while others do. Their leases differ: with equal ones
 /// openraft's own lease, which counts this member's length, would hide that a longer promise stands.
 pub fn heavy_loss(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {

@@ -52,3 +52,13 @@ fn a_leader_that_some_do_not_hear_any_more_votes_for_nobody() {
 fn drained_members_do_not_own() {
     assert!(hold(chaos::drains, None).faults["drain"] > SEEDS);
 }
+
+#[test]
+fn hole_3_a_member_restarts_with_a_shorter_lease_than_it_granted() {
+    assert!(hold(chaos::shortened, None).faults["restart with other timings"] > SEEDS);
+}
+
+#[test]
+fn a_leader_whose_permit_another_holds_open_votes_for_nobody() {
+    assert!(hold(chaos::short_cuts, None).faults["owner cut off, but not from EC2"] > SEEDS);
+}

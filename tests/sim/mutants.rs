@@ -36,7 +36,13 @@ fn caught_by(mutant: Mutant) -> &'static [&'static str] {
             &["one leader in a term", "one vote in a term", "nothing acknowledged is lost"]
         }
         Mutant::AcknowledgedBeforeSaved => {
-            &["one vote in a term", "nothing acknowledged is lost", "equal index, equal ledger"]
+            // A vote that is lost: its member may lead the term that it led before, in another life.
+            &[
+                "one vote in a term",
+                "one leader in a term",
+                "nothing acknowledged is lost",
+                "equal index, equal ledger",
+            ]
         }
         Mutant::ReadBack => &["a wrong route is right again within R"],
         Mutant::Stray => &["a late write is repaired within R"],
@@ -60,11 +66,11 @@ fn faults_for(mutant: Mutant) -> Faults {
         Mutant::GrantedLength
         | Mutant::QuarantineVote
         | Mutant::QuarantineCampaign
-        | Mutant::LongestLease
         | Mutant::LeaderRestore => chaos::restarts,
+        Mutant::LongestLease => chaos::shortened,
         Mutant::Superseded => chaos::there_and_back,
         Mutant::SpentTerm => chaos::failed_transfers,
-        Mutant::VoteWhileLeading => chaos::heavy_loss,
+        Mutant::VoteWhileLeading => chaos::short_cuts,
         Mutant::TargetIncarnation => chaos::wipes,
         Mutant::Drained => chaos::drains,
         Mutant::AcknowledgedBeforeSaved => chaos::power_failures,

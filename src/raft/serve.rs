@@ -78,12 +78,8 @@ impl Shared {
         }
     }
 
-    /// The group and both incarnations must fit, and the sender be who it says; then Raft, once it runs.
-    pub(super) fn admit(
-        &self,
-        speaker: &Speaker,
-        envelope: Option<&proto::Envelope>,
-    ) -> Result<&Raft, Status> {
+    /// The cluster, the group and this incarnation must be those that the sender means. Gives the sender's.
+    fn is_meant(&self, envelope: Option<&proto::Envelope>) -> Result<Incarnation, Status> {
         let envelope = envelope.ok_or_else(|| refused("the message has no envelope"))?;
         let s = self;
         if envelope.cluster != s.cluster.as_str() {
@@ -99,8 +95,18 @@ impl Shared {
         if Incarnation(envelope.to) != s.me && !mutant::on(Mutant::TargetIncarnation) {
             return Err(refused(format!("this data directory is {}, not {:016x}", s.me, envelope.to)));
         }
-        s.is_sender(speaker, Incarnation(envelope.from))?;
-        s.raft.get().ok_or_else(|| Status::unavailable("this member has not started its Raft yet"))
+        Ok(Incarnation(envelope.from))
+    }
+
+    /// Both incarnations must fit, and the sender be who it says; then Raft, once it runs.
+    pub(super) fn admit(
+        &self,
+        speaker: &Speaker,
+        envelope: Option<&proto::Envelope>,
+    ) -> Result<&Raft, Status> {
+        let from = self.is_meant(envelope)?;
+        self.is_sender(speaker, from)?;
+        self.raft.get().ok_or_else(|| Status::unavailable("this member has not started its Raft yet"))
     }
 }
 
@@ -295,12 +301,13 @@ impl Peer for PeerService {
 
     async fn report(&self, request: Request<proto::ReportRequest>) -> Answer<proto::ReportResponse> {
         let (speaker, request) = open(request)?;
-        self.admit(&speaker, request.envelope.as_ref())?;
-        let member = request.member.ok_or_else(|| garbled("no report in it"))?;
-        let from = request.envelope.map(|e| Incarnation(e.from)).unwrap_or_default();
+        let from = self.0.is_meant(request.envelope.as_ref())?;
+        // Whoever was removed may be in no file and no membership any more: it is told that, and nothing else.
         if let Some(at) = self.0.is_without(from, request.membership) {
             return Ok(Response::new(proto::ReportResponse { member: None, removed_at: Some(at) }));
         }
+        self.admit(&speaker, request.envelope.as_ref())?;
+        let member = request.member.ok_or_else(|| garbled("no report in it"))?;
         if self.0.nodes().get(&from).is_none_or(|node| node.name != member.name) {
             return Err(refused(format!("{from} is not {} in this group", member.name)));
         }

@@ -39,7 +39,7 @@ cargo clippy --workspace --lib --bins -- -D warnings
 
 if [ "$mode" = quick ]; then
     say "units, configuration, vipctl, the source's own rules"
-    cargo test --workspace --lib --bins --test arrows --test config --test peers --test vipctl --test vpc
+    cargo test --workspace --lib --bins --test arrows --test config --test peers --test tls --test vipctl --test vpc
     exit 0
 fi
 
@@ -48,7 +48,7 @@ say "what may be in the dependency tree: licences, bans, sources (deny.toml)"
 
 # The lab's tests share two cores and tell who owns the VIP by time: one at a time.
 say "units and adapters"
-cargo test --workspace --lib --bins --test arrows --test config --test vipctl --test vpc --test peers --test net --test health
+cargo test --workspace --lib --bins --test arrows --test config --test vipctl --test vpc --test peers --test tls --test net --test health
 say "fuzz targets: ten seconds each (./cluster/fuzz.sh 3600: an hour each)"
 ./cluster/fuzz.sh 10
 say "the group in virtual time: 2 000 seeds, every guard taken out"

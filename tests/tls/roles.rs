@@ -208,9 +208,10 @@ async fn fault_64_every_method_with_every_identity() {
     for (path, row) in &table {
         let expected = match path.as_str() {
             p if p.starts_with("/vipd.v1.Peer/") => [Out, Out, Out, Out, Out, Out, Out, Yes],
-            "/vipd.v1.Admin/TransferLeader" | "/vipd.v1.Admin/Order" | "/vipd.v1.Admin/Diagnose" => {
-                [Out, Out, Out, Out, Out, No, Yes, Out]
-            }
+            "/vipd.v1.Admin/TransferLeader"
+            | "/vipd.v1.Admin/Order"
+            | "/vipd.v1.Admin/ChangeMembers"
+            | "/vipd.v1.Admin/Diagnose" => [Out, Out, Out, Out, Out, No, Yes, Out],
             _ => [Out, Out, Out, Out, Out, Yes, Yes, Out],
         };
         assert_eq!(row[..], expected, "{path}");

@@ -104,6 +104,7 @@ fn fault_49_a_removed_leader_hands_over_first_and_does_no_harm() {
     lab.members_change(left, &["add", &old, "--peer", &peer]);
     lab.members_change(left, &["promote", &old]);
     lab.voters_are(&old, &MEMBERS);
+    lab.says(left, "no quarantine", |s| !s.member(&old).quarantined);
     let (code, moved) = lab.vipctl_json(left, &["transfer-leader", "--to", &old]);
     assert_eq!(code, 0, "{moved}");
     lab.client_reaches(&old);
@@ -187,6 +188,12 @@ fn a_new_member_gets_the_log_then_votes_then_owns() {
     lab.members_change(ask, &["promote", "az-d"]);
     lab.voters_are(ask, &["az-a", "az-b", "az-c", "az-d"]);
     lab.members_refuse(ask, &["promote", "az-d"], "az-d votes already");
+    // That it is no witness any more is its own to say, once it has heard so.
+    let as_target = ["transfer-leader", "--to", "az-d", "--dry-run"];
+    until("az-d may own", BOUND, || {
+        let (code, why) = lab.vipctl_json(ask, &as_target);
+        holds(code == 0, || why.to_string())
+    });
     let (code, moved) = lab.vipctl_json(ask, &["transfer-leader", "--to", "az-d"]);
     assert_eq!(code, 0, "{moved}");
     lab.client_reaches("az-d");

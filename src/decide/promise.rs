@@ -78,12 +78,12 @@ impl Promise {
     pub fn may_vote(&self, now: Time, their_end: Term) -> bool {
         let both = their_end == self.term || mutant::on(Mutant::OneSawTheEnd);
         let free = now >= self.until || mutant::on(Mutant::OwnPromise);
-        free || (self.end() == self.term && both)
+        free || (self.end(now) == self.term && both)
     }
 
     /// Whether this member may ask for votes at `now`.
     pub fn may_ask(&self, now: Time) -> bool {
-        self.may_vote(now, self.end())
+        self.may_vote(now, self.end(now))
     }
 
     /// This member has voted in `term`.
@@ -111,12 +111,13 @@ impl Promise {
     /// Whether there is nothing to be learned from a lifeline to the leader of `term`: its end was seen,
     /// truly or not.
     pub fn distrusts(&self, term: Term) -> bool {
-        term == self.end() || term == self.wrong
+        self.ended.is_some_and(|(ended, _)| ended == term) || term == self.wrong
     }
 
-    /// The term whose leader has ended; zero where none has.
-    pub fn end(&self) -> Term {
-        self.ended.map_or(Term(0), |(term, _)| term)
+    /// The term whose leader has ended a moment ago; zero where none has. After [`GIVE_UP`] it counts no more: what was
+    /// not agreed on by then may be this member's own error, and others' leases run out by themselves.
+    pub fn end(&self, now: Time) -> Term {
+        self.ended.filter(|(_, at)| now.since(*at) < GIVE_UP).map_or(Term(0), |(term, _)| term)
     }
 }
 
@@ -159,6 +160,20 @@ mod tests {
         assert!(!p.may_vote(ms(100), NONE), "the other has not");
         assert!(!p.may_vote(ms(100), Term(3)), "it saw the end of another");
         assert!(p.may_vote(ms(100), T) && p.may_ask(ms(100)));
+    }
+
+    #[test]
+    fn an_end_that_brought_no_new_leader_within_a_second_sets_nobody_free() {
+        let mut p = Promise::default();
+        assert!(p.acknowledge(T, ms(5_000)));
+        assert!(p.see_end(T, ms(100)));
+        assert_eq!((p.end(ms(1_099)), p.end(ms(1_100))), (T, NONE));
+        assert!(p.may_vote(ms(1_099), T) && p.may_ask(ms(1_099)));
+        assert!(
+            !p.may_vote(ms(1_100), T) && !p.may_ask(ms(1_100)),
+            "bound as before, though it does not hear that leader"
+        );
+        assert!(!p.see_end(T, ms(2_000)), "it sees no other end of that leader");
     }
 
     #[test]

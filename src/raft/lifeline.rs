@@ -365,7 +365,7 @@ impl Shared {
             let still = vote.is_ok_and(|v| v.committed && v.leader_id.term == term.0);
             let now = clock::now();
             let barred = now < self.quarantine_until() || self.removed_at().is_some();
-            if !still || now >= until || barred || self.promise().end() != term {
+            if !still || now >= until || barred || self.promise().end(now) != term {
                 return;
             }
             fault!(wait "lifeline.campaign");

@@ -54,10 +54,11 @@ impl Network {
     /// seen that leader's end or was asked by it.
     fn asks(&self, rpc: &VoteRequest<TypeConfig>) -> Rpc<proto::VoteRequest> {
         let promise = self.shared.promise();
-        if !rpc.leadership_transfer && !promise.may_ask(clock::now()) {
+        let now = clock::now();
+        if !rpc.leadership_transfer && !promise.may_ask(now) {
             return Err(unreachable("this member is bound to its leader"));
         }
-        let ended_term = promise.end().0;
+        let ended_term = promise.end(now).0;
         drop(promise);
         self.shared.campaigned();
         let request = rpc.to_proto().map_err(unreachable)?;

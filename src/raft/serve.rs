@@ -156,7 +156,7 @@ impl PeerService {
     }
 
     fn with_end(&self, answer: proto::VoteResponse) -> proto::VoteResponse {
-        proto::VoteResponse { ended_term: self.0.promise().end().0, ..answer }
+        proto::VoteResponse { ended_term: self.0.promise().end(clock::now()).0, ..answer }
     }
 
     /// Whether anything of that leader is heard: not for a while after its lifeline has ended.

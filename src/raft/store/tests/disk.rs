@@ -19,6 +19,15 @@ impl DiskSync for Scripted {
     }
 }
 
+/// Linux keeps nothing of /dev/null: fdatasync(2) on it is EINVAL, while sync_file_range(2), sled's own, is ESPIPE
+/// and a sync that calls nothing succeeds.
+#[test]
+fn hole_8_a_file_is_synced_by_fdatasync() {
+    let nothing = std::fs::File::options().write(true).open("/dev/null").unwrap();
+    let error = DiskSync::sync(&nothing).expect_err("fdatasync was called");
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
+}
+
 struct Scene {
     _dir: tempfile::TempDir,
     store: Store,

@@ -188,6 +188,7 @@ pub const KINDS: &[&str] = &[
     "freeze",
     "partition",
     "partition, one way",
+    "one cut off from the owner",
     "bad network",
     "fsync fails",
     "slow fsync",
@@ -316,16 +317,22 @@ pub fn failed_transfers(rng: &mut SmallRng, seats: usize, from: Duration, to: Du
     s
 }
 
-/// The owner is cut off for longer than one follower's lease, which then asks the owner itself; the other's
-/// longer promise holds its permit open. With equal leases openraft's own, which counts this member's length,
-/// would hide that.
-pub fn short_cuts(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
+/// Everybody restarts, the first with the longest lease, the others with the shortest.
+fn one_steady(rng: &mut SmallRng, seats: usize, from: Duration) -> Schedule {
     let mut s = Schedule::default();
     for seat in 0..seats {
         let profile = if seat == 0 { Profile::Steady } else { Profile::Fast };
         s.add(from, Act::Crash { seat, unsaved: Unsaved::Kept, profile: Some(profile) });
         s.add(from + ms(rng, 1, 100), Act::Start { seat });
     }
+    s
+}
+
+/// The owner is cut off for longer than one follower's lease, which then asks the owner itself; the other's
+/// longer promise holds its permit open. With equal leases openraft's own, which counts this member's length,
+/// would hide that.
+pub fn short_cuts(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
+    let mut s = one_steady(rng, seats, from);
     let mut at = from + ms(rng, 1_000, 1_500);
     while at < to {
         s.add(at, Act::RouteByHand { table: rng.random_range(0..3), seat: rng.random_range(0..seats) });
@@ -365,12 +372,7 @@ pub fn shortened(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration)
 /// So much is lost that some hear their leader no more while others do. Their leases differ: with equal ones
 /// openraft's own lease, which counts this member's length, would hide that a longer promise stands.
 pub fn heavy_loss(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
-    let mut s = Schedule::default();
-    for seat in 0..seats {
-        let profile = if seat == 0 { Profile::Steady } else { Profile::Fast };
-        s.add(from, Act::Crash { seat, unsaved: Unsaved::Kept, profile: Some(profile) });
-        s.add(from + ms(rng, 1, 100), Act::Start { seat });
-    }
+    let mut s = one_steady(rng, seats, from);
     let mut at = from + ms(rng, 1_000, 1_500);
     while at < to {
         s.add(at, Act::Wires(Weather { lost: rng.random_range(400..700), ..Weather::default() }));
@@ -508,7 +510,7 @@ fn unsaved(rng: &mut SmallRng) -> Unsaved {
 fn one(rng: &mut SmallRng, seats: usize, at: Duration, wiped: &mut bool, s: &mut Schedule) {
     let seat = rng.random_range(0..seats);
     let other = (seat + rng.random_range(1..seats)) % seats;
-    match rng.random_range(0..30) {
+    match rng.random_range(0..31) {
         0..=3 => {
             let profile = (rng.random_range(0..3) == 0).then(|| Profile::ALL[rng.random_range(0..3)]);
             s.add(at, Act::Crash { seat, unsaved: unsaved(rng), profile });
@@ -603,6 +605,10 @@ fn one(rng: &mut SmallRng, seats: usize, at: Duration, wiped: &mut bool, s: &mut
         28 => {
             s.add(at, Act::Order { via: seat, what: What::Pause });
             s.add(at + ms(rng, 200, 4_000), Act::Order { via: other, what: What::Resume });
+        }
+        29 => {
+            s.add(at, Act::CutFromOwner { seat });
+            s.add(at + ms(rng, 50, 3_000), Act::HealWires);
         }
         _ if rng.random_range(0..3) == 0 => s.add(at, Act::RestartAll { unsaved: unsaved(rng) }),
         _ => s.add(at, Act::DeleteAddress { seat }),

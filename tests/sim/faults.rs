@@ -65,6 +65,7 @@ fn fault_23_clock_rates_one_per_cent_apart_open_no_two_permits() {
     let plan = Plan { faults: chaos::calls_in_the_air, clocks: Clocks::Extreme, ..Plan::default() };
     let tally = hold(SEEDS, &plan);
     assert!(tally.calls > 0);
+    assert!(tally.faults["clock of another rate"] >= 2 * SEEDS, "one fast and one slow in each");
 }
 
 #[test]

@@ -134,6 +134,8 @@ impl World {
             .map(|index| {
                 let base = Duration::from_secs(rng.random_range(100..1_000_000));
                 let fast_ppm = match rng.random_range(-ppm..=ppm) {
+                    // One fast and one slow, whatever is drawn for the others.
+                    _ if extreme && index < 2 => [ppm, -ppm][index],
                     drawn if extreme => drawn.signum().max(0) * 2 * ppm - ppm,
                     drawn => drawn,
                 };

@@ -1,4 +1,4 @@
-//! Once all faults are over and an owner stands, it goes on to stand: no claim, no new term.
+//! Once all faults are over and an owner stands, it goes on to stand: no new term.
 
 use std::time::Duration;
 

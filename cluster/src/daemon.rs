@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use axum::Router;
-use axum::serve::ListenerExt;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -23,6 +22,7 @@ use crate::ec2::state::netlink::Fib;
 use crate::ec2::state::{Mode, State};
 use crate::imds::Imds;
 use crate::ns;
+use crate::serve;
 use crate::spec::{EC2_ADDRESS, EC2_PORT, IMDS_ADDRESS, Spec};
 use crate::supervise::{Running, Supervisor};
 use crate::topology::{Cuts, ruleset};
@@ -84,15 +84,7 @@ async fn serve(spec: Spec) -> anyhow::Result<()> {
 
 async fn listen(address: SocketAddr, router: Router) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot bind {address}"))?;
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, service).await {
-            eprintln!("{address}: {error}");
-        }
-    });
+    tokio::spawn(serve::http(listener, router));
     Ok(())
 }
 

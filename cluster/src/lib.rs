@@ -19,6 +19,7 @@ pub mod imds;
 pub mod lifecycle;
 pub mod load;
 pub mod ns;
+pub mod serve;
 pub mod spec;
 pub mod supervise;
 pub mod topology;

@@ -15,6 +15,7 @@ use super::http::Ec2;
 use super::state::State;
 use super::state::netlink::Fib;
 use crate::clock::boot_ns;
+use crate::serve;
 use crate::spec::Spec;
 
 const VIP: &str = "DestinationCidrBlock=192.168.77.10%2F32";
@@ -25,8 +26,7 @@ async fn endpoint() -> (Arc<Ec2>, SocketAddr) {
     let ec2 = Ec2::new(state, Calls::new(None).unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let service = ec2.clone().router().into_make_service_with_connect_info::<SocketAddr>();
-    tokio::spawn(async move { axum::serve(listener, service).await });
+    tokio::spawn(serve::http(listener, ec2.clone().router()));
     (ec2, address)
 }
 

@@ -19,10 +19,11 @@ use vipd::clock;
 use vipd::config::Config;
 use vipd::decide::{Gate, Permit};
 use vipd::model::{Epoch, GroupId, Incarnation, Term, Time};
+use vipd::proto::entry::Payload;
 use vipd::proto::peer_client::PeerClient;
 use vipd::proto::{
-    AppendRequest, Envelope, HelloRequest, JoinRequest, LogId, RaftVote, SnapshotRequest, TransferRequest,
-    VoteRequest,
+    AppendRequest, Entry, Envelope, HelloRequest, JoinRequest, LogId, Membership, RaftNode, RaftVote,
+    SnapshotRequest, TransferRequest, VoteRequest, Voters,
 };
 use vipd::raft::store::{Stable as _, Store};
 use vipd::raft::{Group, Lazy, Starting};
@@ -39,7 +40,7 @@ struct Member {
     me: Incarnation,
     gate: Arc<Gate>,
     started: Time,
-    _group: Group,
+    group: Group,
     _dir: tempfile::TempDir,
 }
 
@@ -89,8 +90,9 @@ async fn restarted() -> Member {
     assert!(!store.is_fresh());
     let me = store.incarnation();
     let gate = Arc::new(Gate::new(config.timing.margin()));
-    // Nobody reads: what is sent is lost, as when the driver has not started yet.
-    let (events, _) = mpsc::channel(16);
+    // In place of the driver: what it is told leads to nothing.
+    let (events, mut told) = mpsc::channel(16);
+    tokio::spawn(async move { while told.recv().await.is_some() {} });
     let started = clock::now();
     let starting =
         Starting::new(&config, store, Arc::new(Lazy(Transport::Insecure)), Arc::clone(&gate), events)
@@ -99,8 +101,9 @@ async fn restarted() -> Member {
     let address = listener.local_addr().expect("its address");
     serve_peers(listener, &Transport::Insecure, starting.service(), starting.lifelines());
     let group = starting.start().await.expect("Raft starts");
+    tokio::spawn(group.watch());
     let client = PeerClient::connect(format!("http://{address}")).await.expect("a connection");
-    Member { client, address, me, gate, started, _group: group, _dir: dir }
+    Member { client, address, me, gate, started, group, _dir: dir }
 }
 
 impl Member {
@@ -135,6 +138,17 @@ impl Member {
         }
         panic!("the quarantine does not end");
     }
+}
+
+/// Waits for at most ten seconds.
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{what}: not within ten seconds");
 }
 
 #[tokio::test]
@@ -235,6 +249,57 @@ async fn hole_9_nobody_speaks_in_anothers_name() {
         assert!(refused.message().contains("speaks in the name of"), "{refused}");
     }
     assert!(m.client.vote(m.vote(m.envelope())).await.expect("an answer").into_inner().granted);
+}
+
+/// The leader 99 of term 4 says who the members are, as the log's entry `index`, and that it is committed.
+fn members_are(m: &Member, index: u64, ids: &[u64]) -> AppendRequest {
+    let node = |id: &u64| {
+        let (name, peer) = (format!("az-{id}"), format!("127.0.0.1:{}", 1 + id % 7));
+        (*id, RaftNode { name, peer, ..Default::default() })
+    };
+    let membership =
+        Membership { configs: vec![Voters { ids: ids.to_vec() }], nodes: ids.iter().map(node).collect() };
+    let at = |index| LogId { term: 4, index };
+    AppendRequest {
+        envelope: Some(m.envelope()),
+        vote: Some(RaftVote { term: 4, voted_for: 99, committed: true }),
+        prev_log_id: index.checked_sub(1).map(at),
+        entries: vec![Entry { log_id: Some(at(index)), payload: Some(Payload::Membership(membership)) }],
+        leader_commit: Some(at(index)),
+    }
+}
+
+#[tokio::test]
+async fn hole_9_a_removed_member_lends_no_vote_and_takes_no_transfer() {
+    let mut m = restarted().await;
+    m.wait_for_quarantine().await;
+    m.client.append(members_are(&m, 0, &[98, 99, m.me.0])).await.expect("it is taken in");
+    until("it knows that it is in", || m.group.view().membership == 1).await;
+    m.client.append(members_are(&m, 1, &[98, 99])).await.expect("and removed");
+    until("it knows that it is out", || m.group.view().removed == Some(1)).await;
+    // A transfer sets free from the promise to the leader: what refuses it is the removal alone.
+    let mut asked = m.vote(m.envelope());
+    asked.last_log_id = Some(LogId { term: 4, index: 1 });
+    asked.leadership_transfer = true;
+    let mut refusals = vec![m.client.pre_vote(asked.clone()).await.expect_err("a pre-vote")];
+    refusals.push(m.client.vote(asked).await.expect_err("a vote"));
+    let transfer = TransferRequest {
+        envelope: Some(m.envelope()),
+        from_leader: Some(RaftVote { term: 4, voted_for: 99, committed: true }),
+        to: m.me.0,
+        last_log_id: Some(LogId { term: 4, index: 1 }),
+    };
+    refusals.push(m.client.transfer(transfer).await.expect_err("a transfer"));
+    for refused in refusals {
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        assert!(refused.message().contains("the group has removed this member"), "{refused}");
+    }
+    // Taken in again, it votes again.
+    m.client.append(members_are(&m, 2, &[98, 99, m.me.0])).await.expect("it is taken in again");
+    until("it knows that it is in again", || m.group.view().removed.is_none()).await;
+    let mut again = m.vote(m.envelope());
+    (again.last_log_id, again.leadership_transfer) = (Some(LogId { term: 4, index: 2 }), true);
+    assert!(m.client.vote(again).await.expect("an answer").into_inner().granted);
 }
 
 /// With openraft's own leader ids the second would be granted: they allow several leaders in one term.

@@ -67,11 +67,12 @@ impl Lab {
         self.swaps().into_iter().filter(|c| c.received_boot_ns >= at_ns).collect()
     }
 
-    /// FENCING.md, F-a, as EC2 sees it: each call comes from the member whose claim it names, each claim is one
-    /// member's in one term, no call comes before its claim or after the lease of its term has ended, and once a
-    /// newer claim has called no older one does. A lease has ended when another's campaign has a quorum, which is when
-    /// the vote is asked for (FENCING.md, section 2); the history knows that moment of each failover. Where no packet is
-    /// held up, the order in which calls come is the order in which they were sent.
+    /// FENCING.md, F-a, as EC2 sees it: each call comes from the member whose claim it names, after that member had
+    /// the claim applied, which its log says; each claim is one member's in one term, as the ledger's history has it; no
+    /// call comes after the lease of its term has ended, and once a newer claim has called no older one does. A lease
+    /// has ended when another's campaign has a quorum, which is when the vote is asked for (FENCING.md, section 2); the
+    /// history knows that moment of each failover. Where no packet is held up, the order in which calls come is the
+    /// order in which they were sent.
     pub fn assert_fenced(&self) {
         self.assert_fenced_but(|_| false);
     }
@@ -79,27 +80,27 @@ impl Lab {
     /// As [`assert_fenced`](Self::assert_fenced), of every call but what FENCING.md section 4 says remains: those are
     /// the caller's own under its own claim, only late.
     pub fn assert_fenced_but(&self, late: impl Fn(&Call) -> bool) {
-        let moves = self.moves();
-        let mut claims: BTreeMap<u64, (u64, String)> =
-            moves.iter().map(|(epoch, m)| (*epoch, (m.term, m.to.clone()))).collect();
+        let (moves, applied) = (self.moves(), self.applied());
         let mut newest = (0, 0);
         for call in self.swaps() {
             assert_eq!(call.member, call.claims_member, "{call}");
             let (Some(term), Some(epoch), Some(member)) = (call.term, call.epoch, call.member.clone()) else {
                 panic!("a call without its claim: {call}");
             };
-            let claim = claims.entry(epoch).or_insert_with(|| {
-                // A claim that moved nothing: the owner's own, in a later term.
-                let (_, before) = moves.range(..epoch).next_back().expect("a first claim");
-                assert_eq!(before.to, member, "a claim that the ledger does not know: {call}");
-                assert!(term > before.term, "{call}");
-                (term, member.clone())
-            });
-            assert_eq!(*claim, (term, member), "another member's claim: {call}");
-            // One machine has one wall clock: a claim is proposed after the last lease has ended.
+            let claim =
+                applied.get(&epoch).unwrap_or_else(|| panic!("no member had its claim applied: {call}"));
+            assert_eq!((claim.term, &claim.member), (term, &member), "another member's claim: {call}");
+            // One machine has one wall clock.
             let came_ms = i64::try_from(call.received_unix_ms).unwrap();
-            let claimed_ms = moves.get(&epoch).map_or(i64::MIN, Move::claimed_ms);
-            assert!(claimed_ms <= came_ms, "before its claim at {claimed_ms}: {call}");
+            assert!(claim.at_ms <= came_ms, "before its claim at {}: {call}", claim.at_ms);
+            match moves.get(&epoch) {
+                Some(one) => assert_eq!((one.term, &one.to), (term, &member), "not as in the ledger: {call}"),
+                // A claim that moves nothing: the owner's own, in a later term.
+                None => {
+                    let (_, before) = moves.range(..epoch).next_back().expect("a first claim");
+                    assert!(before.to == member && term > before.term, "the ledger does not know it: {call}");
+                }
+            }
             if !late(&call) {
                 let ended_ms = moves.range(epoch + 1..).next().map_or(i64::MAX, |(_, m)| m.campaigned_ms());
                 assert!(came_ms <= ended_ms, "its lease had ended at {ended_ms}: {came_ms}: {call}");
@@ -109,6 +110,26 @@ impl Lab {
         }
     }
 
+    /// The claims that members had applied as their own, by epoch, as their logs say.
+    fn applied(&self) -> BTreeMap<u64, Applied> {
+        let mut all = BTreeMap::new();
+        for zone in std::fs::read_dir(&self.dir).unwrap() {
+            let member = zone.unwrap().file_name().into_string().unwrap();
+            for line in self.vipd_log(&member).lines() {
+                let Some((head, claim)) = line.split_once(" this member owns the VIP term=") else {
+                    continue;
+                };
+                let at: jiff::Timestamp = head.split_whitespace().next().unwrap().parse().unwrap();
+                let (term, epoch) = claim.split_once(" epoch=").unwrap();
+                let (term, at_ms) = (term.parse().unwrap(), at.as_millisecond());
+                let new = Applied { term, member: member.clone(), at_ms };
+                let other = all.insert(epoch.parse().unwrap(), new);
+                assert!(other.is_none(), "two members own by one claim: {other:?}, {line}");
+            }
+        }
+        all
+    }
+
     /// The ledger's claims by epoch. Renewals are no moves, so this lacks them.
     fn moves(&self) -> BTreeMap<u64, Move> {
         let history =
@@ -116,6 +137,14 @@ impl Lab {
         let moves: Vec<Move> = serde_json::from_slice(&history.unwrap().stdout).unwrap();
         moves.into_iter().map(|m| (m.epoch, m)).collect()
     }
+}
+
+/// A claim that a member had applied.
+#[derive(Debug)]
+struct Applied {
+    term: u64,
+    member: String,
+    at_ms: i64,
 }
 
 /// One move of the ledger's history.

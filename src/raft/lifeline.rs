@@ -153,16 +153,25 @@ impl Lifelines {
                 tracing::debug!(%from, "holds a lifeline");
                 let ours = self.0.lifelines.add(from);
                 let mut byte = [0];
-                tokio::select! {
+                let ended = tokio::select! {
                     // Its holder has let go, or died, or speaks where silence was agreed.
-                    _ = wire.read(&mut byte) => {}
-                    _ = ours => {}
+                    read = wire.read(&mut byte) => wire.is_fin(&read),
+                    () = ours => false,
+                };
+                // Who renews it has the new one before it lets go; who follows another lets go of one that leads no more.
+                if ended && self.leads() && !self.0.lifelines.holds(from) {
+                    self.0.forget(from);
                 }
             }
             Ok(Err(why)) => tracing::debug!(%why, "a lifeline was refused"),
             Err(_) => tracing::debug!("a lifeline's greeting did not come"),
         }
         kept.reset();
+    }
+
+    fn leads(&self) -> bool {
+        let metrics = self.0.raft.get().map(|raft| raft.server_metrics());
+        metrics.is_some_and(|metrics| metrics.borrow_watched().state == ServerState::Leader)
     }
 
     async fn greeted(&self, wire: &mut Wire, speaker: &Speaker) -> Result<Incarnation, Unheld> {
@@ -222,6 +231,12 @@ impl Registry {
                 pending().await
             }
         }
+    }
+
+    /// Whether one of `of` is held.
+    fn holds(&self, of: Incarnation) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&of).is_some_and(|lines| lines.iter().any(|line| !line.is_closed()))
     }
 
     /// How many are held.
@@ -332,6 +347,7 @@ impl Shared {
         }
         fault!(wait "lifeline.ended");
         tracing::warn!(%term, %leader, "the leader's process has ended");
+        self.forget(leader);
         // `to` the dead leader: openraft only takes the lease off this vote, for good (openraft
         // raft_core.rs, HandleTransferLeader). Never `to` this member, which would campaign without asking.
         let vote = Vote::new_committed(term.0, leader.0);
@@ -340,6 +356,13 @@ impl Shared {
             return tracing::warn!(%error, "the leader's end was not taken in");
         }
         let _ = self.events.send(Event::Ended { term }).await;
+    }
+
+    /// What the process of `whom` said of itself holds no more: nothing is handed over to it.
+    fn forget(&self, whom: Incarnation) {
+        if let Some(node) = self.nodes().get(&whom) {
+            self.reports.forget(&node.name);
+        }
     }
 
     /// A leader that was thought to have ended is heard: this member was wrong. It goes through the

@@ -72,6 +72,16 @@ impl Reports {
 }
 
 impl Reports {
+    /// The process that said it has ended: what it said holds no more. Until it says something again it does not
+    /// answer, which is within a second where it lives after all.
+    pub(super) fn forget(&self, name: &str) {
+        self.heard.send_if_modified(|heard| {
+            let before = heard.len();
+            heard.retain(|member, _| member.as_str() != name);
+            heard.len() != before
+        });
+    }
+
     /// Who has left the group is forgotten.
     fn keep_only(&self, members: &[(Incarnation, Node)]) {
         self.heard.send_if_modified(|heard| {

@@ -69,6 +69,19 @@ fn fault_54_and_69_a_drained_owner_hands_over_and_owns_nothing_until_undrained()
     lab.assert_fenced();
 }
 
+/// Its last report is younger than a second: the end of its lifeline says more.
+#[test]
+fn fault_54_who_has_died_this_moment_is_no_target() {
+    let lab = Lab::up("deadtarget");
+    let first = lab.steady();
+    let [dead, left] = others(&first)[..] else { panic!() };
+    lab.ok(&["kill", dead, "--only", "vipd"]);
+    refused(&lab, &first, &["transfer-leader", "--to", dead], "does not answer");
+    let moved = done(&lab, &first, &["transfer-leader"]);
+    assert_eq!((&moved["to"], &moved["kind"]), (&left.into(), &"switchover".into()));
+    lab.assert_fenced();
+}
+
 #[test]
 fn while_paused_only_a_dead_or_stopping_leader_makes_it_move() {
     let lab = Lab::up("pause");

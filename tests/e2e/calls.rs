@@ -80,9 +80,17 @@ impl Lab {
     /// As [`assert_fenced`](Self::assert_fenced), of every call but what FENCING.md section 4 says remains: those are
     /// the caller's own under its own claim, only late.
     pub fn assert_fenced_but(&self, late: impl Fn(&Call) -> bool) {
-        let (moves, applied) = (self.moves(), self.applied());
+        // A group that was founded anew counts from one again.
+        let founded_ms =
+            self.told(" the group is founded group=").into_iter().map(|(_, at_ms, _)| at_ms).max();
+        let founded_ms = founded_ms.expect("a group");
+        let (moves, applied) = (self.moves(), self.applied(founded_ms));
         let mut newest = (0, 0);
         for call in self.swaps() {
+            let came_ms = i64::try_from(call.received_unix_ms).unwrap();
+            if came_ms < founded_ms {
+                continue;
+            }
             assert_eq!(call.member, call.claims_member, "{call}");
             let (Some(term), Some(epoch), Some(member)) = (call.term, call.epoch, call.member.clone()) else {
                 panic!("a call without its claim: {call}");
@@ -91,7 +99,6 @@ impl Lab {
                 applied.get(&epoch).unwrap_or_else(|| panic!("no member had its claim applied: {call}"));
             assert_eq!((claim.term, &claim.member), (term, &member), "another member's claim: {call}");
             // One machine has one wall clock.
-            let came_ms = i64::try_from(call.received_unix_ms).unwrap();
             assert!(claim.at_ms <= came_ms, "before its claim at {}: {call}", claim.at_ms);
             match moves.get(&epoch) {
                 Some(one) => assert_eq!((one.term, &one.to), (term, &member), "not as in the ledger: {call}"),
@@ -110,22 +117,31 @@ impl Lab {
         }
     }
 
-    /// The claims that members had applied as their own, by epoch, as their logs say.
-    fn applied(&self) -> BTreeMap<u64, Applied> {
-        let mut all = BTreeMap::new();
+    /// Each line of the members' logs with these words: whose, when (Unix milliseconds), and what follows.
+    fn told(&self, words: &str) -> Vec<(String, i64, String)> {
+        let mut all = Vec::new();
         for zone in std::fs::read_dir(&self.dir).unwrap() {
             let member = zone.unwrap().file_name().into_string().unwrap();
             for line in self.vipd_log(&member).lines() {
-                let Some((head, claim)) = line.split_once(" this member owns the VIP term=") else {
-                    continue;
-                };
+                let Some((head, rest)) = line.split_once(words) else { continue };
                 let at: jiff::Timestamp = head.split_whitespace().next().unwrap().parse().unwrap();
-                let (term, epoch) = claim.split_once(" epoch=").unwrap();
-                let (term, at_ms) = (term.parse().unwrap(), at.as_millisecond());
-                let new = Applied { term, member: member.clone(), at_ms };
-                let other = all.insert(epoch.parse().unwrap(), new);
-                assert!(other.is_none(), "two members own by one claim: {other:?}, {line}");
+                all.push((member.clone(), at.as_millisecond(), rest.to_owned()));
             }
+        }
+        all
+    }
+
+    /// The claims since `from_ms` that members had applied as their own, by epoch.
+    fn applied(&self, from_ms: i64) -> BTreeMap<u64, Applied> {
+        let mut all = BTreeMap::new();
+        for (member, at_ms, claim) in self.told(" this member owns the VIP term=") {
+            if at_ms < from_ms {
+                continue;
+            }
+            let (term, epoch) = claim.split_once(" epoch=").unwrap();
+            let new = Applied { term: term.parse().unwrap(), member, at_ms };
+            let other = all.insert(epoch.parse().unwrap(), new);
+            assert!(other.is_none(), "two members own by the claim {epoch}: {other:?}");
         }
         all
     }

@@ -29,7 +29,7 @@ pub enum Said {
 /// One message of the peer port, or one answer to it.
 pub fn peer(data: &[u8]) -> Option<Said> {
     let (which, bytes) = data.split_first()?;
-    match which % 15 {
+    match which % 16 {
         0 => drop(wire::<AppendEntriesRequest<TypeConfig>>(bytes)),
         1 => drop(wire::<AppendEntriesResponse<TypeConfig>>(bytes)),
         2 => drop(wire::<VoteRequest<TypeConfig>>(bytes)),
@@ -53,6 +53,10 @@ pub fn peer(data: &[u8]) -> Option<Said> {
             let reports = Reports::default();
             reports.exchange(member.clone());
             return Some(Said::Report(member));
+        }
+        15 => {
+            let greeting = proto::LifelineGreeting::decode(bytes).ok()?;
+            group(&greeting.envelope?.group);
         }
         14 => return proto::ForwardRequest::decode(bytes).ok()?.verb.map(Said::Forward),
         _ => {}

@@ -56,11 +56,6 @@ const HELD_MAX: usize = 4;
 /// A lifeline that was not to be had, or broke, is tried again after so long.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// How old a lifeline gets: what remembers connections between the members (a security group's
-/// tracking, for one, within 60 s at the least: EC2's ConnectionTrackingSpecification) forgets silent ones,
-/// and then drops the FIN.
-const RENEW: Duration = Duration::from_secs(45);
-
 /// A refused pre-vote is asked for again after so long: the other may not have read its FIN yet.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -292,7 +287,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             opened = open(&shared, followed.as_ref(), due) => {
                 not_before = clock::now() + AGAIN;
                 if let Some((term, end)) = opened {
-                    let renew = clock::now() + RENEW;
+                    let renew = clock::now() + shared.links.renewal.lifeline;
                     line = Some(Line { term, renew, end });
                 }
             }

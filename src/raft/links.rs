@@ -30,9 +30,21 @@ const DEAD_AFTER: Duration = Duration::from_millis(1000);
 /// How long a connection may take to open. Zones of one region are about a millisecond apart.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A connection is replaced at this age. The other end closes it at an hour (`rpc/caller.rs`), so that
-/// whoever's certificate was revoked or has ended goes.
-const RENEW: Duration = Duration::from_secs(50 * 60);
+/// At what age this member replaces the connections that it has opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Renewal {
+    /// One that carries calls. The other end closes it at an hour (`rpc/caller.rs`), so that whoever's
+    /// certificate was revoked or has ended goes.
+    pub calls: Duration,
+    /// A lifeline: what remembers connections between the members (a security group's tracking, for
+    /// one, within 60 s at the least: EC2's ConnectionTrackingSpecification) forgets silent ones, and then drops the FIN.
+    pub lifeline: Duration,
+}
+
+impl Renewal {
+    /// What vipd does.
+    pub const USUAL: Self = Self { calls: Duration::from_secs(50 * 60), lifeline: Duration::from_secs(45) };
+}
 
 /// Until the next attempt, where one failed.
 const RENEW_AGAIN: Duration = Duration::from_secs(30);
@@ -136,6 +148,7 @@ pub(super) struct Links {
     dial: Arc<dyn Dial>,
     /// How this member greets on a connection that is to replace another.
     greeting: proto::HelloRequest,
+    pub(super) renewal: Renewal,
     slots: Arc<Mutex<BTreeMap<String, Slot>>>,
 }
 
@@ -150,14 +163,14 @@ struct Slot {
 }
 
 impl Links {
-    pub(super) fn new(dial: Arc<dyn Dial>, greeting: proto::HelloRequest) -> Self {
-        Self { dial, greeting, slots: Arc::default() }
+    pub(super) fn new(dial: Arc<dyn Dial>, greeting: proto::HelloRequest, renewal: Renewal) -> Self {
+        Self { dial, greeting, renewal, slots: Arc::default() }
     }
 
     fn connect(&self, member: &str, address: &str) -> Result<Slot, CallError> {
         let client = PeerClient::new(self.dial.dial(member, address)?);
         let client = client.max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX);
-        let renew = clock::now() + RENEW;
+        let renew = clock::now() + self.renewal.calls;
         Ok(Slot { member: member.to_owned(), client, silent_since: None, renew })
     }
 

@@ -43,7 +43,7 @@ pub use serve::PeerService;
 
 use self::form::Found;
 use self::lifeline::Registry;
-pub use links::{CallError, Carrier, Dial, Lazy};
+pub use links::{CallError, Carrier, Dial, Lazy, Renewal};
 
 use self::links::Links;
 use self::store::{Applied, Machine, Stable, StoreError};
@@ -250,6 +250,18 @@ impl<S: RaftLogStorage<TypeConfig> + Stable + Clone> Starting<S> {
         gate: Arc<Gate>,
         events: mpsc::Sender<Event>,
     ) -> Result<Self, StartError> {
+        Self::renewing(config, log, dial, gate, events, Renewal::USUAL)
+    }
+
+    /// As [`new`](Self::new), with connections that are replaced at these ages.
+    pub fn renewing(
+        config: &Config,
+        log: S,
+        dial: Arc<dyn Dial>,
+        gate: Arc<Gate>,
+        events: mpsc::Sender<Event>,
+        renewal: Renewal,
+    ) -> Result<Self, StartError> {
         let store: Arc<dyn Stable> = Arc::new(log.clone());
         let machine = Machine::new(Arc::clone(&store))?;
         let applied = machine.applied();
@@ -266,7 +278,7 @@ impl<S: RaftLogStorage<TypeConfig> + Stable + Clone> Starting<S> {
             lease_ms: ms(config.timing.lease()),
             store,
             raft: OnceLock::new(),
-            links: Links::new(dial, greeting),
+            links: Links::new(dial, greeting, renewal),
             gate,
             events,
             reports: Reports::default(),
@@ -425,13 +437,13 @@ impl Group {
 
     /// Passes an operator's request on to the leader. `None`: there is no other leader, it did not answer
     /// within `deadline`, or the group has removed this member.
-    pub async fn forward(&self, verb: Verb, deadline: Duration) -> Option<Answer> {
+    pub async fn forward(&self, verb: Verb, who: &str, deadline: Duration) -> Option<Answer> {
         if self.shared.removed_at().is_some() {
             return None;
         }
         let leader = self.view().leader.filter(|l| *l != self.shared.me)?;
         let node = self.shared.nodes().remove(&leader)?;
-        self.pass_on(leader, &node, verb, deadline).await
+        self.pass_on(leader, &node, verb, who, deadline).await
     }
 
     /// The other members of the group, learners too.
@@ -440,13 +452,24 @@ impl Group {
     }
 
     /// Asks one member. `None`: it is no other member, or did not answer within `deadline`.
-    pub async fn ask(&self, name: &Name, verb: Verb, deadline: Duration) -> Option<Answer> {
+    pub async fn ask(&self, name: &Name, verb: Verb, who: &str, deadline: Duration) -> Option<Answer> {
         let (id, node) = self.shared.others().into_iter().find(|(_, node)| node.name == name.as_str())?;
-        self.pass_on(id, &node, verb, deadline).await
+        self.pass_on(id, &node, verb, who, deadline).await
     }
 
-    async fn pass_on(&self, to: Incarnation, node: &Node, verb: Verb, deadline: Duration) -> Option<Answer> {
-        let request = proto::ForwardRequest { envelope: Some(self.shared.envelope(to)), verb: Some(verb) };
+    async fn pass_on(
+        &self,
+        to: Incarnation,
+        node: &Node,
+        verb: Verb,
+        who: &str,
+        deadline: Duration,
+    ) -> Option<Answer> {
+        let request = proto::ForwardRequest {
+            envelope: Some(self.shared.envelope(to)),
+            verb: Some(verb),
+            who: who.to_owned(),
+        };
         let answer = self
             .shared
             .links

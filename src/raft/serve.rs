@@ -10,9 +10,9 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 
-use super::Shared;
 use super::codec::{SnapshotPush, TransferAnswer, Wire};
 use super::types::{Raft, Snapshot, Vote};
+use super::{Shared, Verb};
 use crate::clock;
 use crate::decide::Hearing;
 use crate::model::{GroupId, Incarnation, Term};
@@ -320,8 +320,27 @@ impl Peer for PeerService {
         let (speaker, request) = open(request)?;
         self.admit(&speaker, request.envelope.as_ref())?;
         let verb = request.verb.ok_or_else(|| garbled("no verb in it"))?;
+        tell_order(&speaker, &request.who, &verb);
         fault!(wait "serve.forward", error(e) => return Err(internal(e)));
         let desk = self.0.desk.get().ok_or_else(|| Status::unavailable("this member is starting"))?;
         Ok(Response::new(proto::ForwardResponse { answer: Some(desk(verb).await) }))
     }
+}
+
+/// The longest name of who asks that goes into the log: a URI with two names of 63 letters is shorter.
+const WHO_MAX: usize = 200;
+
+/// What changes something is logged by whoever carries it out, with both names. The member vouches for the
+/// operator's: its word, as the certificate is not here to be looked at.
+fn tell_order(member: &Speaker, who: &str, verb: &Verb) {
+    let what = match verb {
+        Verb::Status(_) | Verb::Examine(_) => return,
+        Verb::Transfer(request) if request.dry_run => return,
+        Verb::Members(request) if request.change() == proto::members_request::Change::List => return,
+        Verb::Transfer(_) => "TransferLeader",
+        Verb::Order(_) => "Order",
+        Verb::Members(_) => "ChangeMembers",
+    };
+    let who: String = who.chars().take(WHO_MAX).collect();
+    tracing::info!(?who, by = %member, what, "an operator asks by way of another member");
 }

@@ -5,6 +5,7 @@ use tonic::{Request, Response, Status};
 use super::desk::Desk;
 use crate::proto;
 use crate::proto::admin_server::{Admin, AdminServer};
+use crate::tls::Speaker;
 
 /// The largest request that an operator may send: names and numbers.
 const REQUEST_MAX: usize = 64 * 1024;
@@ -15,6 +16,13 @@ pub struct AdminService(Desk);
 /// The service, with its bounds.
 pub fn service(desk: Desk) -> AdminServer<AdminService> {
     AdminServer::new(AdminService(desk)).max_decoding_message_size(REQUEST_MAX)
+}
+
+impl AdminService {
+    /// For whom the port's guard found out that it is.
+    fn desk<T>(&self, request: &Request<T>) -> Desk {
+        self.0.asked_by(request.extensions().get::<Speaker>())
+    }
 }
 
 #[tonic::async_trait]
@@ -30,21 +38,21 @@ impl Admin for AdminService {
         &self,
         request: Request<proto::TransferLeaderRequest>,
     ) -> Result<Response<proto::TransferLeaderResponse>, Status> {
-        Ok(Response::new(self.0.transfer(request.into_inner()).await?))
+        Ok(Response::new(self.desk(&request).transfer(request.into_inner()).await?))
     }
 
     async fn order(
         &self,
         request: Request<proto::OrderRequest>,
     ) -> Result<Response<proto::StandingOrders>, Status> {
-        Ok(Response::new(self.0.order(request.into_inner()).await?))
+        Ok(Response::new(self.desk(&request).order(request.into_inner()).await?))
     }
 
     async fn change_members(
         &self,
         request: Request<proto::MembersRequest>,
     ) -> Result<Response<proto::Members>, Status> {
-        Ok(Response::new(self.0.members(request.into_inner()).await?))
+        Ok(Response::new(self.desk(&request).members(request.into_inner()).await?))
     }
 
     async fn get_history(
@@ -56,9 +64,9 @@ impl Admin for AdminService {
 
     async fn diagnose(
         &self,
-        _: Request<proto::DiagnoseRequest>,
+        request: Request<proto::DiagnoseRequest>,
     ) -> Result<Response<proto::Diagnosis>, Status> {
-        Ok(Response::new(self.0.doctor().await?))
+        Ok(Response::new(self.desk(&request).doctor().await?))
     }
 
     async fn get_iam_policies(

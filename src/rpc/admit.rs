@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::caller::{Caller, Known, Origin};
+use super::caller::{Age, Caller, Known, Origin};
 use super::keeper::Keeper;
 use super::limits;
 use super::local::Doorman;
@@ -138,6 +138,7 @@ pub(super) fn members(
     transport: &Transport,
     keeper: Keeper,
     lifelines: Lifelines,
+    age: Age,
 ) -> Calls<Rewound> {
     let doorway = Doorway::new(transport, Port::Peer, keeper);
     let (sender, calls) = mpsc::channel(CALLS_MAX);
@@ -148,7 +149,7 @@ pub(super) fn members(
             match first(wire).await {
                 Some(First::Calls(wire)) => {
                     let Some(caller) = doorway.seat(from, speaker) else { return };
-                    let _ = sender.send(Ok(Known::new(wire, caller))).await;
+                    let _ = sender.send(Ok(Known::new(wire, caller, age))).await;
                 }
                 // A task of its own: it is known what it is, and nothing ends it.
                 Some(First::Lifeline(wire)) => drop(tokio::spawn(lifelines.hold(wire, speaker))),
@@ -160,7 +161,7 @@ pub(super) fn members(
 }
 
 /// The operators' connections over TCP.
-pub(super) fn operators(listener: TcpListener, transport: &Transport) -> Calls<Wire> {
+pub(super) fn operators(listener: TcpListener, transport: &Transport, age: Age) -> Calls<Wire> {
     let doorway = Doorway::new(transport, Port::Operators, Keeper::new(limits::OPERATORS));
     let (sender, calls) = mpsc::channel(CALLS_MAX);
     tokio::spawn(accept(Port::Operators, listener, move |stream, from| {
@@ -169,7 +170,7 @@ pub(super) fn operators(listener: TcpListener, transport: &Transport) -> Calls<W
             if let Some((wire, speaker)) = doorway.shake(stream, from).await
                 && let Some(caller) = doorway.seat(from, speaker)
             {
-                let _ = sender.send(Ok(Known::new(wire, caller))).await;
+                let _ = sender.send(Ok(Known::new(wire, caller, age))).await;
             }
         }
     }));
@@ -197,7 +198,7 @@ pub(super) fn local(listener: UnixListener, doorman: Doorman) -> Calls<UnixStrea
             tokio::spawn(async move {
                 let speaker = doorman.speaker(&peer).await;
                 let caller = Caller { from: Origin::Unix { pid: peer.pid() }, speaker, place };
-                let _ = sender.send(Ok(Known::new(stream, caller))).await;
+                let _ = sender.send(Ok(Known::new(stream, caller, Age::USUAL))).await;
             });
         }
     });

@@ -18,10 +18,24 @@ use crate::tls::Speaker;
 
 /// A connection is told to end after so long (HTTP/2 GOAWAY), so that whose certificate was revoked or ran
 /// out does not stay. The other end opens a new one first (`raft/links.rs`).
-pub const AGE_MAX: Duration = Duration::from_secs(3600);
+const AGE_MAX: Duration = Duration::from_secs(3600);
 
 /// Then what is under way may end: the longest is a switchover that is waited for (`desk.rs`, 300 s).
 const GRACE: Duration = Duration::from_secs(360);
+
+/// How old a connection gets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Age {
+    /// Then it is told to end.
+    pub max: Duration,
+    /// So much later it is closed, whatever is under way.
+    pub grace: Duration,
+}
+
+impl Age {
+    /// What vipd serves with.
+    pub const USUAL: Self = Self { max: AGE_MAX, grace: GRACE };
+}
 
 /// How long a connection may be silent before its first byte: its preface follows at once.
 const FIRST_BYTE: Duration = Duration::from_secs(5);
@@ -60,6 +74,7 @@ impl fmt::Display for Origin {
 pub(super) struct Known<S> {
     stream: S,
     caller: Caller,
+    age: Age,
     /// Closed then, whatever is under way.
     until: Pin<Box<Sleep>>,
     /// It has said something.
@@ -67,8 +82,8 @@ pub(super) struct Known<S> {
 }
 
 impl<S> Known<S> {
-    pub(super) fn new(stream: S, caller: Caller) -> Self {
-        Self { stream, caller, until: Box::pin(tokio::time::sleep(FIRST_BYTE)), spoken: false }
+    pub(super) fn new(stream: S, caller: Caller, age: Age) -> Self {
+        Self { stream, caller, age, until: Box::pin(tokio::time::sleep(FIRST_BYTE)), spoken: false }
     }
 }
 
@@ -93,7 +108,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Known<S> {
         let read = Pin::new(&mut self.stream).poll_read(cx, into);
         if !self.spoken && into.filled().len() > before {
             self.spoken = true;
-            self.until.set(tokio::time::sleep(AGE_MAX + GRACE));
+            let whole = self.age.max + self.age.grace;
+            self.until.set(tokio::time::sleep(whole));
         }
         read
     }

@@ -13,6 +13,7 @@ use crate::decide::{Answer, AskMode, Asker, Directive, Refusal, Roster, WhilePau
 use crate::model::{Epoch, Member, Name, USUAL_PRIORITY};
 use crate::proto;
 use crate::raft::{self, Group};
+use crate::tls::Speaker;
 
 /// What the driver is asked.
 pub enum Query {
@@ -203,11 +204,19 @@ pub struct Desk {
     queries: mpsc::Sender<Query>,
     group: tokio::sync::watch::Receiver<Option<Group>>,
     examiner: Arc<OnceLock<Arc<dyn Examiner>>>,
+    /// Who asks, in words; empty: nobody outside of this process.
+    who: Arc<str>,
 }
 
 impl Desk {
     pub fn new(queries: mpsc::Sender<Query>, group: tokio::sync::watch::Receiver<Option<Group>>) -> Self {
-        Self { queries, group, examiner: Arc::default() }
+        Self { queries, group, examiner: Arc::default(), who: Arc::default() }
+    }
+
+    /// The same, for somebody: whoever answers in the end has the name in its log.
+    pub fn asked_by(&self, who: Option<&Speaker>) -> Self {
+        let who = who.map(ToString::to_string).unwrap_or_default();
+        Self { who: who.into(), ..self.clone() }
     }
 
     /// Who examines this member. Set once.
@@ -226,7 +235,7 @@ impl Desk {
             let group = group.clone();
             async move {
                 let verb = raft::Verb::Examine(proto::ExamineRequest {});
-                match group.ask(&name, verb, EXAMINATION).await {
+                match group.ask(&name, verb, &self.who, EXAMINATION).await {
                     Some(raft::Answer::Findings(answer)) => Some(answer),
                     Some(_) | None => None,
                 }
@@ -265,7 +274,7 @@ impl Desk {
 
     async fn forward(&self, verb: raft::Verb, deadline: Duration) -> Option<raft::Answer> {
         let group = self.group.borrow().clone()?;
-        group.forward(verb, deadline).await
+        group.forward(verb, &self.who, deadline).await
     }
 
     /// The leader's picture where it answers, else this member's.

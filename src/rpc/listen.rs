@@ -11,7 +11,7 @@ use tower::layer::util::{Identity, Stack};
 
 use super::admin;
 use super::admit;
-use super::caller::AGE_MAX;
+use super::caller::Age;
 use super::desk::Desk;
 use super::guard::GuardLayer;
 use super::http::{self, Standing, router};
@@ -45,9 +45,9 @@ async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, Lis
 }
 
 /// Of every port and socket: whoever calls passes the guard first, and what he sends is metered.
-fn server(bounds: &Bounds) -> Server<Stack<MeterLayer, Stack<GuardLayer, Identity>>> {
+fn server(bounds: &Bounds, age: Age) -> Server<Stack<MeterLayer, Stack<GuardLayer, Identity>>> {
     Server::builder()
-        .max_connection_age(AGE_MAX)
+        .max_connection_age(age.max)
         .max_concurrent_streams(bounds.streams)
         .initial_stream_window_size(bounds.stream_window_bytes)
         .initial_connection_window_size(bounds.connection_window_bytes)
@@ -73,7 +73,7 @@ pub async fn peers(
     let keeper = Keeper::new(limits::PEERS);
     let names = config.members.iter().map(|m| m.peer.clone()).collect();
     tokio::spawn(limits::know_members(keeper.clone(), names));
-    serve_members(listener, transport, service, lifelines, keeper);
+    serve_members(listener, transport, service, lifelines, keeper, Age::USUAL);
     Ok(())
 }
 
@@ -84,7 +84,18 @@ pub fn serve_peers(
     service: PeerServer<PeerService>,
     lifelines: Lifelines,
 ) {
-    serve_members(listener, transport, service, lifelines, Keeper::new(limits::PEERS));
+    serve_peers_until(listener, transport, service, lifelines, Age::USUAL);
+}
+
+/// As [`serve_peers`], and no connection but a lifeline gets older.
+pub fn serve_peers_until(
+    listener: TcpListener,
+    transport: &Transport,
+    service: PeerServer<PeerService>,
+    lifelines: Lifelines,
+    age: Age,
+) {
+    serve_members(listener, transport, service, lifelines, Keeper::new(limits::PEERS), age);
 }
 
 fn serve_members(
@@ -93,10 +104,11 @@ fn serve_members(
     service: PeerServer<PeerService>,
     lifelines: Lifelines,
     keeper: Keeper,
+    age: Age,
 ) {
-    let calls = admit::members(listener, transport, keeper, lifelines);
+    let calls = admit::members(listener, transport, keeper, lifelines, age);
     tokio::spawn(async move {
-        let server = &mut server(&limits::PEER_BOUNDS);
+        let server = &mut server(&limits::PEER_BOUNDS, age);
         panic_on_end("peer", server.add_service(service).serve_with_incoming(calls).await);
     });
 }
@@ -118,7 +130,7 @@ pub async fn operators(config: &Config, transport: &Transport, desk: Desk) -> Re
         let listener = doorman.listen(path, config.admin_group.as_deref())?;
         tokio::spawn(async move {
             let calls = admit::local(listener, doorman);
-            let server = &mut server(&limits::OPERATOR_BOUNDS);
+            let server = &mut server(&limits::OPERATOR_BOUNDS, Age::USUAL);
             panic_on_end("operators' unix", server.add_routes(routes).serve_with_incoming(calls).await);
         });
     }
@@ -138,9 +150,14 @@ pub async fn routes(desk: Desk) -> Result<Routes, ListenError> {
 
 /// Serves the operators' port that is bound already.
 pub fn serve_operators(listener: TcpListener, transport: &Transport, routes: Routes) {
-    let calls = admit::operators(listener, transport);
+    serve_operators_until(listener, transport, routes, Age::USUAL);
+}
+
+/// As [`serve_operators`], and no connection gets older.
+pub fn serve_operators_until(listener: TcpListener, transport: &Transport, routes: Routes, age: Age) {
+    let calls = admit::operators(listener, transport, age);
     tokio::spawn(async move {
-        let server = &mut server(&limits::OPERATOR_BOUNDS);
+        let server = &mut server(&limits::OPERATOR_BOUNDS, age);
         panic_on_end("operators'", server.add_routes(routes).serve_with_incoming(calls).await);
     });
 }

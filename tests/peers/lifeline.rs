@@ -21,7 +21,7 @@ use vipd::proto::{
 };
 use vipd::raft::lifeline::PREFACE;
 use vipd::raft::store::{Stable as _, Store};
-use vipd::raft::{Group, Lazy, Starting};
+use vipd::raft::{Group, Lazy, Renewal, Starting};
 use vipd::rpc::listen::serve_peers;
 use vipd::tls::Transport;
 
@@ -76,6 +76,17 @@ async fn member(
     election: [u64; 2],
     knows: bool,
 ) -> Member {
+    member_renewing(me, listener, peers, election, knows, Renewal::USUAL).await
+}
+
+async fn member_renewing(
+    me: &str,
+    listener: TcpListener,
+    peers: [SocketAddr; 2],
+    election: [u64; 2],
+    knows: bool,
+    renewal: Renewal,
+) -> Member {
     let dir = tempfile::tempdir().expect("a directory");
     let config = config(&dir.path().join("data"), me, peers, election);
     let open = || {
@@ -88,8 +99,8 @@ async fn member(
     }
     let gate = Arc::new(Gate::new(config.timing.margin()));
     let (sender, events) = mpsc::channel(4096);
-    let starting =
-        Starting::new(&config, store, Arc::new(Lazy(Transport::Insecure)), gate, sender).expect("a machine");
+    let dial = Arc::new(Lazy(Transport::Insecure));
+    let starting = Starting::renewing(&config, store, dial, gate, sender, renewal).expect("a machine");
     serve_peers(listener, &Transport::Insecure, starting.service(), starting.lifelines());
     let group = starting.start().await.expect("Raft starts");
     Member { group, events, _dir: dir }
@@ -105,11 +116,15 @@ struct Follower {
 
 impl Follower {
     async fn start() -> Self {
+        Self::renewing(Renewal::USUAL).await
+    }
+
+    async fn renewing(renewal: Renewal) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let leader = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
         let peers = [address, leader.local_addr().expect("its address")];
-        let member = member("az-a", listener, peers, [4_000, 5_000], true).await;
+        let member = member_renewing("az-a", listener, peers, [4_000, 5_000], true, renewal).await;
         let client = PeerClient::connect(format!("http://{address}")).await.expect("a connection");
         let mut follower = Self { member, client, leader };
         let ids = vec![follower.me(), LEADER];
@@ -164,6 +179,13 @@ impl Follower {
 
     /// The next lifeline, held.
     async fn lifeline(&mut self) -> TcpStream {
+        let mut stream = self.asked().await;
+        stream.write_all(&[6]).await.expect("the byte");
+        stream
+    }
+
+    /// The next one that it asks for, not yet held.
+    async fn asked(&mut self) -> TcpStream {
         let accept = async {
             loop {
                 let (mut stream, _) = self.leader.accept().await.expect("a connection");
@@ -178,7 +200,6 @@ impl Follower {
                 let greeting = LifelineGreeting::decode(&greeting[..]).expect("a greeting");
                 let envelope = greeting.envelope.expect("an envelope");
                 assert_eq!((envelope.from, envelope.to, greeting.term), (self.me(), LEADER, 1));
-                stream.write_all(&[6]).await.expect("the byte");
                 return stream;
             }
         };
@@ -259,6 +280,36 @@ async fn a_reset_and_a_word_say_nothing() {
     assert!(!f.saw_an_end());
     assert!(!f.would_vote(1).await);
     f.append(Vec::new()).await.expect("it hears its leader");
+}
+
+/// Whether the other end has not closed it.
+fn is_open(stream: &TcpStream) -> bool {
+    matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+#[tokio::test]
+async fn a_follower_opens_the_next_lifeline_before_it_lets_go_of_the_last() {
+    let renewal = Renewal { lifeline: Duration::from_millis(300), ..Renewal::USUAL };
+    let mut f = Follower::renewing(renewal).await;
+    let mut old = f.lifeline().await;
+    for _ in 0..3 {
+        // Asked for and not yet held: the old one is, whatever else is served meanwhile.
+        let mut new = f.asked().await;
+        f.held().await;
+        f.append(Vec::new()).await.expect("it hears its leader");
+        assert!(is_open(&old), "the old one is held until the new one is");
+        new.write_all(&[6]).await.expect("the byte");
+        let read = tokio::time::timeout(BOUND, old.read(&mut [0])).await.expect("it is let go of");
+        assert!(!matches!(read, Ok(1..)), "{read:?}");
+        assert!(is_open(&new));
+        old = new;
+    }
+    assert!(!f.saw_an_end(), "none of that was an end");
+    // While the next one is being opened the old one still tells the leader's end.
+    let next = f.asked().await;
+    drop(old);
+    assert_eq!(f.sees_an_end().await, Term(1));
+    drop(next);
 }
 
 /// Two real members, and which of them leads.

@@ -87,7 +87,8 @@ fn group() -> Vec<(&'static str, Vec<u8>)> {
     };
     let join = proto::JoinRequest { cluster, group, member: "az-b".into(), incarnation: 5 };
     let refused = proto::JoinResponse { taken_in: false, reason: "this member is not the leader".into() };
-    let forward = |verb| proto::ForwardRequest { envelope: Some(envelope()), verb: Some(verb) };
+    let forward =
+        |verb| proto::ForwardRequest { envelope: Some(envelope()), verb: Some(verb), who: String::new() };
     let transfer = proto::TransferLeaderRequest { to: Some("az-c".into()), ..Default::default() };
     let report =
         proto::ReportRequest { envelope: Some(envelope()), member: Some(member()), ..Default::default() };
@@ -102,6 +103,7 @@ fn group() -> Vec<(&'static str, Vec<u8>)> {
         ("forward-status", chosen(14, &forward(Verb::Status(proto::StatusRequest { local: true })))),
         ("forward-transfer", chosen(14, &forward(Verb::Transfer(transfer)))),
         ("forward-order", chosen(14, &forward(Verb::Order(order)))),
+        ("lifeline", chosen(15, &proto::LifelineGreeting { envelope: Some(envelope()), term: 7 })),
     ]
 }
 

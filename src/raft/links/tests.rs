@@ -1,4 +1,4 @@
-//! Against sockets that say nothing.
+//! Against sockets that say nothing, and against a server that lets no connection grow old.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,15 +26,24 @@ async fn silent() -> (SocketAddr, Arc<AtomicUsize>) {
 }
 
 async fn hello(links: &Links, address: &str) -> Result<crate::proto::HelloResponse, CallError> {
-    let deadline = Duration::from_millis(100);
+    hello_within(links, address, Duration::from_millis(100)).await
+}
+
+async fn hello_within(
+    links: &Links,
+    address: &str,
+    deadline: Duration,
+) -> Result<crate::proto::HelloResponse, CallError> {
     links.call("az-b", address, deadline, |mut c| async move { c.hello(HelloRequest::default()).await }).await
 }
 
 #[tokio::test]
 async fn fault_31_a_half_open_connection_is_noticed_and_replaced() {
     let (address, accepted) = silent().await;
-    let (address, links) =
-        (address.to_string(), Links::new(Arc::new(Lazy(Transport::Insecure)), HelloRequest::default()));
+    let (address, links) = (
+        address.to_string(),
+        Links::new(Arc::new(Lazy(Transport::Insecure)), HelloRequest::default(), Renewal::USUAL),
+    );
     let began = clock::now();
     while accepted.load(Ordering::SeqCst) < 2 {
         assert!(matches!(hello(&links, &address).await, Err(CallError::Timeout(_))));
@@ -43,4 +52,70 @@ async fn fault_31_a_half_open_connection_is_noticed_and_replaced() {
     }
     let replaced = clock::now().since(began);
     assert!(replaced >= DEAD_AFTER, "a slow answer is no dead connection: {replaced:?}");
+}
+
+/// A network on which it takes long to connect: longer than any call has.
+#[derive(Clone)]
+struct Far(Arc<AtomicUsize>);
+
+const FAR: Duration = Duration::from_secs(1);
+
+/// What a call has.
+const CALL: Duration = Duration::from_millis(500);
+
+impl Dial for Far {
+    fn dial(&self, _: &str, address: &str) -> Result<Carrier, CallError> {
+        let (address, count) = (address.to_owned(), Arc::clone(&self.0));
+        let connect = tower::service_fn(move |_| {
+            let (address, count) = (address.clone(), Arc::clone(&count));
+            async move {
+                tokio::time::sleep(FAR).await;
+                count.fetch_add(1, Ordering::SeqCst);
+                let stream = tokio::net::TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                Ok::<_, io::Error>(TokioIo::new(stream))
+            }
+        });
+        let channel = Endpoint::from_static("http://az-b").connect_with_connector_lazy(connect);
+        let failed = |e: tonic::transport::Error| tonic::Status::unavailable(in_full(&e));
+        Ok(BoxCloneSyncService::new(tower::ServiceExt::map_err(channel, failed)))
+    }
+
+    fn lifeline(&self, _: &str, _: &str, _: Vec<u8>) -> BoxFuture<'static, Result<Held, CallError>> {
+        unreachable!("none is asked for")
+    }
+}
+
+#[tokio::test]
+async fn an_old_connection_is_replaced_and_no_call_waits_for_the_new_one() {
+    let (events, _) = tokio::sync::mpsc::channel(1);
+    let (starting, _dir) = crate::raft::tests::starting(Arc::new(Lazy(Transport::Insecure)), events);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let accepted = tokio_stream::wrappers::TcpListenerStream::new(listener);
+    let mut server = tonic::transport::Server::builder().max_connection_age(Duration::from_secs(3));
+    let known = tonic::service::interceptor::InterceptedService::new(
+        starting.service(),
+        |mut request: tonic::Request<()>| {
+            request.extensions_mut().insert(crate::tls::Speaker::Unproven);
+            Ok(request)
+        },
+    );
+    tokio::spawn(server.add_service(known).serve_with_incoming(accepted));
+
+    let connected = Arc::new(AtomicUsize::new(0));
+    let renewal = Renewal { calls: Duration::from_millis(500), ..Renewal::USUAL };
+    let greeting = HelloRequest { cluster: "edge".into(), member: "az-b".into(), incarnation: 5 };
+    let links = Links::new(Arc::new(Far(Arc::clone(&connected))), greeting, renewal);
+    let until = clock::now() + Duration::from_secs(20);
+    while !matches!(hello_within(&links, &address, CALL).await, Ok(_) | Err(CallError::Status(_))) {
+        assert!(clock::now() < until, "the first connection");
+    }
+    let mut calls = 0;
+    while connected.load(Ordering::SeqCst) < 5 {
+        assert!(clock::now() < until, "{} connections", connected.load(Ordering::SeqCst));
+        let answer = hello_within(&links, &address, CALL).await;
+        assert!(matches!(answer, Ok(_) | Err(CallError::Status(_))), "call {calls}: {answer:?}");
+        calls += 1;
+    }
 }

@@ -229,5 +229,7 @@ pub struct Tls {
     pub ca: Option<PathBuf>,
     pub cert: Option<PathBuf>,
     pub key: Option<PathBuf>,
+    /// Certificates that are taken back.
+    pub crl: Option<PathBuf>,
     pub insecure: bool,
 }

@@ -115,6 +115,7 @@ pub(super) struct Tls {
     pub ca: Word,
     pub cert: Word,
     pub key: Word,
+    pub crl: Word,
     pub insecure: Flag,
 }
 

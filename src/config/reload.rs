@@ -53,7 +53,7 @@ fn merge(old: &Config, newer: Config) -> (Config, Vec<&'static str>) {
         timing,
         health,
         policy,
-        tls: Tls { ca, cert, key, insecure },
+        tls: Tls { ca, cert, key, crl, insecure },
         metrics_listen,
         log,
     } = newer;
@@ -73,6 +73,7 @@ fn merge(old: &Config, newer: Config) -> (Config, Vec<&'static str>) {
     kept("tls.ca", ca == old.tls.ca);
     kept("tls.cert", cert == old.tls.cert);
     kept("tls.key", key == old.tls.key);
+    kept("tls.crl", crl == old.tls.crl);
     kept("tls.insecure", insecure == old.tls.insecure);
     kept("metrics.listen", metrics_listen == old.metrics_listen);
     let config = Config {

@@ -128,7 +128,7 @@ impl Credentials {
     fn client(&self, whom: Whom) -> Result<ClientConfig, rustls::Error> {
         let ready = self.ready();
         let server = Server {
-            roots: Arc::clone(&ready.material.roots),
+            issued: ready.material.issued.clone(),
             cluster: ready.material.identity.cluster.clone(),
             whom,
             algorithms: provider().signature_verification_algorithms,
@@ -169,7 +169,8 @@ impl Ready {
 }
 
 fn server(material: &Material, port: Port) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let clients = Clients::new(Arc::clone(&material.roots), material.identity.cluster.clone(), port)?;
+    let clients =
+        Clients { issued: material.issued.clone(), cluster: material.identity.cluster.clone(), port };
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(Arc::new(clients))

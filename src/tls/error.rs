@@ -31,6 +31,8 @@ pub enum LoadError {
     Expired { path: PathBuf, at: String, ago: Duration },
     #[error("tls.cert: {} was not issued by the CA in {}: {why}", .path.display(), .ca.display())]
     NotOfTheCa { path: PathBuf, ca: PathBuf, why: String },
+    #[error("tls.crl: {}: no revocation list that can be used: {source}", .path.display())]
+    List { path: PathBuf, source: rustls::Error },
     #[error("TLS cannot be set up: {0}")]
     Rustls(#[from] rustls::Error),
 }
@@ -53,6 +55,9 @@ impl LoadError {
             LoadError::Expired { .. } => "issue a new one: vipctl certs issue member NAME",
             LoadError::NotOfTheCa { .. } => {
                 "put the certificate of the CA that issued it into tls.ca; vipctl certs show names each one's issuer"
+            }
+            LoadError::List { .. } => {
+                "put the list there, in PEM, that the CA has signed: vipctl certs revoke writes one"
             }
             LoadError::Rustls(_) => "compare the three files: vipctl certs show",
         }
@@ -174,6 +179,7 @@ fn of_certificate(why: &CertificateError) -> String {
             "it is for another purpose".to_owned()
         }
         CertificateError::BadSignature => NOT_SIGNED.to_owned(),
+        CertificateError::Revoked => "it is revoked".to_owned(),
         other => other.to_string(),
     }
 }

@@ -9,32 +9,38 @@ use std::time::Duration;
 
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use rustls::sign::CertifiedKey;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
 use super::error::LoadError;
 use super::identity::{Identity, IdentityError};
-use super::verify::{provider, signed_by};
+use super::verify::{Issued, provider};
 use crate::config::{Tls, key_exposure};
 use crate::model::WallMs;
 
 /// A longer file is no PEM file that anybody means: a chain of ten certificates takes 20 KiB.
 const FILE_MAX: u64 = 1 << 20;
 
-/// Where the CA's certificates, this end's own and its key are.
+/// Where the CA's certificates, this end's own and its key are, and what the CA has taken back.
 #[derive(Clone, Debug)]
 pub struct Files {
     pub ca: PathBuf,
     pub cert: PathBuf,
     pub key: PathBuf,
+    pub crl: Option<PathBuf>,
 }
 
 impl Files {
     /// `None` where the configuration says `insecure`.
     pub fn of(tls: &Tls) -> Option<Self> {
-        Some(Self { ca: tls.ca.clone()?, cert: tls.cert.clone()?, key: tls.key.clone()? })
+        Some(Self {
+            ca: tls.ca.clone()?,
+            cert: tls.cert.clone()?,
+            key: tls.key.clone()?,
+            crl: tls.crl.clone(),
+        })
     }
 }
 
@@ -45,7 +51,7 @@ pub struct Material {
     /// The first moment at which all certificates of the chain are valid, and the last.
     pub from: WallMs,
     pub until: WallMs,
-    pub(super) roots: Arc<RootCertStore>,
+    pub(super) issued: Issued,
     pub(super) key: Arc<CertifiedKey>,
 }
 
@@ -72,7 +78,9 @@ impl Material {
             Err(error) => return Err(error.into()),
         }
         let at = UnixTime::since_unix_epoch(Duration::from_millis(now.max(from).0));
-        signed_by(&roots, identity.role, &key.cert, at).map_err(|error| LoadError::NotOfTheCa {
+        let issued = Issued::new(roots, read_crls(files.crl.as_deref())?)
+            .map_err(|source| unfit_list(files.crl.as_deref(), source))?;
+        issued.check(identity.role, &key.cert, at).map_err(|error| LoadError::NotOfTheCa {
             path: files.cert.clone(),
             ca: files.ca.clone(),
             why: super::error::refusal(&error).map_or_else(
@@ -83,7 +91,7 @@ impl Material {
                 },
             ),
         })?;
-        Ok(Self { identity, from, until, roots: Arc::new(roots), key: Arc::new(key) })
+        Ok(Self { identity, from, until, issued, key: Arc::new(key) })
     }
 }
 
@@ -125,6 +133,22 @@ fn read_roots(path: &Path) -> Result<RootCertStore, LoadError> {
     Ok(roots)
 }
 
+/// The lists of one PEM file; none where no file is named.
+fn read_crls(path: Option<&Path>) -> Result<Vec<CertificateRevocationListDer<'static>>, LoadError> {
+    let Some(path) = path else { return Ok(Vec::new()) };
+    let bytes = read("tls.crl", path, open("tls.crl", path)?)?;
+    let all: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
+    let none = || LoadError::Empty { key: "tls.crl", path: path.to_owned(), what: "revocation list" };
+    all.ok().filter(|all| !all.is_empty()).ok_or_else(none)
+}
+
+fn unfit_list(path: Option<&Path>, source: rustls::Error) -> LoadError {
+    match path {
+        Some(path) => LoadError::List { path: path.to_owned(), source },
+        None => source.into(),
+    }
+}
+
 /// The mode is that of the file which is read, not of what stands at the path a moment later.
 fn read_key(path: &Path) -> Result<Arc<dyn rustls::sign::SigningKey>, LoadError> {
     let file = open("tls.key", path)?;
@@ -153,47 +177,6 @@ fn validity(chain: &[CertificateDer<'_>]) -> Result<(WallMs, WallMs), IdentityEr
     Ok((from, until))
 }
 
-fn wall(unix_s: i64) -> WallMs {
+pub(super) fn wall(unix_s: i64) -> WallMs {
     WallMs(u64::try_from(unix_s).unwrap_or(0).saturating_mul(1000))
-}
-
-/// A certificate for people to read: nothing of it is proven.
-#[derive(Clone, Debug)]
-pub struct Described {
-    pub is_ca: bool,
-    /// The URI of a CA made by `vipctl certs init` has no path.
-    pub uris: Vec<String>,
-    pub subject: String,
-    pub issuer: String,
-    pub serial: String,
-    pub from: WallMs,
-    pub until: WallMs,
-}
-
-/// What stands in each certificate of a PEM file.
-pub fn describe(pem: &[u8]) -> Result<Vec<Described>, IdentityError> {
-    let all =
-        CertificateDer::pem_slice_iter(pem).map(|der| of_one(&der.map_err(|_| IdentityError::Garbled)?));
-    let all = all.collect::<Result<Vec<_>, _>>()?;
-    if all.is_empty() { Err(IdentityError::Garbled) } else { Ok(all) }
-}
-
-fn of_one(der: &[u8]) -> Result<Described, IdentityError> {
-    use x509_parser::extensions::GeneralName;
-    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| IdentityError::Garbled)?;
-    let names = certificate.subject_alternative_name().ok().flatten();
-    let names = names.map(|names| names.value.general_names.as_slice()).unwrap_or_default();
-    let uris = names.iter().filter_map(|name| match name {
-        GeneralName::URI(uri) => Some((*uri).to_owned()),
-        _ => None,
-    });
-    Ok(Described {
-        is_ca: certificate.is_ca(),
-        uris: uris.collect(),
-        subject: certificate.subject().to_string(),
-        issuer: certificate.issuer().to_string(),
-        serial: certificate.raw_serial_as_string(),
-        from: wall(certificate.validity().not_before.timestamp()),
-        until: wall(certificate.validity().not_after.timestamp()),
-    })
 }

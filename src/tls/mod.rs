@@ -15,6 +15,7 @@ mod error;
 mod expiry;
 mod identity;
 mod material;
+mod shown;
 mod verify;
 mod wire;
 
@@ -22,6 +23,7 @@ pub use credentials::{Credentials, Transport};
 pub use error::{ConnectError, LoadError, Refusal, refusal};
 pub use expiry::warning;
 pub use identity::{Identity, IdentityError, Port, Role, Speaker};
-pub use material::{Described, Files, Material, describe};
+pub use material::{Files, Material};
+pub use shown::{Described, Revoked, describe, revoked};
 pub use verify::Whom;
 pub use wire::Wire;

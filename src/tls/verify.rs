@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
@@ -59,43 +59,60 @@ impl From<Unwanted> for Error {
     }
 }
 
-/// Whether the CA issued this chain, for the purposes that the role has: a member is a server and a client.
-pub(super) fn signed_by(
-    roots: &RootCertStore,
-    role: Role,
-    chain: &[CertificateDer<'_>],
-    at: UnixTime,
-) -> Result<(), Error> {
-    let (leaf, rest) = chain.split_first().ok_or(Error::NoCertificatesPresented)?;
-    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), provider());
-    let clients = clients.build().map_err(|e| Error::General(e.to_string()))?;
-    clients.verify_client_cert(leaf, rest, at)?;
-    if role == Role::Member {
+/// What the CA has issued and not taken back.
+#[derive(Clone, Debug)]
+pub(super) struct Issued {
+    roots: Arc<RootCertStore>,
+    clients: Arc<dyn ClientCertVerifier>,
+}
+
+impl Issued {
+    /// By these CAs, without what these lists name. A list says nothing of another CA's certificates, as while CAs
+    /// are exchanged; and one that should have been renewed still counts: if it did not, a CA that was not
+    /// looked after would stop the group.
+    pub(super) fn new(
+        roots: RootCertStore,
+        lists: Vec<CertificateRevocationListDer<'static>>,
+    ) -> Result<Self, Error> {
+        let roots = Arc::new(roots);
+        let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider());
+        let clients = clients.with_crls(lists).allow_unknown_revocation_status().build();
+        Ok(Self { roots, clients: clients.map_err(|e| Error::General(e.to_string()))? })
+    }
+
+    /// Whether this chain is one, for the purposes that the role has: a member is a server and a client.
+    pub(super) fn check(&self, role: Role, chain: &[CertificateDer<'_>], at: UnixTime) -> Result<(), Error> {
+        let (leaf, rest) = chain.split_first().ok_or(Error::NoCertificatesPresented)?;
+        self.clients.verify_client_cert(leaf, rest, at)?;
+        match role {
+            Role::Member => self.is_server(leaf, rest, at),
+            Role::Operator | Role::Viewer => Ok(()),
+        }
+    }
+
+    fn is_server(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        at: UnixTime,
+    ) -> Result<(), Error> {
         let algorithms = provider().signature_verification_algorithms;
         let leaf = ParsedCertificate::try_from(leaf)?;
-        verify_server_cert_signed_by_trust_anchor(&leaf, roots, rest, at, algorithms.all)?;
+        verify_server_cert_signed_by_trust_anchor(&leaf, &self.roots, rest, at, algorithms.all)
     }
-    Ok(())
 }
 
 /// Of a client: issued by the CA, for this cluster, in a role that the port takes.
 #[derive(Debug)]
 pub(super) struct Clients {
-    issued: Arc<dyn ClientCertVerifier>,
-    cluster: Name,
-    port: Port,
-}
-
-impl Clients {
-    pub(super) fn new(roots: Arc<RootCertStore>, cluster: Name, port: Port) -> Result<Self, Error> {
-        let issued = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
-        Ok(Self { issued: issued.map_err(|e| Error::General(e.to_string()))?, cluster, port })
-    }
+    pub(super) issued: Issued,
+    pub(super) cluster: Name,
+    pub(super) port: Port,
 }
 
 impl ClientCertVerifier for Clients {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.issued.root_hint_subjects()
+        self.issued.clients.root_hint_subjects()
     }
 
     fn verify_client_cert(
@@ -105,7 +122,7 @@ impl ClientCertVerifier for Clients {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         // First whether the CA vouches for it: nothing of a stranger's certificate is read further.
-        let verified = self.issued.verify_client_cert(leaf, rest, now)?;
+        let verified = self.issued.clients.verify_client_cert(leaf, rest, now)?;
         let identity = Identity::of_certificate(leaf).map_err(Unwanted::from)?;
         if identity.cluster != self.cluster {
             return Err(Unwanted::Cluster(identity, self.cluster.clone()).into());
@@ -122,7 +139,7 @@ impl ClientCertVerifier for Clients {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.issued.verify_tls12_signature(message, certificate, signed)
+        self.issued.clients.verify_tls12_signature(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -131,18 +148,18 @@ impl ClientCertVerifier for Clients {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.issued.verify_tls13_signature(message, certificate, signed)
+        self.issued.clients.verify_tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.issued.supported_verify_schemes()
+        self.issued.clients.supported_verify_schemes()
     }
 }
 
 /// Of a server: issued by the CA, and the member of this cluster that was meant.
 #[derive(Debug)]
 pub(super) struct Server {
-    pub(super) roots: Arc<RootCertStore>,
+    pub(super) issued: Issued,
     pub(super) cluster: Name,
     pub(super) whom: Whom,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
@@ -157,8 +174,9 @@ impl ServerCertVerifier for Server {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let parsed = ParsedCertificate::try_from(leaf)?;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, rest, now, self.algorithms.all)?;
+        // A member's certificate is a client's too, and rustls looks at the lists for clients.
+        self.issued.clients.verify_client_cert(leaf, rest, now)?;
+        self.issued.is_server(leaf, rest, now)?;
         let identity = Identity::of_certificate(leaf).map_err(Unwanted::from)?;
         if identity.cluster != self.cluster {
             return Err(Unwanted::Cluster(identity, self.cluster.clone()).into());

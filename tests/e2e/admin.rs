@@ -26,7 +26,8 @@ fn health_and_reflection_answer_on_socket_and_port() {
     let socket = format!("unix:{}", lab.dir.join("az-a").join("admin.sock").display());
     ask(&socket, async { Endpoint::from_shared(socket.clone()).unwrap().connect().await.unwrap() });
     let file = |name: &str| lab.dir.join("pki").join(name);
-    let files = Files { ca: file("ca.pem"), cert: file("viewer-lab.pem"), key: file("viewer-lab.key") };
+    let files =
+        Files { ca: file("ca.pem"), cert: file("viewer-lab.pem"), key: file("viewer-lab.key"), crl: None };
     let viewer = Arc::new(Credentials::of_person(files).unwrap());
     let connect = tower::service_fn(move |_| {
         let viewer = Arc::clone(&viewer);

@@ -12,16 +12,16 @@ use crate::pki::{Kind, Pki, expired};
 
 const BOUND: Duration = Duration::from_secs(10);
 
-fn name(text: &str) -> Name {
+pub fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
-fn member(files: &Files, who: &str) -> Arc<Credentials> {
+pub fn member(files: &Files, who: &str) -> Arc<Credentials> {
     Arc::new(Credentials::of_member(files.clone(), &name("edge"), &name(who)).unwrap())
 }
 
 /// What each end made of the other. The client reads: only then does it know whether it was let in.
-async fn meet(
+pub async fn meet(
     server: &Arc<Credentials>,
     port: Port,
     client: Arc<Credentials>,
@@ -50,7 +50,7 @@ async fn meet(
     tokio::time::timeout(BOUND, async { tokio::join!(serve, call) }).await.unwrap()
 }
 
-fn member_a() -> Whom {
+pub fn member_a() -> Whom {
     Whom::Member(name("az-a"))
 }
 

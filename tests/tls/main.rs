@@ -1,11 +1,14 @@
 //! Who is let in, and what each may call: `src/tls`, `src/rpc/roles.rs` and what asks them.
 
+mod age;
 mod forged;
 mod handshake;
+mod lifeline;
 mod local;
 mod material;
 mod member;
 mod pki;
 mod raw;
+mod revoked;
 mod roles;
 mod start;

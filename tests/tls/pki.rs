@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
 };
 use tempfile::TempDir;
 use time::{Duration, OffsetDateTime};
@@ -26,6 +26,9 @@ pub struct Kind {
     /// From and until, in days from now.
     pub days: (i64, i64),
     pub uses: Vec<ExtendedKeyUsagePurpose>,
+    /// Until then, in seconds from now, in place of the day.
+    pub ends_in_s: Option<i64>,
+    pub serial: Option<u64>,
 }
 
 impl Default for Kind {
@@ -34,6 +37,8 @@ impl Default for Kind {
             uris: Vec::new(),
             days: (-1, 90),
             uses: vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
+            ends_in_s: None,
+            serial: None,
         }
     }
 }
@@ -52,7 +57,7 @@ impl Pki {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().unwrap();
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
@@ -78,7 +83,8 @@ impl Pki {
         params.extended_key_usages = kind.uses.clone();
         let now = OffsetDateTime::now_utc();
         params.not_before = now + Duration::days(kind.days.0);
-        params.not_after = now + Duration::days(kind.days.1);
+        params.not_after = now + kind.ends_in_s.map_or(Duration::days(kind.days.1), Duration::seconds);
+        params.serial_number = kind.serial.map(SerialNumber::from);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let stem = file.replace('/', "-");
@@ -86,11 +92,36 @@ impl Pki {
             ca: self.path("ca.pem"),
             cert: self.path(&format!("{stem}.pem")),
             key: self.path(&format!("{stem}.key")),
+            crl: None,
         };
         fs::write(&files.cert, certificate.pem()).unwrap();
         fs::write(&files.key, key.serialize_pem()).unwrap();
         chmod(&files.key, 0o600);
         files
+    }
+}
+
+impl Pki {
+    /// Takes back the certificates with these serial numbers; the list should be renewed after so many days.
+    pub fn revoke(&self, serials: &[u64], days: i64) -> PathBuf {
+        let now = OffsetDateTime::now_utc();
+        let entry = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: now - Duration::days(30),
+            next_update: now + Duration::days(days),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(entry).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let path = self.path("crl.pem");
+        fs::write(&path, list.signed_by(&self.issuer).unwrap().pem().unwrap()).unwrap();
+        path
     }
 }
 

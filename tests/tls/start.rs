@@ -22,7 +22,7 @@ peer = "127.0.0.1:7400"
 fn run(files: &Files) -> [(i32, String); 2] {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("vipd.toml");
-    let Files { ca, cert, key } = files;
+    let Files { ca, cert, key, .. } = files;
     let data = dir.path().join("data");
     // A data directory that cannot be made: whoever gets so far has taken the certificates.
     std::fs::write(&data, "").unwrap();

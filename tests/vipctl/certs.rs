@@ -25,7 +25,7 @@ fn mode(path: &Path) -> u32 {
 
 fn files(dir: &Path, stem: &str) -> Files {
     let file = |end: &str| dir.join(format!("{stem}.{end}"));
-    Files { ca: dir.join("ca.pem"), cert: file("pem"), key: file("key") }
+    Files { ca: dir.join("ca.pem"), cert: file("pem"), key: file("key"), crl: None }
 }
 
 #[tokio::test]
@@ -112,4 +112,47 @@ async fn nothing_is_written_over_and_every_error_has_a_next_step() {
     let other = dir.join("az-b.key").display().to_string();
     std::fs::write(dir.join("nowhere"), "no PEM").unwrap();
     refused(vipctl(&[], &["certs", "show", "-o", "json", &other]).await, 1, "no certificate");
+}
+
+#[tokio::test]
+async fn what_is_taken_back_stands_in_one_list_that_vipd_takes() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = &temp.path().join("pki");
+    made(dir, &["init", "--cluster", "edge"]).await;
+    for (role, name) in [("member", "az-a"), ("member", "az-b"), ("member", "az-c"), ("operator", "alice")] {
+        made(dir, &["issue", role, name]).await;
+    }
+    let file = |name: &str| dir.join(name).display().to_string();
+    assert_eq!(made(dir, &["revoke"]).await["certificates"], 0, "a list to begin with");
+    let list = made(dir, &["revoke", &file("operator-alice.pem")]).await;
+    assert_eq!(list["revoked"], serde_json::json!(["spiffe://edge/operator/alice"]), "{list}");
+    assert_eq!((&list["certificates"], mode(&dir.join("crl.pem"))), (&1.into(), 0o644));
+    // Again, and another: the list keeps what it has, once.
+    let list = made(dir, &["revoke", &file("operator-alice.pem"), &file("az-b.pem")]).await;
+    assert_eq!(list["certificates"], 2, "{list}");
+    let revoked = vipd::tls::revoked(&std::fs::read(dir.join("crl.pem")).unwrap()).unwrap();
+    let serial = |name: &str| {
+        vipd::tls::describe(&std::fs::read(dir.join(name)).unwrap()).unwrap().remove(0).serial_bytes
+    };
+    let serials: Vec<_> = revoked.iter().map(|one| one.serial.clone()).collect();
+    assert_eq!(serials, [serial("operator-alice.pem"), serial("az-b.pem")]);
+
+    let load = |name: &str| {
+        let files = Files { crl: Some(dir.join("crl.pem")), ..files(dir, name) };
+        Credentials::of_member(files, &"edge".parse().unwrap(), &name.parse().unwrap())
+    };
+    assert!(load("az-a").is_ok() && load("az-c").is_ok());
+    assert!(load("az-b").unwrap_err().to_string().contains("it is revoked"));
+
+    let refused = async |arguments: &[&str], exit: i32, word: &str| {
+        let output = certs(dir, &[arguments, &["-o", "json"]].concat()).await;
+        assert_eq!(code(output.status), exit, "{word}");
+        assert!(json(&output)["error"]["cause"].as_str().unwrap().contains(word), "{word}");
+    };
+    refused(&["revoke", &file("ca.pem")], 2, "was issued by").await;
+    refused(&["revoke", &file("none.pem")], 2, "none.pem").await;
+    // What the list has may not be lost by a list that cannot be read.
+    std::fs::write(dir.join("crl.pem"), "x").unwrap();
+    refused(&["revoke", &file("az-c.pem")], 4, "crl.pem").await;
+    assert_eq!(std::fs::read(dir.join("crl.pem")).unwrap(), b"x");
 }

@@ -271,7 +271,7 @@ fn tls(global: &Global) -> Result<Arc<Credentials>, Error> {
     let (Some(cert), Some(key)) = (global.cert.clone(), global.key.clone()) else {
         return Err(lacks("your certificate and its key"));
     };
-    Credentials::of_person(Files { ca, cert, key }).map(Arc::new).map_err(|error| {
+    Credentials::of_person(Files { ca, cert, key, crl: None }).map(Arc::new).map_err(|error| {
         // As the file's keys are called in vipd.toml, so the options here.
         let cause = error.to_string().replacen("tls.", "--", 1);
         Error::new(

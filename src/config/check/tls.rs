@@ -18,7 +18,7 @@ pub(super) fn tls(c: &mut Checker, table: &Table<raw::Tls>, host: Host) -> Optio
     let raw = inner(table);
     if raw.and_then(|t| t.insecure.as_ref()).is_some_and(|v| *v.get_ref()) {
         // The paths are dropped, so that no reader can take them for used.
-        return Some(Tls { ca: None, cert: None, key: None, insecure: true });
+        return Some(Tls { ca: None, cert: None, key: None, crl: None, insecure: true });
     }
     let Some(raw) = raw.filter(|t| t.ca.is_some() || t.cert.is_some() || t.key.is_some()) else {
         let places = at.map(|span| (span, "neither files nor insecure = true"));
@@ -32,15 +32,23 @@ pub(super) fn tls(c: &mut Checker, table: &Table<raw::Tls>, host: Host) -> Optio
     ];
     let [ca, cert, key] = keys.map(|(key, value, example)| {
         c.required(value, key, example, at.clone())?;
-        match host {
-            Host::This => readable(c, key, value),
-            Host::Another => c.path(key, value),
-        }
+        file(c, key, value, host)
     });
+    let crl = match &raw.crl {
+        Some(_) => Some(file(c, "tls.crl", &raw.crl, host)?),
+        None => None,
+    };
     if let (Host::This, Some(path), Some(value)) = (host, &key, &raw.key) {
         private(c, path, value);
     }
-    Some(Tls { ca: Some(ca?), cert: Some(cert?), key: Some(key?), insecure: false })
+    Some(Tls { ca: Some(ca?), cert: Some(cert?), key: Some(key?), crl, insecure: false })
+}
+
+fn file(c: &mut Checker, key: &'static str, value: &Word, host: Host) -> Option<PathBuf> {
+    match host {
+        Host::This => readable(c, key, value),
+        Host::Another => c.path(key, value),
+    }
 }
 
 /// A file from which a byte can be read. Opening says more than the mode: who asks counts too.

@@ -1,4 +1,4 @@
-//! What the three have in common: dates, and files that are never written over.
+//! What they have in common: dates, and files that are never written over.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
@@ -14,6 +14,9 @@ use crate::error::{Error, Kind};
 /// The CA's certificate and key, in its folder.
 pub const CA_CERT: &str = "ca.pem";
 pub const CA_KEY: &str = "ca.key";
+
+/// What it has taken back, beside them.
+pub const CRL: &str = "crl.pem";
 
 /// A certificate is valid from an hour ago: a member's clock may be behind this one's.
 const BACKDATED_MS: u64 = 3_600_000;

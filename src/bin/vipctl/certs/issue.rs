@@ -80,8 +80,9 @@ pub fn run(arguments: &Arguments, output: Output) -> Result<ExitCode, Error> {
         Which::Operator => Role::Operator,
         Which::Viewer => Role::Viewer,
     };
-    let ca = Ca::read(&arguments.dir, arguments.cluster.as_ref())?;
-    let identity = Identity { cluster: ca.cluster, role, name: arguments.name.clone() };
+    let ca = Ca::read(&arguments.dir)?;
+    let cluster = ca.cluster_of(&arguments.dir, arguments.cluster.as_ref())?;
+    let identity = Identity { cluster, role, name: arguments.name.clone() };
     let mut params = CertificateParams::default();
     params.distinguished_name.remove(DnType::CommonName);
     params.distinguished_name.push(DnType::CommonName, format!("{}/{}", role.label(), identity.name));
@@ -130,14 +131,17 @@ pub fn run(arguments: &Arguments, output: Output) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-struct Ca {
-    cluster: Name,
-    issuer: Issuer<'static, KeyPair>,
+/// The CA of a folder.
+pub struct Ca {
+    /// The one that it was made for, where `certs init` made it.
+    pub cluster: Option<Name>,
+    pub subject: String,
+    pub issuer: Issuer<'static, KeyPair>,
     until: WallMs,
 }
 
 impl Ca {
-    fn read(dir: &Path, cluster: Option<&Name>) -> Result<Self, Error> {
+    pub fn read(dir: &Path) -> Result<Self, Error> {
         let (cert_file, key_file) = (dir.join(CA_CERT), dir.join(CA_KEY));
         let cert = read(&cert_file)?;
         let unfit = |why: String| {
@@ -157,30 +161,36 @@ impl Ca {
                 "make a new one (vipctl certs init) and put both into every tls.ca while certificates are exchanged",
             ));
         }
-        let named = described.uris.iter().find_map(|uri| uri.strip_prefix("spiffe://")?.parse::<Name>().ok());
-        let cluster = match (named, cluster) {
-            (Some(named), Some(asked)) if named != *asked => {
-                let cause = format!("{} is the CA of {named}, not of {asked}", cert_file.display());
-                return Err(Error::new(Kind::Refused, cause, "name the CA of that cluster: --dir DIR"));
-            }
-            (Some(named), _) => named,
-            (None, Some(asked)) => asked.clone(),
-            (None, None) => {
-                let cause = format!("{} names no cluster", cert_file.display());
-                return Err(Error::new(Kind::Usage, cause, "add --cluster NAME, as in vipd.toml"));
-            }
-        };
+        let cluster =
+            described.uris.iter().find_map(|uri| uri.strip_prefix("spiffe://")?.parse::<Name>().ok());
         let key = KeyPair::from_pem(&read(&key_file)?);
         let key = key.map_err(|e| {
             let cause = format!("{} is no key that can be used: {e}", key_file.display());
             Error::new(Kind::Usage, cause, "put the key of ca.pem there")
         })?;
         let issuer = Issuer::from_ca_cert_pem(&cert, key).map_err(|e| unfit(e.to_string()))?;
-        Ok(Self { cluster, issuer, until: described.until })
+        Ok(Self { cluster, subject: described.subject.clone(), issuer, until: described.until })
+    }
+
+    /// Whom it issues for.
+    fn cluster_of(&self, dir: &Path, asked: Option<&Name>) -> Result<Name, Error> {
+        let file = dir.join(CA_CERT);
+        match (&self.cluster, asked) {
+            (Some(named), Some(asked)) if named != asked => {
+                let cause = format!("{} is the CA of {named}, not of {asked}", file.display());
+                Err(Error::new(Kind::Refused, cause, "name the CA of that cluster: --dir DIR"))
+            }
+            (Some(cluster), _) | (None, Some(cluster)) => Ok(cluster.clone()),
+            (None, None) => {
+                let cause = format!("{} names no cluster", file.display());
+                Err(Error::new(Kind::Usage, cause, "add --cluster NAME, as in vipd.toml"))
+            }
+        }
     }
 }
 
-fn read(path: &Path) -> Result<String, Error> {
+/// A PEM file of the CA's folder.
+pub fn read(path: &Path) -> Result<String, Error> {
     std::fs::read_to_string(path).map_err(|error| {
         let cause = format!("cannot read {}: {error}", path.display());
         Error::new(Kind::Usage, cause, "make a CA first (vipctl certs init), or name its folder: --dir DIR")

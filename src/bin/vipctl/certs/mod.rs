@@ -3,6 +3,7 @@
 mod files;
 mod init;
 mod issue;
+mod revoke;
 mod show;
 
 use std::process::ExitCode;
@@ -23,6 +24,7 @@ Examples:
   vipctl certs init --cluster edge --dir pki
   vipctl certs issue member az-a --dir pki
   vipctl certs issue operator alice --dir pki
+  vipctl certs revoke pki/operator-alice.pem --dir pki
   vipctl certs show pki/*.pem")]
 pub struct Arguments {
     #[command(subcommand)]
@@ -33,6 +35,7 @@ pub struct Arguments {
 enum What {
     Init(init::Arguments),
     Issue(issue::Arguments),
+    Revoke(revoke::Arguments),
     Show(show::Arguments),
 }
 
@@ -40,6 +43,7 @@ pub fn run(arguments: &Arguments, output: Output) -> Result<ExitCode, Error> {
     match &arguments.what {
         What::Init(arguments) => init::run(arguments, output),
         What::Issue(arguments) => issue::run(arguments, output),
+        What::Revoke(arguments) => revoke::run(arguments, output),
         What::Show(arguments) => show::run(arguments, output),
     }
 }

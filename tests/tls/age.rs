@@ -1,0 +1,206 @@
+//! Connections end at an age, so that whose certificate is accepted no more goes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use vipd::proto::admin_client::AdminClient;
+use vipd::proto::peer_client::PeerClient;
+use vipd::proto::{HelloRequest, StatusRequest};
+use vipd::rpc::caller::Age;
+use vipd::rpc::listen::{routes, serve_operators_until, serve_peers_until};
+use vipd::tls::{Credentials, Files, Transport, Whom};
+
+use crate::member::{self, desk, name};
+use crate::pki::{Kind, Pki};
+
+const BOUND: Duration = Duration::from_secs(20);
+
+/// In place of an hour.
+const AGE: Age = Age { max: Duration::from_millis(500), grace: Duration::from_millis(500) };
+
+struct Ports {
+    pki: Pki,
+    mine: Arc<Credentials>,
+    peer: SocketAddr,
+    operators: SocketAddr,
+    _member: member::Member,
+    _kept: Box<dyn std::any::Any>,
+}
+
+async fn ports() -> Ports {
+    let pki = Pki::new();
+    pki.revoke(&[], 30);
+    let files = Files { crl: Some(pki.path("crl.pem")), ..pki.issue("member/az-a") };
+    let mine = Arc::new(Credentials::of_member(files, &name("edge"), &name("az-a")).unwrap());
+    let transport = Transport::Mutual(Arc::clone(&mine));
+    let member = member::new(None).await;
+    let bind = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (peers, persons) = (bind().await, bind().await);
+    let (peer, operators) = (peers.local_addr().unwrap(), persons.local_addr().unwrap());
+    serve_peers_until(peers, &transport, member.starting.service(), member.starting.lifelines(), AGE);
+    let (desk, kept) = desk();
+    serve_operators_until(persons, &transport, routes(desk).await.unwrap(), AGE);
+    Ports { pki, mine, peer, operators, _member: member, _kept: Box::new(kept) }
+}
+
+/// A channel that connects again by itself, and how often it did.
+fn channel(mine: Credentials, address: SocketAddr) -> (Channel, Arc<AtomicUsize>) {
+    let (mine, count) = (Arc::new(mine), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&count);
+    let connect = tower::service_fn(move |_| {
+        let (mine, count) = (Arc::clone(&mine), Arc::clone(&counted));
+        async move {
+            let wire = mine.connect(Whom::AnyMember, &address.to_string()).await?;
+            count.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, vipd::tls::ConnectError>(TokioIo::new(wire))
+        }
+    });
+    (Endpoint::from_static("http://vipd").connect_with_connector_lazy(connect), count)
+}
+
+/// An error with what lies under it.
+fn in_full(status: &Status) -> String {
+    let mut words = status.to_string();
+    let mut next = std::error::Error::source(status);
+    while let Some(error) = next {
+        words = format!("{words}: {error}");
+        next = error.source();
+    }
+    words
+}
+
+/// Whether a call met the end of its connection and was not sent: this client opens the next one only then.
+/// Members open theirs before (`raft/links/tests.rs`).
+fn came_too_late(status: &Status) -> bool {
+    status.code() == Code::Cancelled && in_full(status).contains("connection closed")
+}
+
+/// Calls until so many connections were used, or one fails.
+async fn calls<F>(count: &AtomicUsize, connections: usize, mut call: impl FnMut() -> F) -> Result<(), Status>
+where
+    F: Future<Output = Result<(), Status>>,
+{
+    let begun = Instant::now();
+    while count.load(Ordering::SeqCst) < connections {
+        assert!(begun.elapsed() < BOUND, "{} connections", count.load(Ordering::SeqCst));
+        match call().await {
+            Err(status) if !came_too_late(&status) => return Err(status),
+            Ok(()) | Err(_) => {}
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+async fn greet(channel: &Channel, who: &str) -> Result<(), Status> {
+    let hello = HelloRequest { cluster: "edge".into(), member: who.into(), incarnation: 5 };
+    PeerClient::new(channel.clone()).hello(hello).await.map(drop)
+}
+
+/// The desk belongs to no group, and says so: it was reached.
+async fn ask(channel: &Channel) -> Result<(), Status> {
+    match AdminClient::new(channel.clone()).get_status(StatusRequest::default()).await {
+        Err(status) if status.code() == Code::Aborted => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+#[tokio::test]
+async fn both_ports_let_no_connection_grow_old_and_calls_go_on() {
+    let ports = ports().await;
+    let b = Credentials::of_member(ports.pki.issue("member/az-b"), &name("edge"), &name("az-b")).unwrap();
+    let alice = Credentials::of_person(ports.pki.issue("operator/alice")).unwrap();
+    let (peer, connected) = channel(b, ports.peer);
+    calls(&connected, 4, || greet(&peer, "az-b")).await.expect("no call fails");
+    let (operators, connected) = channel(alice, ports.operators);
+    calls(&connected, 4, || ask(&operators)).await.expect("no call fails");
+}
+
+/// What it says by then: the other end refuses the certificate.
+async fn is_let_in_no_more<F>(mut call: impl FnMut() -> F, why: &str)
+where
+    F: Future<Output = Result<(), Status>>,
+{
+    let begun = Instant::now();
+    let status = loop {
+        assert!(begun.elapsed() < BOUND, "it is let in as before");
+        if let Err(status) = call().await
+            && !came_too_late(&status)
+        {
+            break status;
+        }
+        tokio::task::yield_now().await;
+    };
+    let words = in_full(&status);
+    assert!(words.contains(why), "{words}");
+}
+
+#[tokio::test]
+async fn fault_64_who_is_taken_back_or_over_goes_when_the_connection_ends() {
+    let ports = ports().await;
+    let kind = |serial, ends_in_s| Kind { serial: Some(serial), ends_in_s, ..Kind::default() };
+    let member = |who: &str, kind: &Kind| {
+        let files = ports.pki.issue_as(who, &format!("member/{who}"), kind);
+        Credentials::of_member(files, &name("edge"), &name(who)).unwrap()
+    };
+    let (b, _) = channel(member("az-b", &kind(11, None)), ports.peer);
+    let (c, _) = channel(member("az-c", &kind(12, None)), ports.peer);
+    let files = ports.pki.issue_as("alice", "operator/alice", &kind(13, None));
+    let (alice, _) = channel(Credentials::of_person(files).unwrap(), ports.operators);
+    let short = Some(i64::try_from(AGE.max.as_secs()).unwrap() + 3);
+    let (over, _) = channel(member("az-b", &kind(14, short)), ports.peer);
+    for (who, channel) in [("az-b", &b), ("az-c", &c), ("az-b", &over)] {
+        greet(channel, who).await.expect("is let in");
+    }
+    ask(&alice).await.expect("is let in");
+
+    ports.pki.revoke(&[12, 13], 30);
+    ports.mine.reload().unwrap();
+    is_let_in_no_more(|| greet(&c, "az-c"), "it is revoked").await;
+    is_let_in_no_more(|| ask(&alice), "it is revoked").await;
+    is_let_in_no_more(|| greet(&over, "az-b"), "it is over").await;
+    is_let_in(&b, "az-b").await;
+}
+
+async fn is_let_in(channel: &Channel, who: &str) {
+    let begun = Instant::now();
+    while let Err(status) = greet(channel, who).await {
+        assert!(came_too_late(&status) && begun.elapsed() < BOUND, "{}", in_full(&status));
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_does_not_end_holds_no_connection_open() {
+    let ports = ports().await;
+    let b = Credentials::of_member(ports.pki.issue("member/az-b"), &name("edge"), &name("az-b")).unwrap();
+    let mut wire = b.connect(Whom::AnyMember, &ports.peer.to_string()).await.unwrap();
+    // HTTP/2's preface, empty settings, and a request whose body does not come (RFC 9113).
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let path = b"/vipd.v1.Peer/Hello";
+    let mut head = vec![0x83, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
+    head.extend_from_slice(path);
+    head.extend([0x01, 4]);
+    head.extend_from_slice(b"vipd");
+    let mut words = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    words.extend(settings);
+    words.extend([0, 0, u8::try_from(head.len()).unwrap(), 1, 4, 0, 0, 0, 1]);
+    words.extend(head);
+    wire.write_all(&words).await.unwrap();
+    let begun = Instant::now();
+    let ended = async {
+        let mut bytes = [0; 1024];
+        while matches!(wire.read(&mut bytes).await, Ok(1..)) {}
+    };
+    tokio::time::timeout(BOUND, ended).await.expect("it ends");
+    let took = begun.elapsed();
+    assert!(took >= AGE.max, "it had its time: {took:?}");
+    // Before any other deadline: a request has 5 s to be whole.
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}

@@ -1,0 +1,212 @@
+//! Lifelines over TLS: what ends one, and what does not.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use prost::Message as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tonic::transport::Endpoint;
+use vipd::config::Config;
+use vipd::decide::{Event, Gate};
+use vipd::proto::peer_client::PeerClient;
+use vipd::proto::{Envelope, HelloRequest, LifelineGreeting};
+use vipd::raft::lifeline::{End, Held, PREFACE, grasp};
+use vipd::raft::store::Store;
+use vipd::raft::{Group, Lazy, Renewal, Starting};
+use vipd::rpc::caller::Age;
+use vipd::rpc::listen::serve_peers_until;
+use vipd::tls::{Credentials, Port, Transport, Whom, Wire};
+
+use crate::handshake::{member, member_a, name};
+use crate::pki::Pki;
+
+const BOUND: Duration = Duration::from_secs(20);
+
+/// How the leader's side ends it.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    /// TLS says goodbye, then TCP closes: what any program does that closes its connection.
+    NoticeThenFin,
+    /// The end of the process: nobody is left to say anything.
+    Fin,
+    Reset,
+    Word,
+}
+
+async fn say_notice(wire: &mut Wire) {
+    let Wire::Tls(tls) = wire else { panic!("it is TLS") };
+    let tokio_rustls::TlsStream::Server(tls) = tls.as_mut() else { panic!("it is the server's end") };
+    let (tcp, session) = tls.get_mut();
+    session.send_close_notify();
+    let mut notice = Vec::new();
+    session.write_tls(&mut notice).unwrap();
+    tcp.write_all(&notice).await.unwrap();
+}
+
+async fn ended_by(ending: Ending) -> End {
+    let pki = Pki::new();
+    let (a, b) = (member(&pki.issue("member/az-a"), "az-a"), member(&pki.issue("member/az-b"), "az-b"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (held_tx, held) = tokio::sync::oneshot::channel::<()>();
+    let leader = async {
+        let (mut wire, _) = a.accept(Port::Peer, listener.accept().await.unwrap().0).await.unwrap();
+        let mut words = vec![0; PREFACE.len() + 2 + 8];
+        wire.read_exact(&mut words).await.unwrap();
+        assert!(words.starts_with(&PREFACE) && words.ends_with(b"greeting"), "{words:?}");
+        wire.write_all(&[6]).await.unwrap();
+        wire.flush().await.unwrap();
+        held.await.unwrap();
+        match ending {
+            Ending::NoticeThenFin => say_notice(&mut wire).await,
+            Ending::Fin => {}
+            Ending::Reset => {
+                rustix::net::sockopt::set_socket_linger(wire.tcp(), Some(Duration::ZERO)).unwrap();
+            }
+            Ending::Word => {
+                wire.write_all(b"!").await.unwrap();
+                wire.flush().await.unwrap();
+            }
+        }
+    };
+    let follower = async {
+        let wire = Transport::Mutual(b).connect(member_a(), &address, BOUND).await.unwrap();
+        let line = grasp(wire, b"greeting".to_vec()).await.unwrap();
+        held_tx.send(()).unwrap();
+        line.await
+    };
+    tokio::time::timeout(BOUND, async { tokio::join!(leader, follower) }).await.unwrap().1
+}
+
+#[tokio::test]
+async fn over_tls_only_a_bare_fin_is_an_end() {
+    for ending in [Ending::NoticeThenFin, Ending::Reset, Ending::Word] {
+        assert_eq!(ended_by(ending).await, End::Broken, "{ending:?}");
+    }
+    assert_eq!(ended_by(Ending::Fin).await, End::Fin);
+}
+
+fn config(dir: &std::path::Path, me: &str, peers: [SocketAddr; 2]) -> Config {
+    let [a, b] = peers;
+    let text = format!(
+        "cluster = \"edge\"\nmember = \"{me}\"\ndata_dir = \"{}\"\n[peer]\nlisten = \"127.0.0.1:7400\"\n\
+         [[members]]\nname = \"az-a\"\npeer = \"{a}\"\n[[members]]\nname = \"az-b\"\npeer = \"{b}\"\n\
+         [vip]\naddresses = [\"192.168.77.10/32\"]\n[aws]\nroute_tables = [\"rtb-0a\"]\n\
+         [raft]\nheartbeat_ms = 100\nelection_ms = [1000, 1500]\n[tls]\ninsecure = true\n",
+        dir.join(me).display()
+    );
+    Config::parse(text.as_bytes(), "test", None).unwrap()
+}
+
+struct Running {
+    group: Group,
+    events: mpsc::Receiver<Event>,
+    mine: Arc<Credentials>,
+}
+
+/// In place of an hour: the leader's side ends what carries calls at this age.
+const AGE: Age = Age { max: Duration::from_millis(600), grace: Duration::from_millis(600) };
+
+/// The members' own lifelines are as old as they usually get: longer than this test.
+const RENEWAL: Renewal = Renewal { calls: Duration::from_millis(300), ..Renewal::USUAL };
+
+async fn run(
+    pki: &Pki,
+    dir: &std::path::Path,
+    me: &str,
+    listener: TcpListener,
+    peers: [SocketAddr; 2],
+) -> Running {
+    let files = pki.issue(&format!("member/{me}"));
+    let mine = Arc::new(Credentials::of_member(files, &name("edge"), &name(me)).unwrap());
+    let transport = Transport::Mutual(Arc::clone(&mine));
+    let config = config(dir, me, peers);
+    let on_fatal = Arc::new(|cause: &str| panic!("{cause}"));
+    let store = Store::open(&config.data_dir, &config.cluster, &config.member, on_fatal).unwrap();
+    let gate = Arc::new(Gate::new(config.timing.margin()));
+    let (tx, events) = mpsc::channel(65_536);
+    let dial = Arc::new(Lazy(transport.clone()));
+    let starting = Starting::renewing(&config, store, dial, gate, tx, RENEWAL).unwrap();
+    serve_peers_until(listener, &transport, starting.service(), starting.lifelines(), AGE);
+    Running { group: starting.start().await.unwrap(), events, mine }
+}
+
+/// Leader, follower, and where the leader listens.
+async fn pair(pki: &Pki, dir: &std::path::Path) -> (Running, Running, SocketAddr) {
+    let bind = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (a, b) = (bind().await, bind().await);
+    let peers = [a.local_addr().unwrap(), b.local_addr().unwrap()];
+    let (a, b) = tokio::join!(run(pki, dir, "az-a", a, peers), run(pki, dir, "az-b", b, peers));
+    let led = async {
+        loop {
+            let held = a.group.lifelines() == 1 && b.group.lifelines() == 1;
+            let leader = a.group.view().leader;
+            if held && leader.is_some() && leader == b.group.view().leader {
+                return leader;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let leader = tokio::time::timeout(BOUND, led).await.expect("a leader, and a lifeline to it");
+    if leader == Some(a.group.incarnation()) { (a, b, peers[0]) } else { (b, a, peers[1]) }
+}
+
+/// A lifeline of the follower's, held by this test, and the group's id.
+async fn second_lifeline(leader: &Running, follower: &Running, address: SocketAddr, group: Vec<u8>) -> Held {
+    let wire = follower.mine.connect(Whom::AnyMember, &address.to_string()).await.unwrap();
+    let envelope = Envelope {
+        cluster: "edge".into(),
+        group,
+        from: follower.group.incarnation().0,
+        to: leader.group.incarnation().0,
+    };
+    let greeting = LifelineGreeting { envelope: Some(envelope), term: leader.group.view().term.0 };
+    grasp(wire, greeting.encode_to_vec()).await.expect("it is held")
+}
+
+#[tokio::test]
+async fn a_lifeline_outlives_the_age_that_ends_the_connections_beside_it() {
+    let (pki, dir) = (Pki::new(), tempfile::tempdir().unwrap());
+    let (leader, mut follower, address) = pair(&pki, dir.path()).await;
+    let term = leader.group.view().term;
+    let (mine, count) = (Arc::clone(&follower.mine), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&count);
+    let connect = tower::service_fn(move |_| {
+        let (mine, count) = (Arc::clone(&mine), Arc::clone(&counted));
+        async move {
+            let wire = mine.connect(Whom::AnyMember, &address.to_string()).await?;
+            count.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, vipd::tls::ConnectError>(TokioIo::new(wire))
+        }
+    });
+    let channel = Endpoint::from_static("http://vipd").connect_with_connector_lazy(connect);
+    let hello = || {
+        let who = follower.mine.identity().name.to_string();
+        let mut client = PeerClient::new(channel.clone());
+        async move {
+            let hello = HelloRequest { cluster: "edge".into(), member: who, incarnation: 5 };
+            client.hello(hello).await.expect("an answer").into_inner().group
+        }
+    };
+    let mut line = second_lifeline(&leader, &follower, address, hello().await).await;
+    let others_end = async {
+        while count.load(Ordering::SeqCst) < 5 {
+            hello().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        end = &mut line => panic!("it ended: {end:?}"),
+        done = tokio::time::timeout(BOUND, others_end) => done.expect("four others have ended"),
+    }
+    // The member's own as well, all that time, and the heartbeats went from one connection to the next.
+    assert_eq!((leader.group.lifelines(), follower.group.lifelines()), (2, 1));
+    assert_eq!((leader.group.view().term, follower.group.view().term), (term, term));
+    let ended = std::iter::from_fn(|| follower.events.try_recv().ok());
+    assert!(!ended.into_iter().any(|event| matches!(event, Event::Ended { .. })));
+}

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::mm::{MlockAllFlags, mlockall};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 
 /// How often the driver's loop has turned; 0 until there is a driver.
 #[derive(Clone, Debug, Default)]
@@ -139,9 +139,29 @@ pub fn lock_memory() -> io::Result<()> {
     Ok(mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)?)
 }
 
+/// Nothing of this process's memory goes to a disk: it holds the private key and the AWS credentials. The limit alone
+/// would not do, since a kernel that pipes cores to a program does not ask it (core(5)); nor may another process of
+/// the same user read the memory (ptrace(2)).
+pub fn dump_no_core() -> io::Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    // The unit's LimitCORE=0 has done it, and its filter of system calls allows no more.
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if getrlimit(Resource::Core) == none { Ok(()) } else { Ok(setrlimit(Resource::Core, none)?) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_asks_for_it_leaves_no_core() {
+        dump_no_core().unwrap();
+        let behavior = rustix::process::dumpable_behavior().unwrap();
+        assert_eq!(behavior, DumpableBehavior::NotDumpable);
+        assert_eq!(getrlimit(Resource::Core), Rlimit { current: Some(0), maximum: Some(0) });
+        // Again, as under the unit.
+        dump_no_core().unwrap();
+    }
 
     #[test]
     fn a_ping_needs_a_turn_of_the_driver() {

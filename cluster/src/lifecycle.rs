@@ -51,7 +51,7 @@ fn build(spec: &Spec, program: &Path) -> anyhow::Result<Value> {
     empty(&spec.dir)?;
     for zone in &spec.zones {
         let dir = spec.member_dir(zone);
-        std::fs::create_dir_all(dir.join("data"))?;
+        std::fs::create_dir_all(&dir)?;
         // Read by `vipd-faults` alone (--vipd): what its fault points are to do.
         std::fs::create_dir_all(dir.join("faults"))?;
         std::fs::write(dir.join("haproxy.cfg"), conf::haproxy(spec, zone))?;

@@ -30,7 +30,7 @@ use vipd::rpc::desk::Desk;
 use vipd::rpc::http::Standing;
 use vipd::rpc::listen;
 use vipd::rpc::picture::Myself;
-use vipd::service::{Pulse, Service, lock_memory};
+use vipd::service::{Pulse, Service, dump_no_core, lock_memory};
 use vipd::tls::{Credentials, Files, LoadError, Transport};
 use vipd::vpc::ec2::{ConnectError, Ec2, Request};
 use vipd::vpc::imds;
@@ -66,6 +66,10 @@ pub fn main() -> ExitCode {
     let args = Args::parse();
     if args.man {
         return print_manual();
+    }
+    // Before a key is read.
+    if let Err(error) = dump_no_core() {
+        eprintln!("warning: cores of this process are not switched off: {error}");
     }
     let config = match Config::load(&args.config) {
         Ok(config) => config,

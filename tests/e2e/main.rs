@@ -47,6 +47,7 @@ mod reach;
 mod reload;
 mod restart;
 mod rolling;
+mod secrets;
 mod switchover;
 mod tls;
 mod warm;

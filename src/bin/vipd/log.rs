@@ -1,9 +1,11 @@
 //! The log: to standard error, by a filter that a reload may change.
 
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
-use tracing_subscriber::reload;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{ParseError, filter_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, fmt, reload};
 
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Format {
@@ -38,23 +40,24 @@ fn wanted(configured: Option<&str>) -> Result<EnvFilter, ParseError> {
     EnvFilter::builder().parse(format!("{QUIETER},{text}"))
 }
 
+/// Whether it may be logged, whatever the filter says. At TRACE the AWS SDK writes out its requests to IMDS and the
+/// answers, and with them the token by which whoever reads it gets the role's credentials.
+fn tells_no_secret(of: &Metadata<'_>) -> bool {
+    *of.level() < Level::TRACE || !of.target().starts_with("aws_")
+}
+
 /// From here on the process logs.
 pub fn to_stderr(format: Format, configured: Option<&str>) -> Result<Filter, ParseError> {
-    let to = tracing_subscriber::fmt().with_env_filter(wanted(configured)?).with_writer(std::io::stderr);
+    use std::io::IsTerminal as _;
+    let (filter, handle) = reload::Layer::new(wanted(configured)?);
+    let to = tracing_subscriber::registry().with(filter).with(filter_fn(tells_no_secret));
+    let line = fmt::layer().with_writer(std::io::stderr);
     match format {
         Format::Text => {
-            use std::io::IsTerminal as _;
             let plain = !std::io::stderr().is_terminal() || std::env::var_os("NO_COLOR").is_some();
-            let to = to.with_ansi(!plain).with_target(false).with_filter_reloading();
-            let handle = to.reload_handle();
-            to.init();
-            Ok(Filter(Box::new(move |filter| handle.reload(filter))))
+            to.with(line.with_ansi(!plain).with_target(false)).init();
         }
-        Format::Json => {
-            let to = to.json().with_filter_reloading();
-            let handle = to.reload_handle();
-            to.init();
-            Ok(Filter(Box::new(move |filter| handle.reload(filter))))
-        }
+        Format::Json => to.with(line.json()).init(),
     }
+    Ok(Filter(Box::new(move |filter| handle.reload(filter))))
 }

@@ -248,10 +248,17 @@ impl Daemon {
         );
         let Ok(group) = starting.start().await else { return };
         referee.applies_by(index, group.applied());
-        let forwarded = self.desk.clone();
+        // Weak: the desk holds the group, which would hold it for as long as the simulation runs.
+        let desk = Arc::new(self.desk.clone());
+        let forwarded = Arc::downgrade(&desk);
         group.set_desk(Box::new(move |verb| {
-            let desk = forwarded.clone();
-            Box::pin(async move { desk.answer(verb).await })
+            let desk = forwarded.upgrade();
+            Box::pin(async move {
+                match desk {
+                    Some(desk) => desk.answer(verb).await,
+                    None => std::future::pending().await,
+                }
+            })
         }));
         self.group.send_replace(Some(group.clone()));
         let eni: EniId = eni(index).parse().expect("an ENI's id");

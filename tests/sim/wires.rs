@@ -127,6 +127,14 @@ impl Wires {
         self.lock().cut.clear();
     }
 
+    /// Lets go of everybody: a service holds its links, and they hold this network.
+    pub fn take_down(&self) {
+        let mut net = self.lock();
+        let parts = (std::mem::take(&mut net.doors), std::mem::take(&mut net.lines));
+        drop(net);
+        drop(parts);
+    }
+
     pub fn mail(&self) -> Mail {
         let net = self.lock();
         let (ended, ended_falsely, reset) = (net.lines.ended, net.lines.false_ends, net.lines.resets);

@@ -108,9 +108,11 @@ pub fn run(seed: u64, plan: &Plan, transcript: Transcript) -> Report {
     crate::panics::clear();
     let lived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(world.tell(plan))));
     let outcome = lived.unwrap_or(Err(("the simulation itself runs", "it panicked".to_owned())));
+    let wires = world.around.wires.clone();
     let mut report = world.report(seed, outcome);
     // Whatever is left is dropped with every task's own clock in force.
     drop(runtime);
+    wires.take_down();
     if let Some(words) = crate::panics::take() {
         report.violations.push(Violation { at: Duration::ZERO, property: "no panic", words });
     }

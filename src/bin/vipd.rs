@@ -7,7 +7,7 @@ mod reload;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser};
@@ -17,8 +17,8 @@ use tokio::sync::{mpsc, watch};
 use vipd::clock;
 use vipd::config::{Config, InForce, SourceDestCheck};
 use vipd::decide::{Decide, Event, Gate, Now};
-use vipd::doctor::Doctor;
 use vipd::doctor::host::Root;
+use vipd::doctor::{Doctor, Place};
 use vipd::driver::{Driver, EVENTS_MAX, Hands, Inputs, QUERIES_MAX, settings};
 use vipd::health;
 use vipd::metrics::Metrics;
@@ -194,6 +194,19 @@ async fn run(path: PathBuf, config: Config, transport: Transport, log: log::Filt
     let loops = LoopGuard::set(&config.vip.interface, config.vip.addresses.clone());
     let (in_force, in_force_rx) = watch::channel(InForce::new(Arc::clone(&config)));
     let health = health::follow(in_force_rx.clone());
+    let (stamp, stamp_rx) = watch::channel(Stamp::default());
+    let waits = starting.waits();
+    let doctor = Arc::new(Doctor {
+        in_force: in_force_rx.clone(),
+        place: OnceLock::new(),
+        health: health.clone(),
+        waits: waits.subscribe(),
+        root: Root::new("/"),
+        stamp: stamp_rx.clone(),
+        events: events_tx.clone(),
+        rehearsed: Mutex::default(),
+    });
+    desk.set_examiner(Arc::clone(&doctor) as _);
 
     let (service, pulse) = (Service::of_environment(), Pulse::default());
     service.status("starting: asks IMDS, waits for the other members").await;
@@ -203,8 +216,10 @@ async fn run(path: PathBuf, config: Config, transport: Transport, log: log::Filt
 
     // Whatever still has to be found out, SIGTERM ends the waiting.
     let found = async {
-        let myself = until_imds_answers(|| who_am_i(&config)).await?;
-        let cloud = until_imds_answers(|| connect(&config, metrics.clone())).await?;
+        let myself = until_imds_answers(&waits, || who_am_i(&config)).await?;
+        let cloud = Arc::new(until_imds_answers(&waits, || connect(&config, metrics.clone())).await?);
+        // Set here alone.
+        let _ = doctor.place.set(Place { cloud: Arc::clone(&cloud), eni: myself.eni.clone() });
         let group = starting.start().await?;
         anyhow::Ok((myself, cloud, group))
     };
@@ -227,8 +242,6 @@ async fn run(path: PathBuf, config: Config, transport: Transport, log: log::Filt
     vipd::fault!(wait "start.grouped");
     group_tx.send_replace(Some(group.clone()));
 
-    let cloud = Arc::new(cloud);
-    let (stamp, stamp_rx) = watch::channel(Stamp::default());
     tokio::spawn(watch_eni(
         in_force_rx.clone(),
         Arc::clone(&cloud),
@@ -236,21 +249,10 @@ async fn run(path: PathBuf, config: Config, transport: Transport, log: log::Filt
         events_tx.clone(),
         stamp_rx.clone(),
     ));
-    let doctor = Arc::new(Doctor {
-        in_force: in_force_rx.clone(),
-        cloud: Arc::clone(&cloud),
-        eni: myself.eni.clone(),
-        root: Root::new("/"),
-        stamp: stamp_rx.clone(),
-        events: events_tx.clone(),
-        rehearsed: Mutex::default(),
-    });
     let witness = config.members.iter().any(|m| m.name == config.member && m.witness);
     if !witness {
-        let doctor = Arc::clone(&doctor);
         tokio::spawn(async move { doctor.tell_of_ec2().await });
     }
-    desk.set_examiner(doctor);
     tokio::spawn(keep_warm(in_force_rx.clone(), Arc::clone(&cloud), stamp_rx));
     let credentials = transport.credentials().cloned();
     let reloader =
@@ -325,7 +327,7 @@ fn on_fatal(cause: &str) {
 
 /// IMDS may be late on a host that boots: it is asked until it answers. Any other failure ends the
 /// process.
-async fn until_imds_answers<T, F>(ask: impl Fn() -> F) -> anyhow::Result<T>
+async fn until_imds_answers<T, F>(waits: &watch::Sender<String>, ask: impl Fn() -> F) -> anyhow::Result<T>
 where
     F: Future<Output = anyhow::Result<T>>,
 {
@@ -333,6 +335,7 @@ where
     loop {
         match ask().await {
             Err(error) if error.chain().any(|e| e.is::<imds::ImdsError>() || e.is::<ConnectError>()) => {
+                waits.send_replace(format!("{error:#}"));
                 if !std::mem::replace(&mut told, true) {
                     tracing::error!(
                         "{error:#}; asking again every 2 s, this member takes no part until then"

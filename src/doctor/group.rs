@@ -19,6 +19,30 @@ pub fn judge(status: &proto::Status, answered: &BTreeSet<String>) -> Vec<Finding
     all
 }
 
+/// This member belongs to none yet.
+pub fn none(waits: &str) -> Finding {
+    Finding::new(
+        Level::Fail,
+        "group",
+        format!("this member belongs to no running group yet: {waits}"),
+        "nobody is elected: nothing is called, and the routes stay as they are",
+        "start vipd on every member that is listed, with the same [[members]] in every file and the peer ports open \
+         between them; leave out a zone that is down, and add it later (vipctl member add)",
+    )
+}
+
+/// IMDS has not told this member where it runs.
+pub fn nowhere(waits: &str) -> Finding {
+    Finding::new(
+        Level::Fail,
+        "metadata",
+        format!("region and network interface are not known, so that EC2 was not asked: {waits}"),
+        "this member takes no part until IMDS answers",
+        "curl -X PUT http://169.254.169.254/latest/api/token -H 'X-aws-ec2-metadata-token-ttl-seconds: 60'; or set \
+         aws.region and aws.eni, and each member's zone",
+    )
+}
+
 fn voters(status: &proto::Status) -> Vec<&proto::Member> {
     status.members.iter().filter(|m| m.voter).collect()
 }

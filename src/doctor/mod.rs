@@ -21,7 +21,7 @@ pub mod host;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
@@ -33,9 +33,10 @@ use crate::clock;
 use crate::config::iam::{Policies, Whereabouts};
 use crate::config::{Config, InForce, SourceDestCheck};
 use crate::decide::Event;
-use crate::model::{EniId, RouteKey, RouteTableId, Time};
+use crate::model::{EniId, Health, RouteKey, RouteTableId, Time};
 use crate::proto;
 use crate::rpc::desk::Examiner;
+use crate::rpc::picture;
 use crate::vpc::ec2::Ec2;
 use crate::vpc::{Cloud as _, CloudError, Stamp, Swap, Verb};
 
@@ -53,8 +54,11 @@ const QUIET: Duration = Duration::from_secs(15);
 pub struct Doctor {
     /// As it is in force now.
     pub in_force: watch::Receiver<InForce>,
-    pub cloud: Arc<Ec2>,
-    pub eni: Option<EniId>,
+    /// Not there before IMDS has told where this member runs.
+    pub place: OnceLock<Place>,
+    pub health: watch::Receiver<Health>,
+    /// What this member waits for while it belongs to no group.
+    pub waits: watch::Receiver<String>,
     pub root: Root,
     /// The term and claim that its requests carry.
     pub stamp: watch::Receiver<Stamp>,
@@ -62,6 +66,15 @@ pub struct Doctor {
     pub events: mpsc::Sender<Event>,
     pub rehearsed: Mutex<Option<Time>>,
 }
+
+/// Where in the cloud this member runs.
+pub struct Place {
+    pub cloud: Arc<Ec2>,
+    pub eni: Option<EniId>,
+}
+
+/// The state of a member that belongs to no group, beside those of a group.
+const ALONE: &str = "alone";
 
 /// The tables of CreateRoute's DryRuns, and their ends.
 type Created = Vec<(RouteTableId, Result<(), CloudError>)>;
@@ -76,38 +89,42 @@ impl Doctor {
     }
 
     async fn policies(&self, status: proto::Status) -> Policies {
-        let tables = self.cloud.survey(self.stamp()).await.unwrap_or_default();
+        let tables = match self.place.get() {
+            Some(place) => place.cloud.survey(self.stamp()).await.unwrap_or_default(),
+            None => Vec::new(),
+        };
         // The tables of one group are of one VPC, hence of one account.
         let account = tables.into_iter().map(|t| t.owner).find(|owner| !owner.is_empty());
         let enis = status.members.iter().filter_map(|m| m.eni.parse().ok()).collect();
-        let region = self.cloud.region().map(str::to_owned);
+        let region = self.place.get().and_then(|place| place.cloud.region()).map(str::to_owned);
         self.config().iam_policies(&Whereabouts { region, account, enis })
     }
 
     /// Says in the log what EC2 shows to be wrong: a wrong region, VPC or table is found at the start, not by the
     /// first failover (FAULTS 47).
     pub async fn tell_of_ec2(&self) {
-        for found in ec2::judge(&self.config(), &self.look().await) {
+        let Some(place) = self.place.get() else { return };
+        for found in ec2::judge(&self.config(), &self.look(place).await) {
             if found.level == Level::Fail {
                 tracing::error!(check = found.check, why = %found.why, mend = %found.mend, "{}", found.finding);
             }
         }
     }
 
-    async fn look(&self) -> ec2::Seen {
+    async fn look(&self, place: &Place) -> ec2::Seen {
         let stamp = self.stamp();
         let checks = self.config().aws.source_dest_check != SourceDestCheck::Ignore;
         let interface = async {
-            let eni = self.eni.as_ref().filter(|_| checks)?;
-            Some(self.cloud.eni_facts(eni, stamp).await)
+            let eni = place.eni.as_ref().filter(|_| checks)?;
+            Some(place.cloud.eni_facts(eni, stamp).await)
         };
-        let (tables, interface) = tokio::join!(self.cloud.survey(stamp), interface);
+        let (tables, interface) = tokio::join!(place.cloud.survey(stamp), interface);
         ec2::Seen {
-            region: self.cloud.region().map(str::to_owned),
-            eni: self.eni.clone(),
+            region: place.cloud.region().map(str::to_owned),
+            eni: place.eni.clone(),
             tables,
             interface,
-            clock_ahead: self.cloud.clock_ahead(),
+            clock_ahead: place.cloud.clock_ahead(),
             time_service: host::time_service(&self.root),
         }
     }
@@ -115,11 +132,12 @@ impl Doctor {
     /// What EC2 has to say now of the tables that it was asked about longest ago; what it said before is in `me`.
     async fn rehearse(
         &self,
+        place: &Place,
         status: &proto::Status,
         me: &mut proto::Member,
         tables: &[RouteTableId],
     ) -> Created {
-        let Some(eni) = self.eni.as_ref().filter(|_| self.may_rehearse(status)) else { return vec![] };
+        let Some(eni) = place.eni.as_ref().filter(|_| self.may_rehearse(status)) else { return vec![] };
         let config = self.config();
         let Some(vip) = config.vip.addresses.first() else { return vec![] };
         let age = |id: &RouteTableId| {
@@ -140,7 +158,7 @@ impl Doctor {
         };
         let swaps = verbs.into_iter().flatten().flat_map(|verb| order.iter().map(swap(verb)));
         let asked = swaps.map(|swap| async move {
-            let result = self.cloud.rehearse(swap.clone(), self.stamp()).await;
+            let result = place.cloud.rehearse(swap.clone(), self.stamp()).await;
             (swap, result)
         });
         let mut created = Vec::new();
@@ -157,7 +175,10 @@ impl Doctor {
                 me.rights.retain(|old| old.route_table != table.as_str());
                 me.rights.push(right);
             }
-            let _ = self.events.send(Event::Rehearsed { swap, result }).await;
+            // Without a group nobody listens yet, and what is said now is old when somebody does.
+            if status.state != ALONE {
+                let _ = self.events.send(Event::Rehearsed { swap, result }).await;
+            }
         }
         created
     }
@@ -198,14 +219,39 @@ impl Doctor {
         all.extend(self.of_the_host());
         all.extend(health(&config, &me));
         all.extend(address(&status, &me));
-        let seen = self.look().await;
+        let Some(place) = self.place.get() else {
+            all.push(group::nowhere(&self.waits.borrow()));
+            return all;
+        };
+        let seen = self.look(place).await;
         all.extend(ec2::judge(&config, &seen));
         if let Ok(tables) = &seen.tables {
             let tables: Vec<_> = tables.iter().map(|t| t.id.clone()).collect();
-            let created = self.rehearse(&status, &mut me, &tables).await;
+            let created = self.rehearse(place, &status, &mut me, &tables).await;
             all.extend(ec2::permissions(&tables, &me.rights, &created));
         }
         all
+    }
+
+    /// What this member knows of itself before it belongs to a group.
+    fn alone(&self) -> proto::Status {
+        let config = self.config();
+        let (health, health_reason) = {
+            let health = self.health.borrow();
+            let (word, reason) = picture::health(&health);
+            (word.to_owned(), reason.to_owned())
+        };
+        let name = config.member.to_string();
+        let witness = config.members.iter().any(|m| m.name == config.member && m.witness);
+        let me =
+            proto::Member { name: name.clone(), witness, health, health_reason, ..proto::Member::default() };
+        proto::Status {
+            cluster: config.cluster.to_string(),
+            state: ALONE.to_owned(),
+            seen_by: name,
+            members: vec![me],
+            ..proto::Status::default()
+        }
     }
 
     fn of_the_host(&self) -> Vec<Finding> {
@@ -309,6 +355,20 @@ impl Examiner for Doctor {
             let config = self.config();
             let name = config.member.as_str();
             self.findings(status).await.into_iter().map(|finding| finding.of(name)).collect()
+        })
+    }
+
+    fn waits(&self) -> String {
+        self.waits.borrow().clone()
+    }
+
+    fn examine_alone(&self) -> BoxFuture<'_, proto::Diagnosis> {
+        Box::pin(async move {
+            let status = self.alone();
+            let cluster = status.cluster.clone();
+            let mine = self.examine(status).await;
+            let group = group::none(&self.waits()).of("");
+            proto::Diagnosis { cluster, findings: std::iter::once(group).chain(mine).collect() }
         })
     }
 

@@ -99,7 +99,6 @@ pub(super) async fn find_group(shared: &Shared, log_is_empty: bool) -> Result<Fo
     if let Some(founding) = founding.filter(|_| log_is_empty) {
         return found(shared, founding).await;
     }
-    let mut told = String::new();
     while shared.store.group().is_none() {
         match ask_all(shared).await {
             Search::Group(group) => {
@@ -112,9 +111,9 @@ pub(super) async fn find_group(shared: &Shared, log_is_empty: bool) -> Result<Fo
                 return found(shared, founding).await;
             }
             Search::AllEmpty(_) => {
-                tell(&mut told, "every member answers: waiting for the first of the list to found the group")
+                tell(shared, "every member answers: waiting for the first of the list to found the group")
             }
-            Search::Wait(why) => tell(&mut told, &why),
+            Search::Wait(why) => tell(shared, &why),
         }
         runtime::sleep(ASK_EVERY).await;
     }
@@ -122,10 +121,14 @@ pub(super) async fn find_group(shared: &Shared, log_is_empty: bool) -> Result<Fo
 }
 
 /// Says a thing once until something else is to be said.
-fn tell(told: &mut String, words: &str) {
-    if told != words {
+fn tell(shared: &Shared, words: &str) {
+    let is_new = shared.waits.send_if_modified(|told| {
+        let is_new = told != words;
+        words.clone_into(told);
+        is_new
+    });
+    if is_new {
         tracing::warn!("no group yet: {words}");
-        *told = words.to_owned();
     }
 }
 
@@ -184,7 +187,6 @@ pub(super) async fn hello(shared: &Shared, member: &Member) -> Result<proto::Hel
 
 /// Has every member keep the group's id; repeats until all have.
 async fn found(shared: &Shared, founding: Founding) -> Result<Found, StoreError> {
-    let mut told = String::new();
     loop {
         let mut missing = Vec::new();
         for (incarnation, name) in founding.members.iter().filter(|(id, _)| **id != shared.me) {
@@ -206,7 +208,7 @@ async fn found(shared: &Shared, founding: Founding) -> Result<Found, StoreError>
         if missing.is_empty() {
             break;
         }
-        tell(&mut told, &format!("founding the group: {}; {START_OVER}", missing.join("; ")));
+        tell(shared, &format!("founding the group: {}; {START_OVER}", missing.join("; ")));
         runtime::sleep(ASK_EVERY).await;
     }
     fault!(wait "form.agreed");

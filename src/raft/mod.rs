@@ -122,6 +122,8 @@ pub struct Shared {
     answers: Mutex<BTreeMap<Incarnation, Time>>,
     changing: tokio::sync::Mutex<()>,
     desk: OnceLock<Desk>,
+    /// What there is to wait for before there is a group, in words.
+    waits: Arc<watch::Sender<String>>,
 }
 
 impl Shared {
@@ -296,6 +298,7 @@ impl<S: RaftLogStorage<TypeConfig> + Stable + Clone> Starting<S> {
             answers: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             desk: OnceLock::new(),
+            waits: Arc::new(watch::Sender::new("vipd has just started".to_owned())),
         };
         Ok(Self {
             log,
@@ -323,6 +326,11 @@ impl<S: RaftLogStorage<TypeConfig> + Stable + Clone> Starting<S> {
     /// What answers lifelines on the peer port.
     pub fn lifelines(&self) -> Lifelines {
         Lifelines(Arc::clone(&self.shared))
+    }
+
+    /// Where it is written what this member waits for while it is in no group; whoever starts it may write too.
+    pub fn waits(&self) -> Arc<watch::Sender<String>> {
+        Arc::clone(&self.shared.waits)
     }
 
     /// Finds or founds the group, then starts Raft. Waits for as long as there is no group; says

@@ -60,11 +60,13 @@ impl Failure {
         Self(proto::Failure { kind: kind.to_owned(), cause: cause.into(), next: next.into() })
     }
 
-    fn starting() -> Self {
+    /// `waits`: for what.
+    fn starting(waits: Option<String>) -> Self {
+        let waits = waits.map(|words| format!(": {words}")).unwrap_or_default();
         Self::new(
             "no-quorum",
-            "this member belongs to no running group yet",
-            "start the other members with the same [[members]] list; the log of vipd says what it waits for",
+            format!("this member belongs to no running group yet{waits}"),
+            "start the other members with the same [[members]] list; vipctl doctor on this host examines this member",
         )
     }
 
@@ -154,6 +156,12 @@ pub trait Examiner: Send + Sync + 'static {
     /// What would make the next failover onto this member fail. `status`: its own view.
     fn examine(&self, status: proto::Status) -> BoxFuture<'_, Vec<proto::Finding>>;
 
+    /// What this member waits for while it belongs to no group.
+    fn waits(&self) -> String;
+
+    /// The same of a member that belongs to no group, and what it waits for.
+    fn examine_alone(&self) -> BoxFuture<'_, proto::Diagnosis>;
+
     /// What would make the next failover fail, by the whole picture. `answered`: who examined itself.
     fn examine_group(&self, status: &proto::Status, answered: &BTreeSet<String>) -> Vec<proto::Finding>;
 }
@@ -225,12 +233,17 @@ impl Desk {
     }
 
     fn examiner(&self) -> Result<&dyn Examiner, Failure> {
-        self.examiner.get().map(AsRef::as_ref).ok_or_else(Failure::starting)
+        self.examiner.get().map(AsRef::as_ref).ok_or_else(|| self.starting())
     }
 
-    /// Every member's examination of itself, and what the whole picture shows.
+    fn starting(&self) -> Failure {
+        Failure::starting(self.examiner.get().map(|examiner| examiner.waits()))
+    }
+
+    /// Every member's examination of itself, and what the whole picture shows; of one without a group, its own.
     pub async fn doctor(&self) -> Result<proto::Diagnosis, Failure> {
-        let group = self.group.borrow().clone().ok_or_else(Failure::starting)?;
+        let group = self.group.borrow().clone();
+        let Some(group) = group else { return Ok(self.examiner()?.examine_alone().await) };
         let others = group.others().into_iter().map(|name| {
             let group = group.clone();
             async move {
@@ -264,7 +277,7 @@ impl Desk {
 
     async fn ask<T>(&self, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> Result<T, Failure> {
         if self.group.borrow().is_none() {
-            return Err(Failure::starting());
+            return Err(self.starting());
         }
         let (tx, rx) = oneshot::channel();
         fault!(wait "rpc.query");

@@ -40,7 +40,8 @@ pub struct View<'a> {
 
 const HEALTHY: &str = "healthy";
 
-fn health(health: &Health) -> (&'static str, &str) {
+/// Its word and its reason.
+pub fn health(health: &Health) -> (&'static str, &str) {
     match health {
         Health::Healthy => (HEALTHY, ""),
         Health::NotChecked => (HEALTHY, "not checked"),

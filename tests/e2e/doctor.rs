@@ -11,6 +11,13 @@ use crate::status::others;
 const REHEARSED: Duration = Duration::from_secs(150);
 
 impl Lab {
+    /// Waits until each member has heard of its group: one that has not examines itself alone.
+    fn all_are_in_the_group(&self) {
+        for member in MEMBERS {
+            self.says(member, "it has heard of its group", |s| s.owner.is_some());
+        }
+    }
+
     /// vipctl doctor: its exit code, and its findings.
     fn doctor(&self, ask: &str) -> (i32, Vec<Value>) {
         let (code, page) = self.vipctl_json(ask, &["doctor"]);
@@ -123,6 +130,7 @@ fn fault_47_a_wrong_table_and_region_are_named_at_the_start_and_by_doctor() {
         let log = lab.vipd_log("az-b");
         holds(log.contains(words), || log)
     });
+    lab.all_are_in_the_group();
     let (code, found) = lab.doctor("az-a");
     assert_eq!(code, 1);
     for member in MEMBERS {
@@ -130,6 +138,40 @@ fn fault_47_a_wrong_table_and_region_are_named_at_the_start_and_by_doctor() {
         assert!(named.len() == 1 && named[0]["finding"] == words, "{named:?}");
         assert!(named[0]["mend"].as_str().unwrap().contains("aws.region"), "{named:?}");
     }
+}
+
+/// The first start, when it is asked most: one of three runs.
+#[test]
+fn a_member_without_a_group_examines_itself_and_says_what_it_waits_for() {
+    let lab = Lab::up_with("docalone", &["--no-vipd"]);
+    lab.ok(&["ec2", "eni", "az-a", "--source-dest-check", "on"]);
+    lab.ok(&["start", "az-a", "--only", "vipd"]);
+    let found = until("it waits for both of the others", BOUND, || {
+        let (code, page) = lab.vipctl_json("az-a", &["doctor"]);
+        let found = page["findings"].as_array().cloned().unwrap_or_default();
+        let words = bad(&found, "", "group").first().map(|f| f["finding"].to_string()).unwrap_or_default();
+        let waits = ["az-b (10.0.2.10:7400) does not answer", "az-c (10.0.3.10:7400) does not answer"];
+        let well =
+            found.iter().any(|f| f["member"] == "az-a" && f["check"] == "haproxy" && f["level"] == "ok");
+        let all = code == 1 && page["verdict"] == "fail" && well && waits.iter().all(|w| words.contains(w));
+        holds(all, || page.to_string()).map(|()| found)
+    });
+    assert!(bad(&found, "", "group")[0]["mend"].as_str().unwrap().contains("[[members]]"), "{found:?}");
+    for check in ["tls", "route-tables", "clock", "permission", "haproxy-bind", "interface", "scheduling"] {
+        assert!(found.iter().any(|f| f["member"] == "az-a" && f["check"] == check), "{check}: {found:?}");
+    }
+    let named = bad(&found, "az-a", "source-dest-check");
+    assert!(named.len() == 1 && named[0]["level"] == "fail", "{found:?}");
+    // The other verbs have no answer, and say the same.
+    let (code, error) = lab.vipctl_json("az-a", &["status"]);
+    let cause = error["error"]["cause"].as_str().unwrap_or_default();
+    assert!(code == 3 && cause.contains("az-b (10.0.2.10:7400) does not answer"), "{error}");
+    // It becomes a group, and the finding goes.
+    lab.ok(&["start", "az-b", "--only", "vipd"]);
+    lab.ok(&["start", "az-c", "--only", "vipd"]);
+    lab.all_are_in_the_group();
+    let (_, found) = lab.doctor("az-a");
+    assert!(bad(&found, "", "group").is_empty(), "{found:?}");
 }
 
 #[test]
@@ -146,6 +188,7 @@ fn fault_48_a_member_whose_source_dest_check_is_on_is_no_target_and_says_why() {
     let (code, refusal) = lab.vipctl_json("az-a", &["transfer-leader", "--to", "az-b"]);
     assert_eq!(code, 4, "{refusal}");
     assert!(refusal["error"]["cause"].as_str().unwrap().contains(why), "{refusal}");
+    lab.all_are_in_the_group();
     let (code, found) = lab.doctor("az-c");
     let named = bad(&found, "az-b", "source-dest-check");
     assert_eq!((code, named.len()), (1, 1), "{found:?}");
@@ -185,6 +228,7 @@ fn fault_62_members_whose_tables_differ_are_shown() {
     let words = "rtb-0c is in [aws] of az-a, az-b, not of az-c";
     let status = lab.says("az-a", "the difference", |s| s.problems.iter().any(|p| p == words));
     assert_eq!(status.state, "degraded", "{status:?}");
+    lab.all_are_in_the_group();
     let (code, found) = lab.doctor("az-b");
     let named = bad(&found, "", "configuration");
     assert_eq!((code, named.len(), &named[0]["finding"]), (1, 1, &words.into()), "{found:?}");

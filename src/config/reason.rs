@@ -105,6 +105,11 @@ pub enum Reason {
         "list them, route_tables = [\"rtb-0a\", \"rtb-0b\"], or name a tag that they carry, route_table_tag = \"vipd:cluster=edge\""
     ))]
     NoRouteTables,
+    #[error("{tables} route tables times {vips} VIPs are {} routes, and a claim holds {max} at most", tables * vips)]
+    #[diagnostic(help(
+        "divide the VIPs or the tables among several groups (another cluster name, data directory and port each)"
+    ))]
+    TooManyRoutes { tables: usize, vips: usize, max: usize },
 
     // The timings.
     #[error("raft.election_ms has {count} numbers, not two")]

@@ -49,7 +49,7 @@ pub use promise::{GIVE_UP, Hearing, Promise};
 pub use rights::{Denied, Right};
 
 use crate::ledger::Ledger;
-use crate::model::route::Sight;
+use crate::model::route::{ROUTES_MAX, Sight};
 use crate::model::{Epoch, Health, Incarnation, Name, RouteKey, Term, Time, Vip};
 use crate::mutant::{self, Mutant};
 use handover::{Handing, Want, Watching};
@@ -330,7 +330,9 @@ impl Decide {
             }
         }
         let vips = &self.settings.vips;
-        tables.iter().flat_map(|t| vips.iter().map(|v| RouteKey { table: t.clone(), vip: *v })).collect()
+        let all = tables.iter().flat_map(|t| vips.iter().map(|v| RouteKey { table: t.clone(), vip: *v }));
+        // What a tag adds beyond that the looks find, and intents of their own put right.
+        all.take(ROUTES_MAX).collect()
     }
 }
 

@@ -7,7 +7,7 @@ use super::plan::{Budget, Churn, Fix, Pace, in_sync, plan};
 use super::proposal::Proposal;
 use super::{Decide, Effect, Look, Now, PROPOSAL_WAIT, Stage, Story, WARM_EVERY};
 use crate::ledger::{Claim, Command, Kind, Phases, REQUEST_IDS_KEPT};
-use crate::model::route::{CloudError, Outcome, Sight, Swap, Verb};
+use crate::model::route::{CloudError, Outcome, ROUTES_MAX, Sight, Swap, Verb};
 use crate::model::{Epoch, Name, Observed, RouteKey, Term, Time, WallMs};
 use crate::mutant::{self, Mutant};
 
@@ -459,6 +459,8 @@ impl Decide {
             }
         }
         self.contended = o.churn.contended(now.time);
+        // An intent is one log entry; the next look finds the rest.
+        swaps.truncate(ROUTES_MAX);
         if swaps.is_empty() || o.is_busy() {
             return;
         }

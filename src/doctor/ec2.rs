@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::finding::{Finding, Level};
 use crate::config::{Config, SourceDestCheck};
+use crate::model::route::ROUTES_MAX;
 use crate::model::{EniId, RouteTableId};
 use crate::proto;
 use crate::vpc::CloudError;
@@ -41,6 +42,7 @@ pub fn judge(config: &Config, seen: &Seen) -> Vec<Finding> {
             all.extend(are_there(config, seen, tables));
             all.extend(of_one_vpc(seen, tables));
             all.extend(vip_outside(config, tables));
+            all.extend(too_many(config, tables));
         }
     }
     all.push(interface(config, seen));
@@ -91,6 +93,23 @@ fn are_there(config: &Config, seen: &Seen, tables: &[TableFacts]) -> Vec<Finding
         all.push(Finding::ok(TABLES, format!("{}{more}{tag}: {where_}", ids.join(", "))));
     }
     all
+}
+
+/// The file holds the list to the bound; a tag may go past it.
+fn too_many(config: &Config, tables: &[TableFacts]) -> Option<Finding> {
+    let (n, vips) = (tables.len(), config.vip.addresses.len());
+    (n * vips > ROUTES_MAX).then(|| {
+        Finding::new(
+            Level::Fail,
+            TABLES,
+            format!(
+                "{n} route tables times {vips} VIPs are {} routes, and a claim holds {ROUTES_MAX}",
+                n * vips
+            ),
+            "after a failover the rest is swapped as repairs are: late, one look after the other",
+            "take the tag from some tables, or divide the VIPs or tables among several groups",
+        )
+    })
 }
 
 /// A route names an interface of its own VPC only.

@@ -4,6 +4,11 @@ use std::collections::BTreeSet;
 
 use super::{EniId, Epoch, RouteKey, RouteMap, RouteTableId, Term};
 
+/// Route tables times VIPs that one group manages at most. A claim names every route it is about to change in one log
+/// entry, which has to fit into 32 KiB (`raft::codec::MAX_COMMAND_BYTES`): 92 bytes for the longest, an IPv6 VIP in a
+/// table whose id has 17 digits.
+pub const ROUTES_MAX: usize = 350;
+
 /// Under which term and claim a request is made: the end of its User-Agent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stamp {

@@ -44,6 +44,19 @@ fn members_that_do_not_fit_together() {
     refused_at(&with("zone = \"\"\n[vip]"), "\"\"", &["members.zone", "is not a name"]);
 }
 
+/// A claim is one log entry.
+#[test]
+fn more_routes_than_a_claim_holds() {
+    let tables = |n: usize| {
+        let all: Vec<_> = (0..n).map(|i| format!("\"rtb-{i:017x}\"")).collect();
+        format!("[{}]", all.join(", "))
+    };
+    let two = least_with("[\"192.168.77.10/32\"]", "[\"192.168.77.10/32\", \"fd00:77::10/128\"]");
+    assert!(parse(two.replace("[\"rtb-0a\"]", &tables(175))).is_ok());
+    let text = two.replace("[\"rtb-0a\"]", &tables(176));
+    refused(&text, (11, 16), &["176 route tables times 2 VIPs are 352 routes", "several groups"]);
+}
+
 #[test]
 fn single_values_out_of_bounds() {
     let aws = |line: &str| least_with("[tls]", &format!("{line}\n[tls]"));

@@ -6,9 +6,10 @@ use toml::Spanned;
 
 use super::values::Checker;
 use super::{Unique, inner};
-use crate::config::raw::{self, Table, Word};
+use crate::config::raw::{self, Raw, Table, Word};
 use crate::config::reason::Reason;
 use crate::config::{AwsConfig, SourceDestCheck, VipConfig};
+use crate::model::route::ROUTES_MAX;
 use crate::model::{EniId, Name, RouteTableId, Vip};
 
 pub(super) fn vip(c: &mut Checker, table: &Table<raw::Vip>) -> Option<VipConfig> {
@@ -100,6 +101,16 @@ pub(super) fn aws(c: &mut Checker, table: &Table<raw::Aws>) -> Option<AwsConfig>
         reconcile: Duration::from_secs(reconcile_s),
         warm_connections: usize::try_from(warm).unwrap_or(8),
     })
+}
+
+/// Those that are listed. How many the tag adds, EC2 tells (`doctor::ec2`).
+pub(super) fn routes(c: &mut Checker, raw: &Raw, vip: &VipConfig, aws: &AwsConfig) {
+    let (tables, vips) = (aws.route_tables.len(), vip.addresses.len());
+    if tables * vips > ROUTES_MAX {
+        let list = inner(&raw.aws).and_then(|aws| aws.route_tables.as_ref());
+        let places = list.map(|list| (list.span(), "these, each with every VIP")).into_iter().collect();
+        c.refuse(Reason::TooManyRoutes { tables, vips, max: ROUTES_MAX }, places);
+    }
 }
 
 fn route_tables(c: &mut Checker, raw: &raw::Aws) -> Vec<RouteTableId> {

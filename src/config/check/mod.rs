@@ -46,6 +46,9 @@ fn assemble(c: &mut Checker, raw: &Raw, env_member: Option<String>, host: Host) 
         inner(&raw.admin).and_then(|admin| admin.group.as_ref()).and_then(|v| c.group("admin.group", v));
     let vip = cloud::vip(c, &raw.vip);
     let aws = cloud::aws(c, &raw.aws);
+    if let (Some(vip), Some(aws)) = (&vip, &aws) {
+        cloud::routes(c, raw, vip, aws);
+    }
     let timing = timing::timing(c, inner(&raw.raft));
     let health = timing::health(c, inner(&raw.health));
     let policy = policy(c, raw);

@@ -32,6 +32,19 @@ fn the_claim_covers_tables_found_by_tag_after_the_listed_ones() {
     assert_eq!(*routes, [route("rtb-1"), route("rtb-2"), route("rtb-9")]);
 }
 
+/// It is one log entry; what is past it is found by the looks.
+#[test]
+fn a_claim_names_no_more_routes_than_an_entry_holds() {
+    let mut w = World::new();
+    w.cloud.tables = (0..2 * route::ROUTES_MAX).map(|n| table(&format!("rtb-{n:08x}"))).collect();
+    w.run(secs(11));
+    let effects = w.lead(1);
+    let [Command::Claim { routes, .. }] = proposed(&effects)[..] else {
+        panic!("one claim: {effects:?}");
+    };
+    assert_eq!(routes.len(), route::ROUTES_MAX);
+}
+
 #[test]
 fn a_follower_and_a_candidate_claim_nothing() {
     let mut w = World::new();

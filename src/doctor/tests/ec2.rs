@@ -179,3 +179,14 @@ fn fault_38_a_denied_table_is_named_with_the_line_to_add() {
     assert_eq!(lines[3], (Level::Ok, "ec2:CreateRoute is allowed on rtb-0a"));
     assert!(lines[4].1.starts_with("ec2:CreateRoute is denied on rtb-0c"), "{lines:?}");
 }
+
+/// How many tables have the tag, no file tells.
+#[test]
+fn more_tables_by_tag_than_a_claim_holds_are_named() {
+    let tables = |n: usize| (0..n).map(|i| table(&format!("rtb-{i:08x}"), "vpc-1")).collect::<Vec<_>>();
+    let tag = config("route_table_tag = \"vipd:cluster=edge\"");
+    assert!(bad(&judge(&tag, &seen(tables(175)))).is_empty());
+    let found = judge(&tag, &seen(tables(176)));
+    let one = one(&found);
+    assert!(one.level == Level::Fail && one.finding.contains("are 352 routes"), "{one:?}");
+}

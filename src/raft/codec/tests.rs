@@ -22,6 +22,24 @@ fn node(name: &str) -> Node {
     }
 }
 
+/// A claim on as many routes as a file may ask for is one entry, however long their names are.
+#[test]
+fn the_longest_claim_fits_into_an_entry() {
+    let vip: crate::model::Vip = "fd00:1111:2222:3333:4444:5555:6666:7777/128".parse().unwrap();
+    let route = |n: usize| crate::model::RouteKey { table: format!("rtb-{n:017x}").parse().unwrap(), vip };
+    let claim = |n: usize| Command::Claim {
+        member: "m".repeat(63).parse().unwrap(),
+        term: Term(u64::MAX),
+        at: WallMs(u64::MAX),
+        routes: (0..n).map(route).collect(),
+    };
+    let max = crate::model::route::ROUTES_MAX;
+    let length = serde_json::to_vec(&claim(max)).unwrap().len();
+    assert!(length <= MAX_COMMAND_BYTES, "{length}");
+    // The bound is no tighter than it has to be.
+    assert!(serde_json::to_vec(&claim(max + 30)).unwrap().len() > MAX_COMMAND_BYTES, "{length}");
+}
+
 /// A group that was founded before a node said more than its name and address.
 #[test]
 fn a_node_of_old_data_is_as_usual() {

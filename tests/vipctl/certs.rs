@@ -102,7 +102,12 @@ async fn nothing_is_written_over_and_every_error_has_a_next_step() {
     refused(run(&["issue", "member", "az-b"]).await, 4, "az-b.key is there already");
 
     refused(run(&["issue", "member", "az-c", "--cluster", "other"]).await, 4, "is the CA of edge");
-    refused(run(&["issue", "member", "az-c", "--out", "/nowhere"]).await, 1, "/nowhere/az-c.key");
+    // A folder that is missing is made; one below a file cannot be.
+    let (new, below) =
+        (dir.join("new").display().to_string(), dir.join("az-a.pem/new").display().to_string());
+    made(dir, &["issue", "member", "az-a", "--out", &new]).await;
+    assert!(dir.join("new/az-a.key").exists());
+    refused(run(&["issue", "member", "az-c", "--out", &below]).await, 1, "az-a.pem/new cannot be made");
     refused(run(&["issue", "member", "AZ C"]).await, 2, "is not a name");
     refused(run(&["issue", "king", "az-c"]).await, 2, "king");
     std::fs::remove_file(dir.join("ca.key")).unwrap();

@@ -93,3 +93,13 @@ fn create(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
         OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
 }
+
+/// For keys, so that nobody else looks in.
+pub fn make_dir(dir: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| {
+        let cause = format!("{} cannot be made: {error}", dir.display());
+        Error::new(Kind::Failed, cause, "name another place: --dir DIR, --out DIR")
+    })
+}

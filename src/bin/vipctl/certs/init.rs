@@ -8,9 +8,9 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsage
 use serde::Serialize;
 use vipd::model::{Name, WallMs};
 
-use super::files::{CA_CERT, CA_KEY, days_left, failed, shown, valid_for, write_pair};
+use super::files::{CA_CERT, CA_KEY, days_left, failed, make_dir, shown, valid_for, write_pair};
 use crate::Output;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::render;
 
 /// Make a CA for one cluster: ca.pem, which every member and operator gets, and ca.key, which none does
@@ -74,13 +74,4 @@ pub fn run(arguments: &Arguments, output: Output) -> Result<ExitCode, Error> {
         ))?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn make_dir(dir: &std::path::Path) -> Result<(), Error> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(|error| {
-        let cause = format!("{} cannot be made: {error}", dir.display());
-        Error::new(Kind::Failed, cause, "name another place: --dir DIR")
-    })
 }

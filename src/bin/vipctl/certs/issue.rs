@@ -9,7 +9,7 @@ use serde::Serialize;
 use vipd::model::{Name, WallMs};
 use vipd::tls::{Identity, Role, describe};
 
-use super::files::{CA_CERT, CA_KEY, days_left, failed, shown, valid_for, write_pair};
+use super::files::{CA_CERT, CA_KEY, days_left, failed, make_dir, shown, valid_for, write_pair};
 use crate::Output;
 use crate::error::{Error, Kind};
 use crate::render;
@@ -104,6 +104,7 @@ pub fn run(arguments: &Arguments, output: Output) -> Result<ExitCode, Error> {
         Role::Operator | Role::Viewer => format!("{}-{}", role.label(), identity.name),
     };
     let out = arguments.out.as_ref().unwrap_or(&arguments.dir);
+    make_dir(out)?;
     let (cert, key_file) = (out.join(format!("{stem}.pem")), out.join(format!("{stem}.key")));
     write_pair((&key_file, &key.serialize_pem()), (&cert, &certificate.pem()))?;
     let issued = Issued {

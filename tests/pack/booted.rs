@@ -119,7 +119,7 @@ impl Booted {
 
     pub fn journal(&self) -> String {
         let said =
-            self.run(&["journalctl", "--no-pager", "--lines", "60", "--unit", "vipd", "--unit", "haproxy"]);
+            self.run(&["journalctl", "--no-pager", "--lines", "60", "--unit", "vipd*", "--unit", "haproxy"]);
         text(&said.stdout)
     }
 }

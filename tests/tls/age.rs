@@ -78,7 +78,7 @@ fn in_full(status: &Status) -> String {
 
 /// Whether a call met the end of its connection and was not sent: this client opens the next one only then.
 /// Members open theirs before (`raft/links/tests.rs`).
-fn came_too_late(status: &Status) -> bool {
+pub fn came_too_late(status: &Status) -> bool {
     status.code() == Code::Cancelled && in_full(status).contains("connection closed")
 }
 

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::http2::{CONTINUATION, DATA, END_HEADERS, HEADERS, Http2, RST_STREAM, frame, headers};
+use super::http2::{CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Http2, RST_STREAM, frame, headers};
 
 /// A path that each port serves.
 pub const APPEND: &str = "/vipd.v1.Peer/Append";
@@ -86,12 +86,46 @@ pub fn hoard(address: &str, path: &str, size: u32, connections: usize, bound: Du
     sent
 }
 
-/// Streams that are opened and left open, or reset at once. How many.
-pub fn streams(address: &str, path: &str, reset: Reset, most: u64, bound: Duration) -> u64 {
-    let (over, mut opened) = (ends(bound), 0);
+/// Streams that the server carries out to their end, as many at once as it allows on each of a few
+/// connections. How many it has ended.
+pub fn whole_streams(address: &str, path: &str, at_once: usize, most: u64, bound: Duration) -> u64 {
+    const CONNECTIONS: usize = 8;
+    let (over, mut ended) = (ends(bound), 0);
+    let head = headers(path, None);
+    // Each with how many streams are open, and the next one's number.
+    let mut all: Vec<(Http2, usize, u32)> = Vec::new();
+    while !over() && ended < most {
+        all.retain(|(connection, _, next)| !connection.gone && *next < 0x7fff_0000);
+        if all.len() < CONNECTIONS
+            && let Some(connection) = Http2::open(address)
+        {
+            all.push((connection, 0, 1));
+        }
+        for (connection, open, next) in &mut all {
+            let mut batch = Vec::new();
+            while *open < at_once {
+                batch.extend(frame(HEADERS, END_HEADERS | END_STREAM, *next, &head));
+                *next += 2;
+                *open += 1;
+            }
+            connection.send(&batch);
+            connection.look(Duration::ZERO);
+            let done = connection.ended.len();
+            connection.ended.clear();
+            *open -= done.min(*open);
+            ended += u64::try_from(done).unwrap();
+        }
+    }
+    ended
+}
+
+/// Streams that are opened and left open, or reset at once: how many, on how many connections.
+pub fn streams(address: &str, path: &str, reset: Reset, most: u64, bound: Duration) -> (u64, u64) {
+    let (over, mut opened, mut connections) = (ends(bound), 0, 0);
     let head = headers(path, None);
     while !over() && opened < most {
-        let Some(mut connection) = Http2::open(address) else { continue };
+        let Some(mut connection) = Http2::knock(address) else { continue };
+        connections += 1;
         let mut next = 1;
         while !over() && !connection.gone && opened < most && next < 0x7fff_0000 {
             let mut batch = Vec::new();
@@ -107,7 +141,7 @@ pub fn streams(address: &str, path: &str, reset: Reset, most: u64, bound: Durati
             connection.look(Duration::ZERO);
         }
     }
-    opened
+    (opened, connections)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -142,20 +176,37 @@ pub fn slow_headers(address: &str, connections: usize, bound: Duration) -> u64 {
 }
 
 /// Connections that say the beginning of something and then nothing, kept open until the end. How many
-/// were opened, and how many of them the server had not closed by then.
-pub fn half_handshakes(address: &str, first: &[u8], most: usize, bound: Duration) -> (usize, usize) {
+/// were opened, and how many of them the server has not closed a moment later, where it should bear `bear`.
+pub fn half_handshakes(
+    address: &str,
+    first: &[u8],
+    most: usize,
+    bear: usize,
+    bound: Duration,
+) -> (usize, usize) {
     let over = ends(bound);
     let address = address.parse().unwrap();
-    let mut held = Vec::new();
-    while !over() && held.len() < most {
-        let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_secs(1)) else { continue };
-        let _ = stream.write_all(first);
-        held.push(stream);
-    }
+    let (mut held, mut opened) = (Vec::new(), 0);
     let open = |stream: &TcpStream| {
         let _ = stream.set_nonblocking(true);
         matches!(stream.peek(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
     };
-    let left = held.iter().filter(|stream| open(stream)).count();
-    (held.len(), left)
+    while !over() && opened < most {
+        let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_secs(1)) else { continue };
+        let _ = stream.write_all(first);
+        held.push(stream);
+        opened += 1;
+        // A process has only so many descriptors: what the server has closed is let go of.
+        if held.len() >= 4_000 {
+            held.retain(open);
+        }
+    }
+    // The last of them wait to be accepted; the server's deadline for a handshake is longer than this.
+    let waited = ends(Duration::from_secs(2));
+    let mut left = held.len();
+    while left > bear && !waited() {
+        std::thread::sleep(Duration::from_millis(20));
+        left = held.iter().filter(|stream| open(stream)).count();
+    }
+    (opened, left)
 }

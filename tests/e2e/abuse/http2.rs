@@ -13,6 +13,7 @@ const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 
+pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
 /// What a server lets a client send before it has said anything (section 6.9.2).
@@ -59,8 +60,15 @@ pub fn headers(path: &str, content_length: Option<u64>) -> Vec<u8> {
 }
 
 impl Http2 {
-    /// `None` where the connection is refused or closed.
+    /// Once the server has said what it allows. `None` where the connection is refused or closed.
     pub fn open(address: &str) -> Option<Self> {
+        let mut this = Self::knock(address)?;
+        this.look(Duration::from_millis(50));
+        (!this.gone).then_some(this)
+    }
+
+    /// Without waiting for a word of the server's.
+    pub fn knock(address: &str) -> Option<Self> {
         let stream = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(2)).ok()?;
         stream.set_nodelay(true).ok()?;
         stream.set_write_timeout(Some(Duration::from_secs(1))).ok()?;
@@ -69,7 +77,6 @@ impl Http2 {
         let mut this = Self { stream, heard, window, first, granted, ended, gone: false };
         let hello = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(SETTINGS, 0, 0, &[])].concat();
         this.send(&hello);
-        this.look(Duration::from_millis(50));
         (!this.gone).then_some(this)
     }
 

@@ -1,5 +1,6 @@
 //! The Debian package, of the profile that is built, on a booted systemd.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -120,7 +121,15 @@ fn the_unit_runs_it_with_little_and_hands_over_on_stop() {
     assert_eq!(field("VmLck:") != "0", limit("Max locked memory") == "unlimited", "{limits}");
     let scheduled = booted.ok(&["chrt", "--pid", &booted.show(UNIT, "MainPID")]);
     assert!(scheduled.contains("SCHED_RR"), "{scheduled}");
+    // Its own files under /proc are root's: whoever is not may not read its memory (proc(5), prctl(2)).
+    let owner_of = |file: &str| std::fs::metadata(format!("/proc/{pid}/{file}")).unwrap().uid();
+    assert_eq!((owner_of("status"), owner_of("mem")), (0, 0));
     assert_eq!(booted.ok(&["stat", "-Lc", "%a", "/var/lib/vipd"]).trim(), "700");
+    let modes = booted.ok(&["stat", "-Lc", "%a", "/var/lib/vipd/data", "/run/vipd", "/run/vipd/admin.sock"]);
+    assert_eq!(modes.split_whitespace().collect::<Vec<_>>(), ["700", "750", "660"]);
+    // A /tmp of its own, and nothing in it.
+    let own = booted.ok(&["sh", "-c", "ls -d /tmp/systemd-private-*-vipd.service-*/tmp"]);
+    assert_eq!(booted.ok(&["ls", "-A", own.trim()]), "", "{own}");
 
     // It owns the VIP, reads HAProxy's socket, and root alone may ask.
     until("it owns, and sees HAProxy", BOUND, || {
@@ -141,7 +150,9 @@ fn the_unit_runs_it_with_little_and_hands_over_on_stop() {
     });
     booted.put("/etc/vipd/vipd.toml", format!("{good}[log]\nfilter = 7\n").as_bytes());
     assert!(!booted.run(&["systemctl", "reload", UNIT]).status.success());
-    assert!(booted.journal().contains("expected a string"), "{}", booted.journal());
+    until("the journal has the reason", BOUND, || {
+        holds(booted.journal().contains("expected a string"), || booted.journal())
+    });
     booted.put("/etc/vipd/vipd.toml", good.as_bytes());
     assert_eq!(booted.main_pid(UNIT), Some(pid), "the same process goes on");
     assert_eq!(booted.show(UNIT, "ActiveState"), "active");

@@ -24,7 +24,8 @@ fn fault_64_operators_move_viewers_look_and_members_do_neither() {
     let owner = lab.steady();
     let (code, status) = ask(&lab, "pki/viewer-lab", &["status"]);
     assert_eq!((code, &status["owner"]), (0, &owner.as_str().into()), "{status}");
-    let to = others(&owner)[0];
+    // Not az-a, which is asked: afterwards it has to pass orders on.
+    let to = if owner == "az-b" { "az-c" } else { "az-b" };
     let (code, error) = ask(&lab, "pki/viewer-lab", &["transfer-leader", "--to", to]);
     assert_eq!((code, &error["error"]["kind"]), (4, &"refused".into()), "{error}");
     assert!(
@@ -37,6 +38,13 @@ fn fault_64_operators_move_viewers_look_and_members_do_neither() {
     let (code, made) = ask(&lab, "pki/operator-lab", &["transfer-leader", "--to", to]);
     assert_eq!((code, &made["to"]), (0, &to.into()), "{made}");
     assert!(lab.vipd_log("az-a").contains("who=spiffe://edge/operator/lab"), "{}", lab.vipd_log("az-a"));
+    // An order that az-a passes on is logged by who carries it out, with both names.
+    for order in ["pause", "resume"] {
+        assert_eq!(ask(&lab, "pki/operator-lab", &[order]).0, 0, "{order}");
+    }
+    let (log, both) =
+        (lab.vipd_log(to), "who=\"spiffe://edge/operator/lab\" by=spiffe://edge/member/az-a what=\"Order\"");
+    assert_eq!(log.matches(both).count(), 2, "{log}");
     // How long the certificates last, by status and by metrics.
     let (_, status) = ask(&lab, "pki/operator-lab", &["status"]);
     for member in status["members"].as_array().unwrap() {

@@ -90,6 +90,11 @@ impl Credentials {
         (ready.material.from, ready.material.until)
     }
 
+    /// When the first of the revocation lists should be replaced; `None` where there is none that says so.
+    pub fn next_list(&self) -> Option<WallMs> {
+        self.ready().material.next_list
+    }
+
     /// A client's handshake on one of the ports; no deadline of its own. A client that is refused is told so
     /// by a TLS alert, and has a moment to read it.
     pub async fn accept(&self, port: Port, stream: TcpStream) -> Result<(Wire, Speaker), ConnectError> {

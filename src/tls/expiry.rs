@@ -24,13 +24,13 @@ impl Credentials {
         ms(self.validity().1).saturating_sub(ms(clock::wall())).div_euclid(1000)
     }
 
-    /// Warns when the certificate has 30 days, 7 and 1 left, and when it is not valid yet; until the process
-    /// ends.
+    /// Warns when the certificate has 30 days, 7 and 1 left, when it is not valid yet, and of a list that is
+    /// overdue; until the process ends.
     pub async fn warn_as_it_ages(self: Arc<Self>) {
         let mut told = None;
         loop {
             let seconds = self.seconds_left();
-            let now = (warning(seconds), seconds < 0);
+            let now = (warning(seconds), seconds < 0, self.is_list_overdue());
             if told != Some(now) {
                 told = Some(now);
                 self.warn(seconds);
@@ -47,7 +47,11 @@ impl Credentials {
         }
     }
 
-    /// What an operator should know of the certificate now.
+    fn is_list_overdue(&self) -> bool {
+        self.next_list().is_some_and(|at| clock::wall() >= at)
+    }
+
+    /// What an operator should know of the certificate now, or of the list of revoked ones.
     pub fn warning_in_words(&self) -> Option<String> {
         const NEXT: &str = "issue a new one (vipctl certs issue member NAME), put it in its place, reload";
         let (identity, seconds) = (self.identity(), self.seconds_left());
@@ -56,7 +60,11 @@ impl Credentials {
                 "the certificate of {identity} is not valid yet, or this clock is behind: others refuse it until it is"
             ));
         }
-        warning(seconds)?;
+        if warning(seconds).is_none() {
+            const STALE: &str = "tls.crl should have been renewed: what it names is refused as before, and what was \
+                revoked since is not known here; put the CA's new list there (vipctl certs revoke), reload";
+            return self.is_list_overdue().then(|| STALE.to_owned());
+        }
         Some(match seconds.div_euclid(86_400) {
             ..0 => format!("the certificate of {identity} is over: {NEXT}"),
             0 => format!("the certificate of {identity} ends within a day: {NEXT}"),

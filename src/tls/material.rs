@@ -16,6 +16,7 @@ use x509_parser::prelude::FromDer as _;
 
 use super::error::LoadError;
 use super::identity::{Identity, IdentityError};
+use super::shown::next_list;
 use super::verify::{Issued, provider};
 use crate::config::{Tls, key_exposure};
 use crate::model::WallMs;
@@ -51,6 +52,8 @@ pub struct Material {
     /// The first moment at which all certificates of the chain are valid, and the last.
     pub from: WallMs,
     pub until: WallMs,
+    /// When the first of the revocation lists should be replaced.
+    pub next_list: Option<WallMs>,
     pub(super) issued: Issued,
     pub(super) key: Arc<CertifiedKey>,
 }
@@ -78,8 +81,9 @@ impl Material {
             Err(error) => return Err(error.into()),
         }
         let at = UnixTime::since_unix_epoch(Duration::from_millis(now.max(from).0));
-        let issued = Issued::new(roots, read_crls(files.crl.as_deref())?)
-            .map_err(|source| unfit_list(files.crl.as_deref(), source))?;
+        let lists = read_crls(files.crl.as_deref())?;
+        let next_list = lists.iter().filter_map(|list| next_list(list)).min();
+        let issued = Issued::new(roots, lists).map_err(|source| unfit_list(files.crl.as_deref(), source))?;
         issued.check(identity.role, &key.cert, at).map_err(|error| LoadError::NotOfTheCa {
             path: files.cert.clone(),
             ca: files.ca.clone(),
@@ -91,7 +95,7 @@ impl Material {
                 },
             ),
         })?;
-        Ok(Self { identity, from, until, issued, key: Arc::new(key) })
+        Ok(Self { identity, from, until, next_list, issued, key: Arc::new(key) })
     }
 }
 

@@ -60,6 +60,12 @@ pub struct Revoked {
     pub at: WallMs,
 }
 
+/// When a revocation list should be replaced by the next one; `None` where it does not say.
+pub(super) fn next_list(der: &[u8]) -> Option<WallMs> {
+    let (_, list) = CertificateRevocationList::from_der(der).ok()?;
+    list.next_update().map(|at| wall(at.timestamp()))
+}
+
 /// What the revocation lists of a PEM file take back.
 pub fn revoked(pem: &[u8]) -> Result<Vec<Revoked>, IdentityError> {
     let mut all = Vec::new();

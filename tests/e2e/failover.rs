@@ -172,3 +172,45 @@ fn fault_04_no_connection_fails_while_haproxy_outlives_vipd() {
     assert_eq!(lab.steady(), second);
     lab.assert_fenced();
 }
+
+/// One follower is unhealthy, the other one healthy and behind: what it is to apply stands still, while it goes on voting
+/// and acknowledging.
+#[test]
+fn fault_85_an_unhealthy_owner_waits_for_the_only_healthy_member_to_catch_up() {
+    let lab = Lab::up_faulty("lagging");
+    let owner = lab.steady();
+    let [ill, late] = others(&owner)[..] else { unreachable!() };
+    let is_ill = |s: &crate::status::Status, m: &str| {
+        s.problems.iter().any(|p| p.starts_with(&format!("{m} is unhealthy")))
+    };
+    lab.ok(&["kill", ill, "--only", "haproxy"]);
+    lab.says(&owner, "a follower is unhealthy", |s| is_ill(s, ill));
+    lab.arm(late, "machine.apply", "pause");
+    // An order and its end are two entries of the log.
+    for _ in 0..50 {
+        for verb in ["pause", "resume"] {
+            let said = lab.vipctl(&owner, &[verb]);
+            assert!(said.status.success(), "{said:?}");
+        }
+    }
+    lab.hit(late, "machine.apply", 1);
+    let lag = || {
+        let (_, status) = lab.vipctl_json(&owner, &["status"]);
+        let members = status["members"].as_array().unwrap();
+        members.iter().find(|m| m["name"] == late).unwrap()["lag"].as_u64().unwrap()
+    };
+    until("it is behind by more than a target may be", BOUND, || holds(lag() > 64, || lag().to_string()));
+    let epoch = lab.status(&owner).unwrap().epoch;
+    lab.ok(&["kill", &owner, "--only", "haproxy"]);
+    let status = lab.says(&owner, "it is unhealthy", |s| is_ill(s, &owner));
+    assert_eq!((status.owner.as_ref(), status.epoch), (Some(&owner), epoch), "{status:?}");
+    // Asked, it names the lag; and the owner has not moved since.
+    let (code, refusal) = lab.vipctl_json(&owner, &["transfer-leader", "--to", late]);
+    assert!(code == 4 && refusal["error"]["cause"].as_str().unwrap().contains("lags by"), "{refusal}");
+    let status = lab.status(&owner).unwrap();
+    assert_eq!((status.owner.as_ref(), status.epoch), (Some(&owner), epoch), "{status:?}");
+    assert!(lag() > 64);
+    lab.release(late, "machine.apply");
+    assert_eq!(lab.taken_over_from(&owner), late);
+    lab.assert_fenced();
+}

@@ -291,6 +291,38 @@ install -m 0644 /root/new/az-a.pem /etc/vipd/member.pem
 install -m 0640 -g vipd-tls /root/new/az-a.key /etc/vipd/member.key
 "#;
 
+/// An agent of this name that does what the real one does: by its timer it takes away what it does not know.
+#[test]
+fn fault_78_an_agent_takes_the_address_away_and_doctor_names_it() {
+    let booted = configured("");
+    booted.ok(&["systemctl", "start", UNIT]);
+    until("it owns", BOUND, || status(&booted).and_then(|s| holds(s["owner"] == "az-a", || s.to_string())));
+    let has_vip =
+        || text(&booted.run(&["ip", "address", "show", "dev", "lo"]).stdout).contains("192.168.77.10/32");
+    until("the address is there", BOUND, || holds(has_vip(), || booted.journal()));
+    let service = "[Service]\nType=oneshot\nExecStart=/usr/bin/env ip address del 192.168.77.10/32 dev lo\n";
+    let timer =
+        "[Timer]\nOnActiveSec=0\nOnUnitInactiveSec=1\nAccuracySec=100ms\n[Install]\nWantedBy=timers.target\n";
+    booted.put("/etc/systemd/system/nm-cloud-setup.service", service.as_bytes());
+    booted.put("/etc/systemd/system/nm-cloud-setup.timer", timer.as_bytes());
+    booted.ok(&["systemctl", "daemon-reload"]);
+    booted.ok(&["systemctl", "enable", "--now", "nm-cloud-setup.timer"]);
+    let told = || booted.journal().matches("someone else took the address away").count();
+    until("it was taken away twice", BOUND, || holds(told() >= 2, || booted.journal()));
+    until("it is back", BOUND, || holds(has_vip(), || booted.journal()));
+    let said = booted.run(&["vipctl", "-o", "json", "doctor"]);
+    let page: Value = serde_json::from_slice(&said.stdout).unwrap();
+    let mut all = page["findings"].as_array().unwrap().iter();
+    let agent = all.find(|f| f["check"] == "network-agent" && f["level"] == "warn");
+    let agent = agent.unwrap_or_else(|| panic!("{page}"));
+    assert!(agent["finding"].as_str().unwrap().contains("nm-cloud-setup"), "{agent}");
+    // As it says; then nobody takes it away.
+    let mend: Vec<_> = agent["mend"].as_str().unwrap().split(' ').collect();
+    booted.ok(&mend);
+    assert_eq!(booted.show("nm-cloud-setup.timer", "ActiveState"), "inactive");
+    until("it is back", BOUND, || holds(has_vip(), || booted.journal()));
+}
+
 #[test]
 fn fault_06_systemd_ends_a_stalled_member_and_starts_another() {
     let booted = configured("");

@@ -247,6 +247,19 @@ fn release_keeps_it_while_it_hands_over_with_a_quorum() {
     assert!(w.told(is_remove).is_empty(), "its lease is not over");
 }
 
+/// vip.lifetime_s = N: the kernel takes the address away N to N+1 s after the newest refresh, hence N-1 s after a freeze at
+/// the earliest, if no refresh is later than a second after the one before.
+#[test]
+fn its_kernel_lifetime_is_refreshed_every_second_and_never_later() {
+    let mut w = World::steady_with(|s| s.refresh_address = Some(secs(1)));
+    w.run(secs(2));
+    for _ in 0..60 {
+        w.forget();
+        w.run(secs(1));
+        assert!(!w.told(is_add).is_empty(), "a second without a refresh");
+    }
+}
+
 #[test]
 fn its_kernel_lifetime_is_refreshed_under_a_permit_only() {
     let mut w = World::steady_with(|s| s.refresh_address = Some(secs(2)));

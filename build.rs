@@ -10,6 +10,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(set, descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .type_attribute(".vipd.v1", "#[derive(serde::Serialize)]")
+        // A message's bytes are the same each time that it is encoded.
+        .btree_map(".vipd.v1.Membership.nodes")
         .compile_fds(descriptors)?;
     Ok(())
 }

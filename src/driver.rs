@@ -671,7 +671,7 @@ fn is_answer(event: &Event) -> bool {
 /// Returns when `permit`'s term and claim no longer hold the gate open. The gate's deadline moves on
 /// with each acknowledgement.
 async fn lease_ends(gate: &Gate, permit: Permit) {
-    if mutant::on(Mutant::Superseded) {
+    if mutant::on(Mutant::DropInAir) {
         return std::future::pending().await;
     }
     let mut until = permit.deadline();

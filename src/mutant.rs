@@ -1,11 +1,13 @@
-//! Guards that the simulation takes out, one at a time, to see that it notices. In every other build all
-//! of them are in, and this is nothing.
+//! Guards that the simulation takes out to see that it notices: one switch, one guard. In every other build
+//! all of them are in, and this is nothing.
 
 /// A guard that can be taken out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mutant {
-    /// The lease counts whole, without drift and margin (F-a).
-    LeaseMargin,
+    /// A promise counts whole, as if all clocks ran at one rate (F-a).
+    Drift,
+    /// Bytes leave until the very end of the lease (F-a).
+    Margin,
     /// An acknowledgement counts from when its answer came (hole 4).
     SendTime,
     /// Each promise counts as long as this member's own (hole 3).
@@ -18,19 +20,28 @@ pub enum Mutant {
     LongestLease,
     /// Bytes leave without a look at the gate (hole 5).
     BodyCheck,
-    /// A call outlives its lease, and the gate lets pass what was permitted under an earlier claim: two
-    /// guards, one behind the other.
-    Superseded,
-    /// A permit needs no applied claim.
-    ClaimBeforeCall,
+    /// A call goes on when its lease ends (F-b).
+    DropInAir,
+    /// The gate lets pass what was permitted under an earlier claim.
+    GateEpoch,
+    /// A new leader takes whatever claim it finds for its own.
+    OwnClaim,
+    /// A permit is minted for a claim that is not this leader's newest.
+    NewestClaim,
     /// A swap does not wait for its intent to be committed.
     Intent,
+    /// A swap is handed out though no intent covers its route any more.
+    StillIntended,
     /// The gate stays open through a transfer (hole 7).
     ClosedBeforeTransfer,
+    /// A transfer does not wait for the calls in the air (hole 7).
+    CallsInTheAir,
     /// After the trigger the term's permit opens again, if the lease still lasts (hole 7).
     SpentTerm,
-    /// A leader with an open permit votes for others.
+    /// A leader with an open permit is asked for its vote as anybody is.
     VoteWhileLeading,
+    /// A vote leaves the gate of earlier terms as it is.
+    VoteShutsGate,
     /// A pre-vote is always granted (hole 6).
     PreVote,
     /// A restarted leader resumes its term (hole 1).
@@ -47,33 +58,43 @@ pub enum Mutant {
     Pace,
     /// The address stays when another owns.
     ReleaseAddress,
-    /// A drained member that leads claims, and its claim counts: two guards, one behind the other.
-    Drained,
+    /// A drained member that leads claims.
+    DrainedLeader,
+    /// A drained member's claim counts.
+    DrainedClaim,
     /// One member's word that the leader has ended is enough for its vote.
     OneSawTheEnd,
     /// A lifeline's reset is taken for its end.
     ResetIsFin,
-    /// A member goes on acknowledging a leader that has ended.
+    /// A member goes on hearing a leader that has ended.
     DeafToTheDead,
+    /// What came of a leader before its end is acknowledged after it.
+    NoAckToTheDead,
     /// A promise binds by openraft's lease alone, which is off once the leader was thought to have ended.
     OwnPromise,
 }
 
 impl Mutant {
     pub const ALL: &[Mutant] = &[
-        Mutant::LeaseMargin,
+        Mutant::Drift,
+        Mutant::Margin,
         Mutant::SendTime,
         Mutant::GrantedLength,
         Mutant::QuarantineVote,
         Mutant::QuarantineCampaign,
         Mutant::LongestLease,
         Mutant::BodyCheck,
-        Mutant::Superseded,
-        Mutant::ClaimBeforeCall,
+        Mutant::DropInAir,
+        Mutant::GateEpoch,
+        Mutant::OwnClaim,
+        Mutant::NewestClaim,
         Mutant::Intent,
+        Mutant::StillIntended,
         Mutant::ClosedBeforeTransfer,
+        Mutant::CallsInTheAir,
         Mutant::SpentTerm,
         Mutant::VoteWhileLeading,
+        Mutant::VoteShutsGate,
         Mutant::PreVote,
         Mutant::LeaderRestore,
         Mutant::TargetIncarnation,
@@ -82,10 +103,12 @@ impl Mutant {
         Mutant::Stray,
         Mutant::Pace,
         Mutant::ReleaseAddress,
-        Mutant::Drained,
+        Mutant::DrainedLeader,
+        Mutant::DrainedClaim,
         Mutant::OneSawTheEnd,
         Mutant::ResetIsFin,
         Mutant::DeafToTheDead,
+        Mutant::NoAckToTheDead,
         Mutant::OwnPromise,
     ];
 }
@@ -107,16 +130,20 @@ mod switch {
     use super::Mutant;
 
     thread_local! {
-        static OUT: Cell<Option<Mutant>> = const { Cell::new(None) };
+        static OUT: Cell<u64> = const { Cell::new(0) };
+    }
+
+    const fn bit(mutant: Mutant) -> u64 {
+        1 << mutant as u32
     }
 
     /// Whether that guard is out, on this thread.
     pub fn on(mutant: Mutant) -> bool {
-        OUT.get() == Some(mutant)
+        OUT.get() & bit(mutant) != 0
     }
 
-    /// Takes one guard out, or puts all in, on this thread.
-    pub fn set(mutant: Option<Mutant>) {
-        OUT.set(mutant);
+    /// Takes these guards out, and puts all others in, on this thread.
+    pub fn set(mutants: &[Mutant]) {
+        OUT.set(mutants.iter().fold(0, |out, mutant| out | bit(*mutant)));
     }
 }

@@ -224,6 +224,70 @@ fn docs_faults_names_every_test_of_a_fault() {
     assert!(tests.is_empty(), "docs/FAULTS.md has no row for {tests:#?}");
 }
 
+/// FENCING.md speaks of what is there: each test that it names, and in its tables each guard, each property's
+/// file and each kind of fault, no fewer and no more.
+#[test]
+fn docs_fencing_names_what_is_in_the_source() {
+    let text = include_str!("../docs/FENCING.md");
+    let root = Path::new(ROOT);
+    let code: String = ["src", "tests"]
+        .iter()
+        .flat_map(|part| files(&root.join(part)))
+        .map(|path| std::fs::read_to_string(path).expect("a source file"))
+        .collect();
+    // A name of four words or more that is no setting's is a test's.
+    let is_name = |word: &&str| {
+        word.matches('_').count() >= 3
+            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    let words = text.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+    let tests: BTreeSet<&str> = words.filter(is_name).collect();
+    assert!(tests.len() > 40, "only {} names of tests were found", tests.len());
+    let unknown: Vec<_> = tests.iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
+    assert!(unknown.is_empty(), "docs/FENCING.md names tests that are not there: {unknown:#?}");
+
+    let guards = after(include_str!("../src/mutant.rs"), "pub enum Mutant {");
+    let guards = guards.lines().filter_map(|l| l.trim().strip_suffix(','));
+    let guards: BTreeSet<String> = guards.map(ToOwned::to_owned).collect();
+    assert_eq!(named_in(after(text, "### Guards taken out"), 0), guards, "the guards that are taken out");
+
+    let modules = files(&root.join("tests/sim/invariants")).into_iter();
+    let modules = modules.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()));
+    let modules: BTreeSet<String> = modules.filter(|name| name != "mod").collect();
+    let mut rows = named_in(after(text, "| property | source |"), 2);
+    rows.remove("stories.rs");
+    assert_eq!(rows, modules, "the properties' files");
+
+    let listed = after(include_str!("sim/chaos.rs"), "pub const KINDS: &[&str] = &[");
+    let counted = after(include_str!("sim/runner.rs"), "let counted = [");
+    let quoted = |text: &str| text.split('"').skip(1).step_by(2).map(ToOwned::to_owned).collect::<Vec<_>>();
+    let until = |text: &str| text.split("];").next().unwrap_or_default().to_owned();
+    let mut kinds: BTreeSet<String> =
+        quoted(&until(listed)).into_iter().chain(quoted(&until(counted))).collect();
+    kinds.insert("clock of another rate".to_owned());
+    let table = after(text, "| fault | times | fault | times |")
+        .lines()
+        .take_while(|l| l.is_empty() || l.starts_with('|'));
+    let cells =
+        table.flat_map(|l| l.trim_matches('|').split('|').step_by(2)).map(|cell| cell.trim().to_owned());
+    let cells: BTreeSet<String> = cells.filter(|cell| !cell.is_empty() && !cell.starts_with('-')).collect();
+    assert_eq!(cells, kinds, "the kinds of fault");
+}
+
+/// What follows `mark`, to the end of that block or section.
+fn after<'a>(text: &'a str, mark: &str) -> &'a str {
+    let (_, rest) = text.split_once(mark).unwrap_or_else(|| panic!("{mark} is not there"));
+    let end = ["\n}", "\n### ", "\n## "].iter().filter_map(|end| rest.find(end)).min();
+    &rest[..end.unwrap_or(rest.len())]
+}
+
+/// What stands in backticks in that column of a table's rows.
+fn named_in(text: &str, column: usize) -> BTreeSet<String> {
+    let rows = text.lines().filter(|l| l.starts_with("| ")).map(|l| l.trim_matches('|'));
+    let cells = rows.filter_map(|row| row.split('|').nth(column));
+    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(ToOwned::to_owned).collect()
+}
+
 /// The number and the last column of a case's row.
 fn row(line: &str) -> Option<(u32, &str)> {
     let cells: Vec<&str> = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").collect();

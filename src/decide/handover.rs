@@ -276,7 +276,7 @@ impl Decide {
         }
         // Calls in the air end within their attempt's time (F-b).
         let patience = self.settings.attempt_timeout + Duration::from_millis(100);
-        let waits = !mutant::on(Mutant::ClosedBeforeTransfer);
+        let waits = !mutant::on(Mutant::CallsInTheAir);
         if waits && h.owning.calls_in_the_air() > 0 && now.time.since(h.since) < patience {
             return Stage::Handing(h);
         }

@@ -48,8 +48,7 @@ impl Leading {
 impl Decide {
     pub(super) fn lead(&mut self, now: Now, mut leading: Leading, out: &mut Vec<Effect>) -> Stage {
         let me = &self.settings.me;
-        let mine =
-            |c: &&Claim| (c.member == *me && c.term == self.term()) || mutant::on(Mutant::ClaimBeforeCall);
+        let mine = |c: &&Claim| (c.member == *me && c.term == self.term()) || mutant::on(Mutant::OwnClaim);
         if let Some(claim) = self.ledger.claim.as_ref().filter(mine) {
             let claim = claim.clone();
             out.push(Effect::Tell(Story::Owning { term: claim.term, epoch: claim.epoch }));

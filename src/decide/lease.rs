@@ -27,7 +27,7 @@ impl Lease {
         if term != self.term {
             return;
         }
-        let counted = if mutant::on(Mutant::LeaseMargin) { granted } else { granted.mul_f64(0.99) };
+        let counted = if mutant::on(Mutant::Drift) { granted } else { granted.mul_f64(0.99) };
         let until = sent + counted;
         let best = self.until.entry(from).or_insert(until);
         *best = until.max(*best);

@@ -304,7 +304,7 @@ impl Decide {
             self.ledger.claim.as_ref().is_some_and(|c| {
                 c.epoch == epoch && c.member == self.settings.me && c.term == self.raft.term
             });
-        let newest = newest || mutant::on(Mutant::ClaimBeforeCall);
+        let newest = newest || mutant::on(Mutant::NewestClaim);
         (newest && now + self.settings.margin < deadline)
             .then(|| Permit::mint(self.raft.term, epoch, deadline))
     }
@@ -423,7 +423,8 @@ impl Decide {
 
     /// Why this member may not own; `None` where it may.
     pub fn not_eligible(&self) -> Option<String> {
-        let is_drained = self.ledger.drained.contains(&self.settings.me) && !mutant::on(Mutant::Drained);
+        let is_drained =
+            self.ledger.drained.contains(&self.settings.me) && !mutant::on(Mutant::DrainedLeader);
         let drained = || is_drained.then(|| "it is drained".to_owned());
         self.unable().or_else(drained)
     }

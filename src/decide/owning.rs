@@ -256,7 +256,8 @@ impl Decide {
             return;
         };
         // A late entry may have settled what waits here: a look decides again.
-        let intended = |s: &Swap| self.ledger.unsettled.contains_key(&s.route) || mutant::on(Mutant::Intent);
+        let intended =
+            |s: &Swap| self.ledger.unsettled.contains_key(&s.route) || mutant::on(Mutant::StillIntended);
         o.to_swap.retain(intended);
         while !o.to_swap.is_empty() && o.budget.take(now.time) {
             let swap = o.to_swap.remove(0);

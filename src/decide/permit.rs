@@ -79,7 +79,7 @@ impl Gate {
     /// closed for good, before the vote is known to anybody.
     pub fn voted(&self, term: Term) {
         let mut state = self.state();
-        if !mutant::on(Mutant::VoteWhileLeading) {
+        if !mutant::on(Mutant::VoteShutsGate) {
             state.voted = state.voted.max(term);
         }
     }
@@ -94,10 +94,10 @@ impl Gate {
     /// term and claim, and `now + margin` is before the lease's end as it is known now.
     pub fn check(&self, permit: &Permit, now: Time) -> Result<(), Fenced> {
         let open = self.current().ok_or(Fenced::Closed)?;
-        if (open.term, open.epoch) != (permit.term, permit.epoch) && !mutant::on(Mutant::Superseded) {
+        if (open.term, open.epoch) != (permit.term, permit.epoch) && !mutant::on(Mutant::GateEpoch) {
             return Err(Fenced::Superseded);
         }
-        let margin = if mutant::on(Mutant::LeaseMargin) { Duration::ZERO } else { self.margin };
+        let margin = if mutant::on(Mutant::Margin) { Duration::ZERO } else { self.margin };
         if now + margin >= open.deadline {
             return Err(Fenced::LeaseOver);
         }

@@ -61,7 +61,7 @@ impl Promise {
         if self.voted > term {
             return false;
         }
-        if self.ended.is_some_and(|(ended, _)| ended == term) && !mutant::on(Mutant::DeafToTheDead) {
+        if self.ended.is_some_and(|(ended, _)| ended == term) && !mutant::on(Mutant::NoAckToTheDead) {
             return false;
         }
         if term > self.term {

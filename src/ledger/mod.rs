@@ -238,7 +238,7 @@ impl Ledger {
                 // the log was slow, is one claim: its epoch is the first entry's.
                 let again = self.claim.as_ref().is_some_and(|c| c.member == *member && c.term == *claimed);
                 // A new leader may propose before it has applied the entry that drains it.
-                let drained = self.drained.contains(member) && !mutant::on(Mutant::Drained);
+                let drained = self.drained.contains(member) && !mutant::on(Mutant::DrainedClaim);
                 if claimed.0 == term && !again && !drained {
                     self.claim(Epoch(index), member, *claimed, *at, routes);
                 }

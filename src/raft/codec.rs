@@ -141,7 +141,7 @@ impl Wire for Membership {
         at_most("configurations", configs.len(), MAX_CONFIGS)?;
         at_most("nodes", self.nodes().count(), MAX_NODES)?;
         let voters = |ids: &BTreeSet<u64>| proto::Voters { ids: ids.iter().copied().collect() };
-        let mut nodes = std::collections::HashMap::new();
+        let mut nodes = BTreeMap::new();
         for (id, node) in self.nodes() {
             nodes.insert(*id, node.to_proto()?);
         }

@@ -86,6 +86,10 @@ impl Host {
         self.state().dead
     }
 
+    pub fn is_frozen(&self) -> bool {
+        self.state().frozen
+    }
+
     fn wake_all(&self, change: impl FnOnce(&mut State)) {
         let waiting = {
             let mut state = self.state();

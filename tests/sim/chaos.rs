@@ -250,14 +250,33 @@ pub fn everything(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration
     }
 }
 
+/// The owner hands over, and as it does is cut off from all others: it does not hear of its successor.
+pub fn cut_transfers(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
+    let mut s = Schedule::default();
+    let mut at = from;
+    while at < to {
+        s.add(at, Act::Transfer { via: rng.random_range(0..seats), to: None });
+        s.add(at + Duration::from_micros(rng.random_range(500..12_000)), Act::IsolateOwner(Cut::Both));
+        at += ms(rng, 400, 900);
+        s.add(at, Act::HealWires);
+        at += ms(rng, 500, 1_500);
+    }
+    s
+}
+
 /// Calls that take long, and an owner that loses its lease, its leadership or its life meanwhile.
 pub fn calls_in_the_air(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
     let mut s = Schedule::default();
     let mut at = from;
     while at < to {
         let connect_us = rng.random_range(50_000..900_000);
-        let weather =
-            Ec2Weather { connect_us, late: 100, late_ms: 3_000, lag_ms: 3_000, ..Ec2Weather::default() };
+        let weather = Ec2Weather {
+            connect_us,
+            late: 100,
+            late_ms: (100, 3_000),
+            lag_ms: 3_000,
+            ..Ec2Weather::default()
+        };
         s.add(at, Act::Ec2(weather));
         let slow = Weather { latency_us: (200, rng.random_range(1_000..45_000)), ..Weather::default() };
         s.add(at, Act::Wires(slow));
@@ -491,7 +510,9 @@ pub fn drains(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) ->
         let seat = rng.random_range(0..seats);
         let via = (seat + rng.random_range(1..seats)) % seats;
         s.add(at, Act::Order { via, what: What::Drain(seat) });
-        s.add(at + ms(rng, 0, 400), Act::CrashOwner { unsaved: unsaved(rng) });
+        // Before the others know that the order is committed, more often than not.
+        let then = at + [ms(rng, 0, 60), ms(rng, 0, 400)][rng.random_range(0..2)];
+        s.add(then, Act::CrashOwner { unsaved: unsaved(rng) });
         at += ms(rng, 900, 2_500);
         s.add(at, Act::Order { via, what: What::Undrain(seat) });
     }
@@ -559,7 +580,7 @@ fn one(rng: &mut SmallRng, seats: usize, at: Duration, wiped: &mut bool, s: &mut
                 loses_answer: rng.random_range(0..200),
                 late: rng.random_range(0..300),
                 throttles: rng.random_range(0..200),
-                late_ms: rng.random_range(500..8_000),
+                late_ms: (100, rng.random_range(500..8_000)),
                 lag_ms: rng.random_range(0..10_000),
             };
             s.add(at, Act::Ec2(weather));

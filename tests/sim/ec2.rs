@@ -42,9 +42,9 @@ pub struct Ec2Weather {
     pub loses_answer: u32,
     /// EC2 wants fewer calls, and does nothing.
     pub throttles: u32,
-    /// EC2 does it only later: up to so many milliseconds.
+    /// EC2 does it only later, by so many milliseconds: at least and at most.
     pub late: u32,
-    pub late_ms: u64,
+    pub late_ms: (u64, u64),
     /// What a look shows is up to so many milliseconds old.
     pub lag_ms: u64,
 }
@@ -59,7 +59,7 @@ impl Default for Ec2Weather {
             loses_answer: 0,
             throttles: 0,
             late: 0,
-            late_ms: 0,
+            late_ms: (0, 0),
             lag_ms: 0,
         }
     }
@@ -73,6 +73,8 @@ pub struct Ec2Faults {
     pub failed_after: u64,
     pub answers_lost: u64,
     pub late: u64,
+    /// One that was executed late made a route wrong that was right.
+    pub misled: u64,
     /// The answer took longer than 100 ms.
     pub slow: u64,
     pub throttled: u64,
@@ -209,7 +211,8 @@ impl Ec2 {
         }
         if hit(w.late) {
             a.faults.late += 1;
-            let ms = a.rng.random_range(100..=w.late_ms.max(101));
+            let (least, most) = w.late_ms;
+            let ms = a.rng.random_range(least..=most);
             return Fate::Late(Duration::from_millis(ms));
         }
         Fate::Done
@@ -242,6 +245,8 @@ impl Ec2 {
     async fn execute(self, swap: Swap, after: Duration, sent: Sent) {
         SimRuntime::sleep(after).await;
         self.referee.executed(&sent);
+        let misleads = self.referee.misleads(&swap, self.lock().routes.get(&swap.route));
+        self.lock().faults.misled += u64::from(misleads);
         self.set(&swap.route, &swap.eni);
     }
 }
@@ -279,12 +284,14 @@ struct ShutOnDrop {
     door: Arc<Door>,
     ec2: Ec2,
     caller: Host,
+    number: u64,
     ended: bool,
 }
 
 impl Drop for ShutOnDrop {
     fn drop(&mut self) {
         let nothing_left = self.door.shut();
+        self.ec2.referee.attempt_ends(self.number);
         if nothing_left && !self.ended && !self.caller.is_dead() {
             self.ec2.lock().faults.dropped += 1;
         }
@@ -303,7 +310,14 @@ impl SimCloud {
         }
     }
 
-    async fn attempt(&self, swap: &Swap, permit: Permit, gate: &Arc<Gate>, door: &Door) -> Outcome {
+    async fn attempt(
+        &self,
+        number: u64,
+        swap: &Swap,
+        permit: Permit,
+        gate: &Arc<Gate>,
+        door: &Door,
+    ) -> Outcome {
         let began = clock::now();
         runtime::sleep(self.ec2.connect_time()).await;
         self.reached().await;
@@ -316,7 +330,7 @@ impl SimCloud {
                 Err(_) => Outcome::Refused(self.timed_out(SWAP)),
             };
         }
-        let sent = self.ec2.referee.bytes_leave(self.seat, swap, permit, gate, began);
+        let sent = self.ec2.referee.bytes_leave(self.seat, number, swap, permit, gate, began);
         let there = self.ec2.one_way();
         if there > SLOW {
             self.ec2.lock().faults.slow += 1;
@@ -369,8 +383,10 @@ impl Cloud for SimCloud {
     async fn swap(&self, swap: Swap, permit: Permit, gate: Arc<Gate>) -> Outcome {
         let door = Arc::new(Door::new(permit, Arc::clone(&gate)));
         let caller = Host::current().expect("a member calls");
-        let mut shut = ShutOnDrop { door: Arc::clone(&door), ec2: self.ec2.clone(), caller, ended: false };
-        let attempt = self.attempt(&swap, permit, &gate, &door);
+        let number = self.ec2.referee.attempt_begins(self.seat, permit, self.attempt_timeout);
+        let ec2 = self.ec2.clone();
+        let mut shut = ShutOnDrop { door: Arc::clone(&door), ec2, caller, number, ended: false };
+        let attempt = self.attempt(number, &swap, permit, &gate, &door);
         let outcome = runtime::timeout(self.attempt_timeout, attempt).await;
         shut.ended = true;
         match outcome {

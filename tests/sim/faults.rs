@@ -16,7 +16,7 @@ const SEEDS: u64 = 40;
 
 /// Every seed holds.
 fn hold(seeds: u64, plan: &Plan) -> Tally {
-    let tally = many(0, seeds, plan, None, After::GoOn);
+    let tally = many(0, seeds, plan, &[], After::GoOn);
     assert!(tally.failed.is_empty(), "{tally}");
     tally
 }
@@ -173,7 +173,9 @@ fn false_ends_beside_cuts_and_deaths_open_no_two_permits() {
 }
 
 #[test]
-fn fault_45_a_call_executed_ten_minutes_late_is_repaired_within_r() {
-    let tally = hold(4, &Plan { faults: stories::none, story: Story::LateCall, ..Plan::default() });
-    assert!(tally.faults["EC2 executes late"] >= 4);
+fn fault_45_a_call_executed_up_to_ten_minutes_late_is_repaired_within_r() {
+    let tally = hold(SEEDS, &Plan { faults: stories::none, story: Story::LateCall, ..Plan::default() });
+    assert!(tally.faults["EC2 executes late"] >= SEEDS);
+    // The story wants one of each run; here once more, summed up.
+    assert!(tally.faults["late write turns a route away"] >= SEEDS);
 }

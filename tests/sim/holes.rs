@@ -8,7 +8,7 @@ use crate::world::{Faults, Plan};
 const SEEDS: u64 = 30;
 
 fn hold(faults: Faults, profile: Option<Profile>) -> Tally {
-    let tally = many(0, SEEDS, &Plan { faults, profile, ..Plan::default() }, None, After::GoOn);
+    let tally = many(0, SEEDS, &Plan { faults, profile, ..Plan::default() }, &[], After::GoOn);
     assert!(tally.failed.is_empty(), "{tally}");
     tally
 }

@@ -13,13 +13,14 @@ use tokio::sync::watch;
 use vipd::config::Timing;
 use vipd::decide::{Gate, Permit, RaftView, Role};
 use vipd::model::route::Swap;
-use vipd::model::{EniId, Incarnation, RouteKey, Term, Time};
+use vipd::model::{EniId, Incarnation, Observed, RouteKey, Term, Time};
 use vipd::proto;
 use vipd::raft::store::Applied;
 use vipd::runtime::simulated::{Host, true_now};
 
 use crate::disk::Disk;
-use crate::invariants::{Call, Invariants, Seen};
+use crate::invariants::{Call, InTheAir, Invariants, Seen};
+use crate::seat::eni;
 
 /// One life of one member, as the referee sees it.
 pub struct Life {
@@ -51,6 +52,14 @@ pub struct Sent {
     epoch: u64,
 }
 
+/// An attempt that has not ended.
+struct Attempt {
+    call: InTheAir,
+    /// On its caller's clock.
+    began: Time,
+    left: bool,
+}
+
 /// A broken property.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Violation {
@@ -65,9 +74,16 @@ struct Book {
     invariants: Invariants,
     violations: Vec<Violation>,
     lines: Option<Vec<String>>,
+    /// Whether the lines are to have every message.
+    messages: bool,
     digest: DefaultHasher,
     calls: u64,
     epochs: u64,
+    attempts: BTreeMap<u64, Attempt>,
+    attempts_begun: u64,
+    looked: Duration,
+    /// Where the newest claim that was applied anywhere wants the routes.
+    owner_eni: Option<EniId>,
     newest_term: u64,
     /// The newest term of which each incarnation sent an append.
     led: BTreeMap<Incarnation, Term>,
@@ -77,11 +93,14 @@ struct Book {
 #[derive(Clone)]
 pub struct Referee(Arc<Mutex<Book>>);
 
-/// Whether the transcript's lines are kept, or its digest only.
+/// What is kept of the transcript. Its digest is of all that there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Transcript {
     Digest,
+    /// What happened, in words.
     Lines,
+    /// And every message, byte for byte.
+    Whole,
 }
 
 /// The gRPC frame's head: a flag and a length.
@@ -98,10 +117,15 @@ impl Referee {
             lives: BTreeMap::new(),
             invariants: Invariants::default(),
             violations: Vec::new(),
-            lines: (transcript == Transcript::Lines).then(Vec::new),
+            lines: (transcript != Transcript::Digest).then(Vec::new),
+            messages: transcript == Transcript::Whole,
             digest: DefaultHasher::new(),
             calls: 0,
             epochs: 0,
+            attempts: BTreeMap::new(),
+            attempts_begun: 0,
+            looked: Duration::ZERO,
+            owner_eni: None,
             newest_term: 0,
             led: BTreeMap::new(),
         })))
@@ -154,6 +178,7 @@ impl Referee {
 
     pub fn ends(&self, seat: usize) {
         let mut book = self.lock();
+        book.attempts.retain(|_, attempt| attempt.call.seat != seat);
         let Some(life) = book.lives.remove(&seat) else { return };
         if let Some(term) = book.led.get(&life.me).copied() {
             book.see(&Seen::Dies { leader: life.me, term });
@@ -203,6 +228,7 @@ impl Referee {
             }
         }
         book.see(&Seen::Open { permits: &open });
+        book.look_at_attempts();
         for (seat, applied, disk) in applied {
             book.see(&Seen::Applied { seat, applied: &applied, disk: &disk });
             let epoch = applied.ledger.claim.as_ref().map_or(0, |c| c.epoch.0);
@@ -211,6 +237,8 @@ impl Referee {
                 book.epochs += 1;
                 let owner = applied.ledger.owner().map_or_else(String::new, ToString::to_string);
                 book.say(&format!("{owner} owns, epoch {epoch}"));
+                let seat = book.names.iter().position(|name| *name == owner);
+                book.owner_eni = seat.map(|seat| eni(seat).parse().expect("an ENI's id"));
             }
         }
     }
@@ -220,9 +248,7 @@ impl Referee {
         let mut book = self.lock();
         let Some(life) = book.lives.get(&seat) else { return Time::default() };
         let (now, me, open) = (life.host.now(), life.me, life.open());
-        // Not in the transcript, but in its digest: every message, when and how long. (Not its bytes: a map's
-        // entries are encoded in any order.)
-        (true_now(), seat, path, frame.len()).hash(&mut book.digest);
+        book.note("asks", seat, path, frame);
         match path.rsplit('/').next() {
             Some(kind @ ("Vote" | "PreVote")) => {
                 let request = message::<proto::VoteRequest>(frame).unwrap_or_default();
@@ -244,7 +270,8 @@ impl Referee {
                     let term = Term(vote.term);
                     let words = format!("{} transfers term {term}", book.names[seat]);
                     book.say(&words);
-                    book.see(&Seen::Transfers { leader: Incarnation(vote.voted_for), term });
+                    let in_the_air = book.in_the_air(seat, term, now);
+                    book.see(&Seen::Transfers { leader: Incarnation(vote.voted_for), term, in_the_air });
                 }
             }
             Some(_) | None => {}
@@ -252,11 +279,25 @@ impl Referee {
         now
     }
 
-    /// `seat` has answered, at this moment, what left its sender at `left`.
-    pub fn answered(&self, seat: usize, path: &str, asked: &[u8], answer: &[u8], left: Duration) {
+    /// What the gate of `seat` lets pass now.
+    pub fn open(&self, seat: usize) -> Option<Permit> {
+        self.lock().lives.get(&seat)?.open()
+    }
+
+    /// `seat` has answered, at this moment, what left its sender at `left`. `open`: its permit as it was asked.
+    pub fn answered(
+        &self,
+        seat: usize,
+        path: &str,
+        asked: &[u8],
+        answer: &[u8],
+        left: Duration,
+        open: Option<Permit>,
+    ) {
         let mut book = self.lock();
         let Some(life) = book.lives.get(&seat) else { return };
-        let (me, host, open) = (life.me, life.host.clone(), life.open());
+        let (me, host, open) = (life.me, life.host.clone(), open.or(life.open()));
+        book.note("answers", seat, path, answer);
         match path.rsplit('/').next() {
             Some("Vote") => {
                 let granted = message::<proto::VoteResponse>(answer).is_some_and(|r| r.granted);
@@ -298,10 +339,37 @@ impl Referee {
         }
     }
 
-    /// The bytes of a call that was handed out at `began` leave for EC2, at this moment.
-    pub fn bytes_leave(&self, seat: usize, swap: &Swap, permit: Permit, gate: &Gate, began: Time) -> Sent {
+    /// `seat` begins to call. Under which number the attempt is known.
+    pub fn attempt_begins(&self, seat: usize, permit: Permit, timeout: Duration) -> u64 {
+        let mut book = self.lock();
+        let Some(began) = book.lives.get(&seat).map(|life| life.host.now()) else { return 0 };
+        book.attempts_begun += 1;
+        let number = book.attempts_begun;
+        let call = InTheAir { seat, permit, age: Duration::ZERO, shut_for: Duration::ZERO, timeout };
+        book.attempts.insert(number, Attempt { call, began, left: false });
+        number
+    }
+
+    /// However it ended.
+    pub fn attempt_ends(&self, number: u64) {
+        self.lock().attempts.remove(&number);
+    }
+
+    /// The bytes of attempt `number`, which was handed out at `began`, leave for EC2, at this moment.
+    pub fn bytes_leave(
+        &self,
+        seat: usize,
+        number: u64,
+        swap: &Swap,
+        permit: Permit,
+        gate: &Gate,
+        began: Time,
+    ) -> Sent {
         let mut book = self.lock();
         book.calls += 1;
+        if let Some(attempt) = book.attempts.get_mut(&number) {
+            attempt.left = true;
+        }
         let sent = Sent { serial: book.calls, seat, epoch: permit.epoch().0 };
         let words = format!(
             "{} calls {} -> {}, term {} epoch {}",
@@ -344,6 +412,13 @@ impl Referee {
         book.say(&words);
     }
 
+    /// Whether that call, done now, would turn a route away from the newest owner.
+    pub fn misleads(&self, swap: &Swap, is: Option<&Observed>) -> bool {
+        let right = |eni: &EniId| Some(eni) == self.lock().owner_eni.as_ref();
+        let was_right = matches!(is, Some(Observed::Active(Some(eni))) if right(eni));
+        was_right && !right(&swap.eni)
+    }
+
     pub fn route_is(&self, route: &RouteKey, eni: &EniId) {
         self.say(&format!("{} is {eni}", route.table));
     }
@@ -365,6 +440,44 @@ impl Book {
         let _ = write!(line, "{:>13.6} {words}", true_now().as_secs_f64());
         line.hash(&mut self.digest);
         if let Some(lines) = &mut self.lines {
+            lines.push(line);
+        }
+    }
+
+    /// The calls of `seat` in `term` whose bytes have left and whose time is not over.
+    fn in_the_air(&self, seat: usize, term: Term, now: Time) -> usize {
+        let waited_for = |a: &&Attempt| {
+            let own = a.call.seat == seat && a.call.permit.term() == term;
+            own && a.left && now.since(a.began) < a.call.timeout
+        };
+        self.attempts.values().filter(waited_for).count()
+    }
+
+    fn look_at_attempts(&mut self) {
+        let passed = true_now() - std::mem::replace(&mut self.looked, true_now());
+        let mut attempts = std::mem::take(&mut self.attempts);
+        for Attempt { call, .. } in attempts.values_mut() {
+            let Some(life) = self.lives.get(&call.seat).filter(|life| !life.host.is_frozen()) else {
+                continue;
+            };
+            let (term, epoch, now) = (call.permit.term(), call.permit.epoch(), life.host.now());
+            let open = life.gate.current();
+            let open = open.is_some_and(|p| (p.term(), p.epoch()) == (term, epoch) && now < p.deadline());
+            call.age += passed;
+            call.shut_for = if open { Duration::ZERO } else { call.shut_for + passed };
+            self.see(&Seen::InTheAir(call));
+        }
+        self.attempts = attempts;
+    }
+
+    /// A message, in the digest always, and as a line where every message is wanted.
+    fn note(&mut self, what: &str, seat: usize, path: &str, bytes: &[u8]) {
+        (true_now(), seat, path, bytes).hash(&mut self.digest);
+        if let Some(lines) = self.lines.as_mut().filter(|_| self.messages) {
+            let mut line = format!("{:>13.6} {} {what} {path} ", true_now().as_secs_f64(), self.names[seat]);
+            for byte in bytes {
+                let _ = write!(line, "{byte:02x}");
+            }
             lines.push(line);
         }
     }

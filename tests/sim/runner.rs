@@ -10,7 +10,8 @@ use std::time::Duration;
 use vipd::mutant::{self, Mutant};
 
 use crate::chaos::KINDS;
-use crate::referee::Transcript;
+use crate::disk::Unsaved;
+use crate::referee::{Transcript, Violation};
 use crate::world::{Plan, Report, run};
 
 /// What many runs came to.
@@ -20,7 +21,8 @@ pub struct Tally {
     pub faults: BTreeMap<&'static str, u64>,
     pub calls: u64,
     pub claims: u64,
-    pub failovers: Vec<Duration>,
+    /// From the death of the owner's process, and from its host's loss of power.
+    pub failovers: (Vec<Duration>, Vec<Duration>),
     pub healings: Vec<Duration>,
     /// The runs with a violation, by seed.
     pub failed: BTreeMap<u64, Report>,
@@ -30,11 +32,23 @@ pub struct Tally {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum After {
     GoOn,
-    Stop,
+    /// At one of these properties; at any, where there are none.
+    StopAt(&'static [&'static str]),
 }
 
-/// Runs the seeds `from..from + count` with one guard out, or with all in.
-pub fn many(from: u64, count: u64, plan: &Plan, guard_out: Option<Mutant>, after: After) -> Tally {
+impl After {
+    fn stops(self, violations: &[Violation]) -> bool {
+        match self {
+            After::GoOn => false,
+            After::StopAt(wanted) => {
+                violations.iter().any(|v| wanted.is_empty() || wanted.contains(&v.property))
+            }
+        }
+    }
+}
+
+/// Runs the seeds `from..from + count` with these guards out.
+pub fn many(from: u64, count: u64, plan: &Plan, guards_out: &[Mutant], after: After) -> Tally {
     let next = AtomicU64::new(from);
     let stop = AtomicBool::new(false);
     let tally = Mutex::new(Tally::default());
@@ -43,14 +57,14 @@ pub fn many(from: u64, count: u64, plan: &Plan, guard_out: Option<Mutant>, after
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                mutant::set(guard_out);
+                mutant::set(guards_out);
                 while !stop.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= from + count {
                         return;
                     }
                     let report = run(seed, plan, Transcript::Digest);
-                    if !report.violations.is_empty() && after == After::Stop {
+                    if after.stops(&report.violations) {
                         stop.store(true, Ordering::Relaxed);
                     }
                     let mut tally = tally.lock().expect("no panic while it is held");
@@ -75,7 +89,11 @@ impl Tally {
         self.seeds += 1;
         self.calls += report.calls;
         self.claims += report.claims;
-        self.failovers.extend(report.failover);
+        match report.failover {
+            Some((Unsaved::Kept, took)) => self.failovers.0.push(took),
+            Some((Unsaved::Lost, took)) => self.failovers.1.push(took),
+            None => {}
+        }
         self.healings.extend(report.healing);
         let (mail, ec2) = (report.mail, report.ec2);
         let counted = [
@@ -92,6 +110,7 @@ impl Tally {
             ("EC2 fails after the deed", ec2.failed_after),
             ("EC2's answer lost", ec2.answers_lost),
             ("EC2 executes late", ec2.late),
+            ("late write turns a route away", ec2.misled),
             ("EC2 is slow", ec2.slow),
             ("EC2 throttles", ec2.throttled),
             ("EC2 shows old routes", ec2.old_looks),
@@ -122,7 +141,8 @@ impl fmt::Display for Tally {
         writeln!(f, "claims      {:>9}", self.claims)?;
         for (what, took) in [
             ("the end of all faults to route = owner = address", &self.healings),
-            ("the owner's death to the last route", &self.failovers),
+            ("the death of the owner's process to the last route", &self.failovers.0),
+            ("its host's loss of power to the last route", &self.failovers.1),
         ] {
             let mut took = took.clone();
             took.sort_unstable();

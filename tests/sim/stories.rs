@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use rand::RngExt as _;
+use vipd::model::{Observed, RouteMap};
 use vipd::runtime::simulated::true_now;
 
-use crate::chaos::{Act, Schedule};
+use crate::chaos::{Act, Schedule, What};
 use crate::disk::Unsaved;
 use crate::ec2::Ec2Weather;
 use crate::seat::{TABLES, eni};
@@ -23,6 +24,8 @@ pub enum Story {
     Healing,
     /// The faults change nothing: the same owner in the same term.
     Unmoved,
+    /// One member is drained, then the owner dies: the third owns, whichever of the two is elected.
+    Drained,
     /// One owner within 5 s of healing, and the terms have not run away.
     Lossy,
     /// A call that the owner's predecessor made is executed ten minutes late.
@@ -42,12 +45,12 @@ const R: Duration = Duration::from_millis(2_100);
 /// R later: `reconcile_s` more.
 const R_SLOW: Duration = Duration::from_millis(12_100);
 
-/// EC2 takes a signature for 15 minutes; this late it is still one.
-const LATE: Duration = Duration::from_secs(600);
+/// How late a held call is executed, one of them. EC2 takes a signature for 15 minutes.
+const LATE_S: [u64; 8] = [30, 30, 60, 60, 90, 90, 120, 600];
 
 impl World {
-    /// Forms the group and tells the story. How long the failover took, if there was one.
-    pub async fn tell(&mut self, plan: &Plan) -> Result<Option<Duration>, Broken> {
+    /// Forms the group and tells the story. How the owner died and how long the failover took, if there was one.
+    pub async fn tell(&mut self, plan: &Plan) -> Result<Option<(Unsaved, Duration)>, Broken> {
         for seat in &mut self.seats {
             seat.start(&self.around);
         }
@@ -55,6 +58,7 @@ impl World {
         match plan.story {
             Story::Healing => self.healing(plan).await.map(Some),
             Story::Unmoved => self.unmoved(plan).await.map(|()| None),
+            Story::Drained => self.drained().await.map(|()| None),
             Story::Lossy => self.lossy(plan).await.map(|()| None),
             Story::LateCall => self.late_call().await.map(|()| None),
         }
@@ -66,7 +70,7 @@ impl World {
         self.pass(to).await;
     }
 
-    async fn healing(&mut self, plan: &Plan) -> Result<Duration, Broken> {
+    async fn healing(&mut self, plan: &Plan) -> Result<(Unsaved, Duration), Broken> {
         self.suffer(plan).await;
         self.heal();
         let began = true_now();
@@ -87,7 +91,9 @@ impl World {
         let repaired = self.until_healed(R_SLOW).await;
         repaired.map_err(|e| ("a wrong route is right again within R", e))?;
         self.around.referee.stir();
-        self.fails_over().await
+        // The process ends, which its lifelines tell; or the host's power is gone, which nothing tells.
+        let unsaved = if self.rng.random_range(0..2) == 0 { Unsaved::Kept } else { Unsaved::Lost };
+        self.fails_over(unsaved).await.map(|took| (unsaved, took))
     }
 
     /// Operators take back what they ordered, asking one member after the other for as long as it takes.
@@ -106,23 +112,62 @@ impl World {
     }
 
     /// B: the owner dies without a word.
-    async fn fails_over(&mut self) -> Result<Duration, Broken> {
+    async fn fails_over(&mut self, unsaved: Unsaved) -> Result<Duration, Broken> {
         let broken = "another owns within B";
         let owner = self.healed().map_err(|e| (broken, e))?;
         let died = true_now();
-        self.seats[owner].kill(&self.around, Unsaved::Kept);
+        self.seats[owner].kill(&self.around, unsaved);
         let bound = self.failover_bound();
         let target = eni(owner);
-        while true_now() < died + Duration::from_secs(20) {
+        let left = |routes: &RouteMap| routes.values().all(|seen| !points_at(seen, &target));
+        let took = self.routes_are(died, left).await.map_err(|e| (broken, e))?;
+        let late = || (broken, format!("{took:?} after {unsaved:?}, more than {bound:?}"));
+        if took > bound { Err(late()) } else { Ok(took) }
+    }
+
+    /// How long since `from` until all routes are as wanted.
+    async fn routes_are(
+        &mut self,
+        from: Duration,
+        wanted: impl Fn(&RouteMap) -> bool,
+    ) -> Result<Duration, String> {
+        while true_now() < from + Duration::from_secs(20) {
             self.pass(true_now() + LOOK_EVERY).await;
-            let routes = self.around.ec2.routes();
-            if routes.values().all(|seen| !format!("{seen:?}").contains(&target)) {
-                let took = true_now() - died;
-                let late = || (broken, format!("{took:?}, more than {bound:?}"));
-                return if took > bound { Err(late()) } else { Ok(took) };
+            if wanted(&self.around.ec2.routes()) {
+                return Ok(true_now() - from);
             }
         }
-        Err((broken, "nobody within 20 s".to_owned()))
+        Err("not within 20 s".to_owned())
+    }
+
+    async fn drained(&mut self) -> Result<(), Broken> {
+        let broken = "a drained leader makes way";
+        let owner = self.healed().map_err(|e| (broken, e))?;
+        let count = self.seats.len();
+        let drained = (owner + self.rng.random_range(1..count)) % count;
+        let third = (0..count).find(|seat| ![owner, drained].contains(seat)).expect("a third");
+        self.act(Act::Order { via: owner, what: What::Drain(drained) });
+        let end = true_now() + Duration::from_secs(5);
+        while !self.all_know_drained(drained) {
+            if true_now() >= end {
+                return Err((broken, "the order is not known everywhere".to_owned()));
+            }
+            self.pass(true_now() + LOOK_EVERY).await;
+        }
+        let died = true_now();
+        self.seats[owner].kill(&self.around, Unsaved::Kept);
+        let target = eni(third);
+        let at_third = |routes: &RouteMap| routes.values().all(|seen| points_at(seen, &target));
+        let took = self.routes_are(died, at_third).await.map_err(|e| (broken, e))?;
+        // One election more, where the drained one wins the first.
+        let bound = self.failover_bound() * 2;
+        if took > bound {
+            return Err((broken, format!("{took:?}, more than {bound:?}")));
+        }
+        self.heal();
+        self.lift_orders().await?;
+        let healed = self.until_healed(HEALS_WITHIN).await;
+        healed.map(drop).map_err(|e| ("after healing route = owner = address", e))
     }
 
     async fn unmoved(&mut self, plan: &Plan) -> Result<(), Broken> {
@@ -154,7 +199,8 @@ impl World {
     async fn late_call(&mut self) -> Result<(), Broken> {
         let broken = "a late write is repaired within R";
         let owner = self.healed().map_err(|e| (broken, e))?;
-        let late_ms = u64::try_from(LATE.as_millis()).unwrap_or(u64::MAX);
+        let late_s = LATE_S[self.rng.random_range(0..LATE_S.len())];
+        let late_ms = (late_s * 1_000, late_s * 1_000);
         let held = Ec2Weather { late: 1_000, late_ms, ..Ec2Weather::default() };
         self.around.ec2.set_weather(held);
         let began = true_now();
@@ -162,27 +208,37 @@ impl World {
         // The repair is made, held, and its outcome unknown when the next owner claims.
         self.pass(began + Duration::from_secs(13)).await;
         let made = self.around.ec2.faults().late;
-        if made == 0 {
-            return Err((broken, "no call was held".to_owned()));
-        }
         self.around.ec2.set_weather(Ec2Weather::default());
-        self.act(Act::CrashOwner { unsaved: Unsaved::Kept });
+        self.seats[owner].kill(&self.around, Unsaved::Kept);
+        self.schedule.add(true_now() + Duration::from_secs(5), Act::Start { seat: owner });
+        self.pass(true_now() + Duration::from_secs(6)).await;
+        let next = self.until_healed(HEALS_WITHIN).await.map_err(|e| (broken, e))?;
         let mut wrong_since = None;
-        while true_now() < began + LATE + Duration::from_secs(30) {
+        while true_now() < began + Duration::from_secs(late_s + 30) {
             self.pass(true_now() + Duration::from_millis(20)).await;
             match (self.healed(), wrong_since) {
                 (Ok(_), _) => wrong_since = None,
                 (Err(_), None) => wrong_since = Some(true_now()),
-                (Err(why), Some(since)) if true_now() > began + Duration::from_secs(30) => {
-                    if true_now() - since > R {
-                        return Err((broken, format!("wrong since {since:?}: {why}")));
-                    }
+                (Err(why), Some(since)) if true_now() - since > R => {
+                    return Err((broken, format!("wrong since {since:?}: {why}")));
                 }
                 (Err(_), Some(_)) => {}
             }
         }
-        Ok(())
+        // The fault must have happened: each call that was held landed on a route that was right.
+        let misled = self.around.ec2.faults().misled;
+        if made == 0 || misled == 0 || next == owner {
+            return Err((
+                "a late write lands",
+                format!("{made} calls were held, {misled} landed on a right route"),
+            ));
+        }
+        self.healed().map(drop).map_err(|e| (broken, e))
     }
+}
+
+fn points_at(seen: &Observed, eni: &str) -> bool {
+    matches!(seen, Observed::Active(Some(target)) if target.as_str() == eni)
 }
 
 /// No faults.

@@ -254,13 +254,14 @@ impl Wires {
         drop(host.spawn(async move {
             let path = request.uri().path().to_owned();
             let Ok(asked) = request.body().clone().collect().await.map(Collected::to_bytes);
+            let open = referee.open(seat);
             let answered = Service::call(&mut service, request).await;
             let Ok(response): Result<_, Infallible> = answered;
             let (head, body) = response.into_parts();
             let Ok(body) = body.collect().await else { return };
             let trailers = body.trailers().cloned();
             let answer = Answer { bytes: body.to_bytes(), trailers };
-            referee.answered(seat, &path, &asked, &answer.bytes, left);
+            referee.answered(seat, &path, &asked, &answer.bytes, left, open);
             if let Some(tx) = tx {
                 let _ = tx.send((head, answer));
             }

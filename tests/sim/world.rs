@@ -35,7 +35,7 @@ pub struct Report {
     pub calls: u64,
     pub claims: u64,
     /// From the owner's death, in calm, to every route on another.
-    pub failover: Option<Duration>,
+    pub failover: Option<(Unsaved, Duration)>,
     /// From the end of all faults to route = owner = address.
     pub healing: Option<Duration>,
     /// Taken over from another, and started from.
@@ -375,6 +375,13 @@ impl World {
         drained.is_empty() && !paused
     }
 
+    /// Whether each living member's ledger has that member drained.
+    pub fn all_know_drained(&self, seat: usize) -> bool {
+        let name = &self.around.names[seat];
+        let knows = |m: &Member| m.applied.ledger.drained.iter().any(|drained| drained.as_str() == name);
+        self.members().iter().all(knows)
+    }
+
     /// All faults end: what is dead is started, in the timings that all have.
     pub fn heal(&mut self) {
         self.around.referee.say("all is healed");
@@ -433,7 +440,11 @@ impl World {
         }
     }
 
-    fn report(self, seed: u64, outcome: Result<Option<Duration>, (&'static str, String)>) -> Report {
+    fn report(
+        self,
+        seed: u64,
+        outcome: Result<Option<(Unsaved, Duration)>, (&'static str, String)>,
+    ) -> Report {
         let referee = &self.around.referee;
         let failover = match outcome {
             Ok(took) => took,

@@ -7,10 +7,12 @@
 //! | no vote while a promise stands | FENCING.md, holes 2 and 3 | `promise_kept` |
 //! | a leader that has ended is not acknowledged | FENCING.md, section 2 | `deaf_to_the_dead` |
 //! | never two open permits at one instant | FENCING.md, F-a | `one_permit` |
+//! | no attempt outlives its time or its lease | FENCING.md, F-b | `bounded_attempt` |
 //! | a call follows its caller's own applied claim and a committed intent | FENCING.md, F-a | `claimed_call` |
 //! | a call leaves inside the lease, and before a later leader | FENCING.md, F-a | `leased_call` |
 //! | epochs at EC2 do not fall by send time | FENCING.md, F-a | `rising_epochs` |
 //! | no call after a transfer began | FENCING.md, hole 7 | `no_call_after_transfer` |
+//! | a transfer waits for the calls in the air | FENCING.md, hole 7 | `quiet_transfer` |
 //! | no call under a claim made while drained, nor in quarantine | DESIGN.md section 4; FENCING.md, hole 2 | `fit_caller` |
 //! | nothing acknowledged is lost: what is applied stays, and every later leader has it | Raft paper, section 5.4.3 | `nothing_lost` |
 //! | equal applied index means equal ledger; a snapshot and its tail equal a replay | Raft paper, section 7 | `same_ledger` |
@@ -20,6 +22,7 @@
 //! What only the whole can show (route = owner = address, a wrong route right again within R) is in
 //! `healed`.
 
+mod bounded_attempt;
 mod claimed_call;
 mod deaf_to_the_dead;
 mod fit_caller;
@@ -33,6 +36,7 @@ mod one_leader;
 mod one_permit;
 mod one_vote;
 mod promise_kept;
+mod quiet_transfer;
 mod rising_epochs;
 mod same_ledger;
 
@@ -65,7 +69,7 @@ pub enum Seen<'a> {
         voter: Incarnation,
         term: Term,
         candidate: Incarnation,
-        /// What is open at the voter's own gate as its answer leaves.
+        /// What was open at the voter's own gate when it was asked, or is as its answer leaves.
         open: Option<Permit>,
     },
     /// No vote for another before `until`, in true time.
@@ -86,7 +90,11 @@ pub enum Seen<'a> {
     Transfers {
         leader: Incarnation,
         term: Term,
+        /// Its own calls of that term that have left, and that it is still waiting for.
+        in_the_air: usize,
     },
+    /// An attempt that has not ended.
+    InTheAir(&'a InTheAir),
     /// The process that led up to `term` is gone: no promise to it binds any more.
     Dies {
         leader: Incarnation,
@@ -110,6 +118,19 @@ pub enum Seen<'a> {
     Calm,
     /// They begin again.
     Stir,
+}
+
+/// A call that was handed out and has not ended. Times are true, without those for which its caller was frozen.
+#[derive(Debug)]
+pub struct InTheAir {
+    pub seat: usize,
+    pub permit: Permit,
+    /// For how long it has lasted.
+    pub age: Duration,
+    /// For how long its caller's gate has not been open for it.
+    pub shut_for: Duration,
+    /// The bound of an attempt, by its caller's clock.
+    pub timeout: Duration,
 }
 
 /// Bytes of a mutating call leave.
@@ -153,10 +174,12 @@ pub struct Invariants {
     promise_kept: promise_kept::PromiseKept,
     deaf_to_the_dead: deaf_to_the_dead::DeafToTheDead,
     one_permit: one_permit::OnePermit,
+    bounded_attempt: bounded_attempt::BoundedAttempt,
     claimed_call: claimed_call::ClaimedCall,
     leased_call: leased_call::LeasedCall,
     rising_epochs: rising_epochs::RisingEpochs,
     no_call_after_transfer: no_call_after_transfer::NoCallAfterTransfer,
+    quiet_transfer: quiet_transfer::QuietTransfer,
     fit_caller: fit_caller::FitCaller,
     nothing_lost: nothing_lost::NothingLost,
     same_ledger: same_ledger::SameLedger,
@@ -173,10 +196,12 @@ impl Invariants {
         ask(&mut self.promise_kept, at, seen, &mut wrong);
         ask(&mut self.deaf_to_the_dead, at, seen, &mut wrong);
         ask(&mut self.one_permit, at, seen, &mut wrong);
+        ask(&mut self.bounded_attempt, at, seen, &mut wrong);
         ask(&mut self.claimed_call, at, seen, &mut wrong);
         ask(&mut self.leased_call, at, seen, &mut wrong);
         ask(&mut self.rising_epochs, at, seen, &mut wrong);
         ask(&mut self.no_call_after_transfer, at, seen, &mut wrong);
+        ask(&mut self.quiet_transfer, at, seen, &mut wrong);
         ask(&mut self.fit_caller, at, seen, &mut wrong);
         ask(&mut self.nothing_lost, at, seen, &mut wrong);
         ask(&mut self.same_ledger, at, seen, &mut wrong);

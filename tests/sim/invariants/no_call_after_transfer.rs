@@ -15,7 +15,7 @@ impl Invariant for NoCallAfterTransfer {
 
     fn see(&mut self, _: Duration, seen: &Seen<'_>) -> Option<String> {
         match seen {
-            Seen::Transfers { leader, term } => {
+            Seen::Transfers { leader, term, .. } => {
                 self.0.insert((*leader, *term));
                 None
             }

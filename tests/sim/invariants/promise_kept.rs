@@ -30,7 +30,7 @@ impl Invariant for PromiseKept {
                 }
                 None
             }
-            Seen::Transfers { leader, term } => {
+            Seen::Transfers { leader, term, .. } => {
                 self.freed.insert((*leader, *term));
                 None
             }

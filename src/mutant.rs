@@ -66,9 +66,9 @@ pub enum Mutant {
     OneSawTheEnd,
     /// A lifeline's reset is taken for its end.
     ResetIsFin,
-    /// A member goes on hearing a leader that has ended.
+    /// A member goes on hearing a leader that has ended, and acknowledges it: one guard, asked in two places.
     DeafToTheDead,
-    /// What came of a leader before its end is acknowledged after it.
+    /// The second of these two places alone: what came of a leader before its end is acknowledged after it.
     NoAckToTheDead,
     /// A promise binds by openraft's lease alone, which is off once the leader was thought to have ended.
     OwnPromise,

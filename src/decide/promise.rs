@@ -61,7 +61,8 @@ impl Promise {
         if self.voted > term {
             return false;
         }
-        if self.ended.is_some_and(|(ended, _)| ended == term) && !mutant::on(Mutant::NoAckToTheDead) {
+        let hears = mutant::on(Mutant::DeafToTheDead) || mutant::on(Mutant::NoAckToTheDead);
+        if self.ended.is_some_and(|(ended, _)| ended == term) && !hears {
             return false;
         }
         if term > self.term {

@@ -205,8 +205,11 @@ impl World {
         self.around.ec2.set_weather(held);
         let began = true_now();
         self.act(Act::RouteByHand { table: 0, seat: (owner + 1) % self.seats.len() });
-        // The repair is made, held, and its outcome unknown when the next owner claims.
-        self.pass(began + Duration::from_secs(13)).await;
+        // The repair is made, held, and its outcome unknown when the next owner claims. One call only: a second
+        // that lands soon after would have to wait for the pace of rewriting.
+        while self.around.ec2.faults().late == 0 && true_now() < began + Duration::from_secs(13) {
+            self.pass(true_now() + LOOK_EVERY).await;
+        }
         let made = self.around.ec2.faults().late;
         self.around.ec2.set_weather(Ec2Weather::default());
         self.seats[owner].kill(&self.around, Unsaved::Kept);

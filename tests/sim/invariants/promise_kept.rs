@@ -1,9 +1,10 @@
 //! Whoever has promised a leader to vote for nobody else votes for nobody else, itself included, before
-//! the promise is over, across its restarts. A transfer sets the promises to that leader free, and so does
-//! the end of that leader's process: not that somebody thinks so. A leader's promise to itself lasts as long
-//! as its gate is open.
+//! the promise is over, across its restarts. A transfer sets the promises to that leader and to those of
+//! earlier terms free: it was elected, so a majority was free of them or had shut its own gate, and no
+//! majority is left for an earlier lease. So does the end of that leader's process: not that somebody thinks
+//! so. A leader's promise to itself lasts as long as its gate is open.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use vipd::model::{Incarnation, Term};
@@ -13,7 +14,8 @@ use super::{Invariant, Seen};
 #[derive(Default)]
 pub struct PromiseKept {
     until: BTreeMap<(Incarnation, Incarnation), (Term, Duration)>,
-    freed: BTreeSet<(Incarnation, Term)>,
+    /// The newest term whose leader transfers.
+    freed: Term,
     /// Up to which term each led in lives that are over.
     died: BTreeMap<Incarnation, Term>,
 }
@@ -30,8 +32,8 @@ impl Invariant for PromiseKept {
                 }
                 None
             }
-            Seen::Transfers { leader, term, .. } => {
-                self.freed.insert((*leader, *term));
+            Seen::Transfers { term, .. } => {
+                self.freed = self.freed.max(*term);
                 None
             }
             Seen::Dies { leader, term } => {
@@ -45,7 +47,7 @@ impl Invariant for PromiseKept {
                 let broken = self.until.iter().find(|((who, leader), (of, until))| {
                     let binds = who == voter && leader != candidate && of < term;
                     let dead = self.died.get(leader).is_some_and(|led| of <= led);
-                    binds && at < *until && !dead && !self.freed.contains(&(*leader, *of))
+                    binds && at < *until && !dead && *of > self.freed
                 });
                 broken.map(|((_, leader), (of, until))| {
                     let left = *until - at;

@@ -35,18 +35,20 @@ pub fn shown(at: WallMs) -> String {
     jiff::Timestamp::from_millisecond(ms).map(|t| t.to_string()).unwrap_or_default()
 }
 
-/// Whole days from now until then; less than 0: it is over.
+/// Whole days that end before then; less than 0: it is over. The very moment is over too, so that of 90 days that
+/// were given this moment 89 are left, and not 90 for as long as the clock shows the same millisecond.
 pub fn days_left(until: WallMs) -> i64 {
     let now = vipd::clock::wall().0;
     let ms = i64::try_from(until.0.abs_diff(now)).unwrap_or(i64::MAX);
     let signed = if until.0 >= now { ms } else { -ms };
-    signed.div_euclid(i64::try_from(DAY_MS).unwrap_or(i64::MAX))
+    (signed - 1).div_euclid(i64::try_from(DAY_MS).unwrap_or(i64::MAX))
 }
 
-/// Valid for so many days from now, at most until `latest`; the end of it.
+/// Valid for so many days from now, at most until `latest`; the end of it, which X.509 has in whole seconds.
 pub fn valid_for(params: &mut CertificateParams, days: u32, latest: WallMs) -> WallMs {
     let now = vipd::clock::wall();
-    let until = WallMs(now.0.saturating_add(u64::from(days) * DAY_MS)).min(latest);
+    let until = now.0.saturating_add(u64::from(days) * DAY_MS) / 1000 * 1000;
+    let until = WallMs(until).min(latest);
     params.not_before = moment(WallMs(now.0.saturating_sub(BACKDATED_MS)));
     params.not_after = moment(until);
     until

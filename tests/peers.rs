@@ -251,6 +251,30 @@ async fn hole_9_nobody_speaks_in_anothers_name() {
     assert!(m.client.vote(m.vote(m.envelope())).await.expect("an answer").into_inner().granted);
 }
 
+/// FENCING.md, section 2: a transfer breaks the promises to earlier leaders too, an ordinary vote does not, and what
+/// was promised before comes back by no late append.
+#[tokio::test]
+async fn hole_7_a_transfer_breaks_an_earlier_promise_and_an_ordinary_vote_does_not() {
+    let mut m = restarted().await;
+    m.wait_for_quarantine().await;
+    let append = AppendRequest {
+        envelope: Some(m.envelope()),
+        vote: Some(RaftVote { term: 4, voted_for: 99, committed: true }),
+        ..Default::default()
+    };
+    let bound = m.client.append(append.clone()).await.expect("an answer").into_inner();
+    assert_eq!(bound.granted_ms, u64::try_from(LEASE.as_millis()).expect("small"));
+    let mut asked = m.vote(Envelope { from: 98, ..m.envelope() });
+    asked.vote = Some(RaftVote { term: 6, voted_for: 98, committed: false });
+    let answer = m.client.vote(asked.clone()).await.expect("an answer").into_inner();
+    assert!(!answer.granted, "it is bound to the leader of term 4");
+    // 98 was handed the leadership by that of term 5, of which this member has heard nothing.
+    asked.leadership_transfer = true;
+    assert!(m.client.vote(asked).await.expect("an answer").into_inner().granted);
+    let late = m.client.append(append).await.map(|answer| answer.into_inner().granted_ms);
+    assert!(late.as_ref().map_or(true, |granted_ms| *granted_ms == 0), "bound to term 4 again: {late:?}");
+}
+
 /// The leader 99 of term 4 says who the members are, as the log's entry `index`, and that it is committed.
 fn members_are(m: &Member, index: u64, ids: &[u64]) -> AppendRequest {
     let node = |id: &u64| {

@@ -256,7 +256,8 @@ impl Referee {
                 if let (Some(vote), "Vote") = (request.vote, kind) {
                     let who = Incarnation(vote.voted_for);
                     let term = Term(vote.term);
-                    book.see(&Seen::Votes { voter: who, term, candidate: who, open });
+                    let by_transfer = request.leadership_transfer;
+                    book.see(&Seen::Votes { voter: who, term, candidate: who, open, by_transfer });
                 }
             }
             Some("Append") => {
@@ -301,13 +302,13 @@ impl Referee {
         match path.rsplit('/').next() {
             Some("Vote") => {
                 let granted = message::<proto::VoteResponse>(answer).is_some_and(|r| r.granted);
-                if let Some(vote) = message::<proto::VoteRequest>(asked).and_then(|r| r.vote)
-                    && granted
-                {
+                let asked = message::<proto::VoteRequest>(asked).unwrap_or_default();
+                let by_transfer = asked.leadership_transfer;
+                if let (Some(vote), true) = (asked.vote, granted) {
                     let (term, candidate) = (Term(vote.term), Incarnation(vote.voted_for));
                     let words = format!("{} votes for {candidate} in term {term}", book.names[seat]);
                     book.say(&words);
-                    book.see(&Seen::Votes { voter: me, term, candidate, open });
+                    book.see(&Seen::Votes { voter: me, term, candidate, open, by_transfer });
                 }
             }
             Some("Append") => {

@@ -71,6 +71,8 @@ pub enum Seen<'a> {
         candidate: Incarnation,
         /// What was open at the voter's own gate when it was asked, or is as its answer leaves.
         open: Option<Permit>,
+        /// The request says that a leader hands over to the candidate.
+        by_transfer: bool,
     },
     /// No vote for another before `until`, in true time.
     Promises {

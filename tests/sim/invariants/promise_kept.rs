@@ -1,10 +1,10 @@
 //! Whoever has promised a leader to vote for nobody else votes for nobody else, itself included, before
-//! the promise is over, across its restarts. A transfer sets the promises to that leader and to those of
-//! earlier terms free: it was elected, so a majority was free of them or had shut its own gate, and no
-//! majority is left for an earlier lease. So does the end of that leader's process: not that somebody thinks
-//! so. A leader's promise to itself lasts as long as its gate is open.
+//! the promise is over, across its restarts. A transfer sets the promises to that leader free, and so does
+//! the end of that leader's process: not that somebody thinks so. A vote by way of a transfer breaks the
+//! promises to leaders of terms before the one that hands over too, and those alone may be broken by no other
+//! vote (FENCING.md, section 2). A leader's promise to itself lasts as long as its gate is open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use vipd::model::{Incarnation, Term};
@@ -14,8 +14,10 @@ use super::{Invariant, Seen};
 #[derive(Default)]
 pub struct PromiseKept {
     until: BTreeMap<(Incarnation, Incarnation), (Term, Duration)>,
-    /// The newest term whose leader transfers.
-    freed: Term,
+    /// Leaders that hand over.
+    freed: BTreeSet<(Incarnation, Term)>,
+    /// The newest term of one.
+    handed_over: Term,
     /// Up to which term each led in lives that are over.
     died: BTreeMap<Incarnation, Term>,
 }
@@ -32,8 +34,9 @@ impl Invariant for PromiseKept {
                 }
                 None
             }
-            Seen::Transfers { term, .. } => {
-                self.freed = self.freed.max(*term);
+            Seen::Transfers { leader, term, .. } => {
+                self.freed.insert((*leader, *term));
+                self.handed_over = self.handed_over.max(*term);
                 None
             }
             Seen::Dies { leader, term } => {
@@ -43,11 +46,13 @@ impl Invariant for PromiseKept {
             Seen::Votes { voter, term, open: Some(open), .. } if open.term() < *term => {
                 Some(format!("{voter} votes in term {term} while its permit of term {} is open", open.term()))
             }
-            Seen::Votes { voter, term, candidate, .. } => {
+            Seen::Votes { voter, term, candidate, by_transfer, .. } => {
                 let broken = self.until.iter().find(|((who, leader), (of, until))| {
                     let binds = who == voter && leader != candidate && of < term;
                     let dead = self.died.get(leader).is_some_and(|led| of <= led);
-                    binds && at < *until && !dead && *of > self.freed
+                    let freed =
+                        self.freed.contains(&(*leader, *of)) || *by_transfer && *of < self.handed_over;
+                    binds && at < *until && !dead && !freed
                 });
                 broken.map(|((_, leader), (of, until))| {
                     let left = *until - at;

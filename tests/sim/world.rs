@@ -10,7 +10,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::mpsc;
 
 use vipd::decide::Role;
-use vipd::model::{EniId, Health, RouteKey};
+use vipd::model::{EniId, Health, Observed, RouteKey};
 use vipd::proto::{self, TransferLeaderRequest};
 use vipd::runtime::simulated::true_now;
 
@@ -201,7 +201,7 @@ impl World {
     }
 
     pub fn act(&mut self, act: Act) {
-        if let Some(kind) = act.kind() {
+        if let Some(kind) = act.kind().filter(|_| self.comes_to_something(&act)) {
             *self.faults.entry(kind).or_default() += 1;
         }
         self.around.referee.say(&format!("{act:?}"));
@@ -304,6 +304,31 @@ impl World {
                     self.schedule.add(at, Act::Start { seat });
                 }
             }
+        }
+    }
+
+    /// Whether it is a fault as things stand: the dead are not frozen, and nobody is cut off from no owner.
+    fn comes_to_something(&self, act: &Act) -> bool {
+        match act {
+            Act::Crash { seat, .. }
+            | Act::Freeze { seat }
+            | Act::StepWall { seat, .. }
+            | Act::Transfer { via: seat, .. }
+            | Act::Order { via: seat, .. }
+            | Act::Terminate { seat } => self.seats[*seat].living.is_some(),
+            Act::CrashOwner { .. }
+            | Act::IsolateOwner(_)
+            | Act::TransferAndCrash { .. }
+            | Act::TransferAndCrashOthers { .. } => self.owner().is_some(),
+            Act::CrashOwnerAndWipe { left: seat, .. } | Act::CutFromOwner { seat } => {
+                self.owner().is_some_and(|owner| owner != *seat)
+            }
+            Act::RouteByHand { table, seat } => {
+                let target = Observed::Active(Some(eni(*seat).parse().expect("an ENI's id")));
+                self.around.ec2.routes().get(&route(*table)) != Some(&target)
+            }
+            Act::DeleteAddress { seat } => !self.seats[*seat].interface.present().is_empty(),
+            _ => true,
         }
     }
 

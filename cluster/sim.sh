@@ -3,7 +3,7 @@
 #   ./cluster/sim.sh                    what the tests run: 2 000 seeds, every mutant, the faults by number
 #   ./cluster/sim.sh 100000 [FROM]      so many seeds; prints faults by kind, calls, claims, violations
 #   ./cluster/sim.sh --seed N           one seed's transcript
-#   ./cluster/sim.sh --mutants          every guard taken out: by which property it is noticed, after how many seeds
+#   ./cluster/sim.sh --mutants [NAME]   every guard, or this one, taken out: by which property it is noticed, after how many seeds
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -18,7 +18,10 @@ case "${1:-}" in
     export VIPD_SIM_SEED="${2:?a seed}"
     sim replay --ignored --exact --nocapture
     ;;
---mutants) sim every_mutant --nocapture ;;
+--mutants)
+    if [ -n "${2:-}" ]; then export VIPD_SIM_MUTANT="$2"; fi
+    sim every_mutant --nocapture
+    ;;
 *[!0-9]*)
     echo "error: \"$1\" is neither a number of seeds nor --seed nor --mutants" >&2
     echo "next: ./cluster/sim.sh 10000, or ./cluster/sim.sh --seed 7" >&2

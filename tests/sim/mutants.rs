@@ -139,8 +139,10 @@ const PAIRS: &[Pair] = &[
 
 /// Whether only one of them was asked for: `cluster/sim.sh --mutants NAME`.
 fn is_asked(mutants: &[Mutant]) -> bool {
-    let only = std::env::var("VIPD_SIM_MUTANT").ok();
-    only.is_none_or(|only| mutants.iter().any(|mutant| format!("{mutant:?}") == only))
+    let Ok(only) = std::env::var("VIPD_SIM_MUTANT") else { return true };
+    let named = |mutant: &Mutant| format!("{mutant:?}") == only;
+    assert!(Mutant::ALL.iter().any(named), "there is no mutant {only}: docs/FENCING.md lists them");
+    mutants.iter().any(named)
 }
 
 /// By which property, one of these or any, a run without these guards is noticed first, and after how many

@@ -51,8 +51,8 @@ async fn ports() -> Ports {
 }
 
 /// A channel that connects again by itself, and how often it did.
-fn channel(mine: Credentials, address: SocketAddr) -> (Channel, Arc<AtomicUsize>) {
-    let (mine, count) = (Arc::new(mine), Arc::new(AtomicUsize::new(0)));
+pub fn channel(mine: impl Into<Arc<Credentials>>, address: SocketAddr) -> (Channel, Arc<AtomicUsize>) {
+    let (mine, count) = (mine.into(), Arc::new(AtomicUsize::new(0)));
     let counted = Arc::clone(&count);
     let connect = tower::service_fn(move |_| {
         let (mine, count) = (Arc::clone(&mine), Arc::clone(&counted));

@@ -2,15 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
 use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tonic::transport::Endpoint;
 use vipd::config::Config;
 use vipd::decide::{Event, Gate};
 use vipd::proto::peer_client::PeerClient;
@@ -174,17 +172,7 @@ async fn a_lifeline_outlives_the_age_that_ends_the_connections_beside_it() {
     let (pki, dir) = (Pki::new(), tempfile::tempdir().unwrap());
     let (leader, mut follower, address) = pair(&pki, dir.path()).await;
     let term = leader.group.view().term;
-    let (mine, count) = (Arc::clone(&follower.mine), Arc::new(AtomicUsize::new(0)));
-    let counted = Arc::clone(&count);
-    let connect = tower::service_fn(move |_| {
-        let (mine, count) = (Arc::clone(&mine), Arc::clone(&counted));
-        async move {
-            let wire = mine.connect(Whom::AnyMember, &address.to_string()).await?;
-            count.fetch_add(1, Ordering::SeqCst);
-            Ok::<_, vipd::tls::ConnectError>(TokioIo::new(wire))
-        }
-    });
-    let channel = Endpoint::from_static("http://vipd").connect_with_connector_lazy(connect);
+    let (channel, count) = crate::age::channel(Arc::clone(&follower.mine), address);
     let hello = || {
         let who = follower.mine.identity().name.to_string();
         let mut client = PeerClient::new(channel.clone());

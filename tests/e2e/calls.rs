@@ -146,12 +146,28 @@ impl Lab {
         all
     }
 
-    /// The ledger's claims by epoch. Renewals are no moves, so this lacks them.
+    /// The ledger's claims by epoch. Renewals are no moves, so this lacks them. Each member answers from what it has
+    /// applied, and one that has just started may lack the newest: what any has counts, and they must agree.
     fn moves(&self) -> BTreeMap<u64, Move> {
-        let history =
-            MEMBERS.into_iter().map(|m| self.vipctl(m, &["history", "-n", "0"])).find(|o| o.status.success());
-        let moves: Vec<Move> = serde_json::from_slice(&history.unwrap().stdout).unwrap();
-        moves.into_iter().map(|m| (m.epoch, m)).collect()
+        let mut all = BTreeMap::<u64, Move>::new();
+        for member in MEMBERS {
+            let history = self.vipctl(member, &["history", "-n", "0"]);
+            if !history.status.success() {
+                continue;
+            }
+            for one in serde_json::from_slice::<Vec<Move>>(&history.stdout).unwrap() {
+                match all.get_mut(&one.epoch) {
+                    Some(known) => {
+                        assert_eq!((known.term, &known.to), (one.term, &one.to), "two histories: {one:?}");
+                        // The phases come with the end of the move.
+                        known.phases_ms = known.phases_ms.take().or(one.phases_ms);
+                    }
+                    None => drop(all.insert(one.epoch, one)),
+                }
+            }
+        }
+        assert!(!all.is_empty(), "no member has a history");
+        all
     }
 }
 

@@ -22,7 +22,7 @@ const DEADLINE: Duration = Duration::from_millis(500);
 /// A member that was not heard for so long does not answer: two reports were lost.
 pub const SILENT_AFTER: Duration = Duration::from_millis(2500);
 
-/// The newest report of each member, and when it came.
+/// The newest report of each member, with the round trip to it, and when it came.
 pub type Heard = BTreeMap<Name, (Time, proto::Member)>;
 
 /// My own report, and what the others said last.
@@ -58,14 +58,16 @@ impl Reports {
     }
 
     pub(super) fn exchange(&self, theirs: proto::Member) -> proto::Member {
-        self.keep(theirs);
+        self.keep(theirs, None);
         self.mine.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whoever calls has seen that a member of the group says so of itself.
-    fn keep(&self, theirs: proto::Member) {
+    /// Whoever calls has seen that a member of the group says so of itself. `took`: how long its answer took.
+    fn keep(&self, mut theirs: proto::Member, took: Option<Duration>) {
         let Ok(name) = theirs.name.parse::<Name>() else { return };
         self.heard.send_modify(|heard| {
+            let before = heard.get(&name).and_then(|(_, member)| member.round_trip_ms);
+            theirs.round_trip_ms = took.map_or(before, |took| Some(smoothed(before, took)));
             heard.insert(name, (clock::now(), theirs));
         });
     }
@@ -92,6 +94,14 @@ impl Reports {
     }
 }
 
+/// The round trip in milliseconds with one more measured, as TCP smooths it (RFC 6298, section 2): one exchange that was
+/// held up says little.
+fn smoothed(before: Option<f64>, took: Duration) -> f64 {
+    let took = took.as_secs_f64() * 1000.0;
+    let smooth = before.map_or(took, |before| before + (took - before) / 8.0);
+    (smooth * 1000.0).round() / 1000.0
+}
+
 /// Reports to every other member of the group until the process ends.
 pub(super) async fn run(shared: Arc<Shared>) {
     loop {
@@ -109,6 +119,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     member: Some(member),
                     membership,
                 };
+                let asked = clock::now();
                 let answer = shared
                     .links
                     .call(&node.name, &node.peer, DEADLINE, |mut c| async move { c.report(request).await })
@@ -116,7 +127,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 match answer {
                     Ok(proto::ReportResponse { removed_at: Some(at), .. }) => shared.put_out(at),
                     Ok(proto::ReportResponse { member: Some(theirs), .. }) if theirs.name == node.name => {
-                        shared.reports.keep(theirs);
+                        shared.reports.keep(theirs, Some(clock::now().since(asked)));
                     }
                     Ok(_) => {}
                     Err(error) => tracing::debug!(member = %node.name, %error, "report not delivered"),

@@ -116,6 +116,7 @@ impl View<'_> {
             timings: timings(self.config),
             certificate_expires: self.certificate.map(rfc3339),
             certificate_days: self.certificate.map(|until| days(seconds_left(until))),
+            round_trip_ms: None,
         }
     }
 
@@ -174,6 +175,7 @@ impl View<'_> {
             ));
         }
         problems.extend(members.iter().flat_map(of_its_file));
+        problems.extend(members.iter().filter_map(|m| self.too_far(m)));
         // Not yet a reason to be degraded: nothing fails before it is over.
         problems.extend(members.iter().filter_map(expiry));
         proto::Status {
@@ -267,6 +269,19 @@ impl View<'_> {
         }
         member.lag = raft.last_index.saturating_sub(member.applied);
         member
+    }
+
+    /// openraft waits one heartbeat for the answer to an append. A slower one acknowledges nothing, so that this member
+    /// and that one make no quorum together.
+    fn too_far(&self, m: &proto::Member) -> Option<String> {
+        let (round_trip, waits) = (m.round_trip_ms?, self.config.timing.heartbeat.as_secs_f64() * 1000.0);
+        (round_trip >= waits).then(|| {
+            format!(
+                "a round trip from {} to {} takes {round_trip:.0} ms, and the timings wait {waits:.0} ms for an \
+                 answer: mend the network, or raise raft.heartbeat_ms and raft.election_ms above it",
+                self.config.member, m.name
+            )
+        })
     }
 
     fn vips(&self) -> Vec<proto::VipRoutes> {

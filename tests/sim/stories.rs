@@ -186,6 +186,7 @@ impl World {
     async fn lossy(&mut self, plan: &Plan) -> Result<(), Broken> {
         let term = self.around.referee.newest_term();
         self.suffer(plan).await;
+        self.status_names_the_round_trip().await?;
         // One campaign a second and member would be running away.
         let climbed = self.around.referee.newest_term() - term;
         if climbed > plan.safety.as_secs() {
@@ -194,6 +195,19 @@ impl World {
         self.heal();
         let healed = self.until_healed(Duration::from_secs(5)).await;
         healed.map(drop).map_err(|e| ("one owner within 5 s of healing", e))
+    }
+
+    /// Each member that runs says that what it measures is more than its timings bear.
+    async fn status_names_the_round_trip(&self) -> Result<(), Broken> {
+        for living in self.seats.iter().filter_map(|seat| seat.living.as_ref()) {
+            let desk = living.desk.clone();
+            let status = living.host.spawn(async move { desk.status(true).await }).await;
+            let status = status.expect("a task that ends").expect("a member that runs answers");
+            if !status.problems.iter().any(|p| p.starts_with("a round trip from ")) {
+                return Err(("status names the round trip", format!("{:?}", status.problems)));
+            }
+        }
+        Ok(())
     }
 
     async fn late_call(&mut self) -> Result<(), Broken> {

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::handover::Doubt;
-use super::{Decide, Effect, Role, Story};
+use super::{Decide, Effect, Refusal, Role, Story};
 use crate::model::{Health, Name, Term};
 
 /// Between one candidate and the next: two round trips within a region and an fsync, so that the first
@@ -39,11 +39,13 @@ impl Decide {
             (cut_off, health.map_or(Doubt::Unknown, Doubt::of), Reverse(priority), name.clone())
         };
         let mine = self.raft.member(me).map(|m| rank(me, m.priority))?;
+        // To be cut off from EC2 is a rank here: where all are, somebody leads all the same.
+        let may = |name: &Name| matches!(self.refusal(name), None | Some(Refusal::CutOff(..)));
         let before = self
             .raft
             .members()
             .map(|(_, m)| m)
-            .filter(|m| m.name != *me && Some(&m.name) != leader && self.refusal(&m.name).is_none())
+            .filter(|m| m.name != *me && Some(&m.name) != leader && may(&m.name))
             .filter(|m| rank(&m.name, m.priority) < mine);
         Some(u32::try_from(before.count()).unwrap_or(u32::MAX))
     }

@@ -333,6 +333,8 @@ pub enum Refusal {
     Barred(Name, String),
     #[error("{0} may not change every route: {1}")]
     Denied(Name, String),
+    #[error("{0} does not reach EC2, and could not change a route: {1}")]
+    CutOff(Name, String),
     #[error("{0} is drained")]
     Drained(Name),
     #[error("{0} lags by {1} log entries")]
@@ -407,6 +409,7 @@ impl Refusal {
             | Refusal::Unhealthy(..)
             | Refusal::Barred(..)
             | Refusal::Denied(..)
+            | Refusal::CutOff(..)
             | Refusal::Drained(_)
             | Refusal::Lagging(..)
             | Refusal::Quarantined(_)
@@ -458,6 +461,9 @@ impl Refusal {
             Refusal::Barred(..) => "mend what is named, or choose another member with --to",
             Refusal::Denied(..) => {
                 "add what is named to the role's policy (vipctl iam-policy prints all of it), or choose another member with --to"
+            }
+            Refusal::CutOff(..) => {
+                "see its way to EC2 (vipctl doctor: security groups, NAT or VPC endpoint, DNS, credentials), or choose another member with --to"
             }
             Refusal::Drained(_) => "vipctl undrain it first, or choose another member with --to",
             Refusal::Paused => "vipctl resume ends the pause; --force moves the VIP all the same",

@@ -181,6 +181,9 @@ impl Decide {
         if let Some(lag) = self.too_far_behind(peer) {
             return Some(Refusal::Lagging(name.clone(), lag));
         }
+        if let Some(why) = &peer.cut_off {
+            return Some(Refusal::CutOff(name.clone(), why.clone()));
+        }
         // It would take no leadership (FENCING.md, hole 2), and the term would be spent for nothing.
         peer.quarantined.then(|| Refusal::Quarantined(name.clone()))
     }
@@ -199,9 +202,9 @@ impl Decide {
         self.peers.get(name).is_some_and(|p| p.quarantined)
     }
 
-    /// It may own, if not at once.
+    /// It may own, if not at once. Whose routes stand loses nothing by having lost EC2.
     pub(super) fn stands(&self, name: &Name) -> bool {
-        matches!(self.refusal(name), None | Some(Refusal::Quarantined(_)))
+        matches!(self.refusal(name), None | Some(Refusal::CutOff(..) | Refusal::Quarantined(_)))
     }
 
     /// The best target: by whether it reaches EC2, then by whether it may change the routes, then by health, then by priority, then by lag, then by name.
@@ -220,7 +223,13 @@ impl Decide {
             (Want::Permitted, refusal) => refusal.is_none() && self.is_permitted(name),
             (
                 Want::Any,
-                None | Some(Refusal::Unhealthy(..) | Refusal::Denied(..) | Refusal::Quarantined(_)),
+                None
+                | Some(
+                    Refusal::Unhealthy(..)
+                    | Refusal::Denied(..)
+                    | Refusal::CutOff(..)
+                    | Refusal::Quarantined(_),
+                ),
             ) => true,
             (Want::Any, Some(_)) => false,
         };

@@ -53,6 +53,53 @@ fn fault_26_an_owner_cut_off_from_ec2_hands_over_and_stays_where_nobody_reaches_
     lab.assert_fenced();
 }
 
+/// Its own looks fail for half a minute before it says so.
+#[test]
+fn fault_54_who_is_cut_off_from_ec2_is_no_target_and_not_chosen() {
+    let lab = Lab::up("noec2to");
+    let first = lab.steady();
+    let [lost, well] = others(&first)[..] else { unreachable!() };
+    let epoch = lab.status(&first).unwrap().epoch;
+    lab.ok(&["cut", lost, "--from", "ec2"]);
+    let says = format!("{lost} does not reach EC2");
+    until("it says so", NOTICED + NOTICED, || {
+        let status = lab.status(&first)?;
+        holds(status.problems.iter().any(|p| p.starts_with(&says)), || format!("{status:?}"))
+    });
+    for more in [&["--dry-run"][..], &[], &["--force"]] {
+        let (code, json) = lab.vipctl_json(&first, &[&["transfer-leader", "--to", lost], more].concat());
+        let error = &json["error"];
+        assert_eq!((code, &error["kind"]), (4, &"refused".into()), "{more:?}: {json}");
+        assert!(error["cause"].as_str().unwrap().starts_with(&says), "{json}");
+        assert!(error["next"].as_str().unwrap().contains("vipctl doctor"), "{json}");
+    }
+    let status = lab.status(&first).unwrap();
+    assert_eq!((status.owner.as_deref(), status.epoch), (Some(first.as_str()), epoch), "nothing changed");
+    // Of the others the best is taken, and it is the only one.
+    let (code, moved) = lab.vipctl_json(&first, &["transfer-leader"]);
+    assert_eq!((code, &moved["to"]), (0, &well.into()), "{moved}");
+    lab.client_reaches(well);
+    lab.ok(&["cut", &first, "--from", "ec2"]);
+    let says = format!("{first} does not reach EC2");
+    until("so does the old owner", NOTICED + NOTICED, || {
+        let status = lab.status(well)?;
+        holds(status.problems.iter().any(|p| p.starts_with(&says)), || format!("{status:?}"))
+    });
+    let (code, json) = lab.vipctl_json(well, &["transfer-leader"]);
+    let cause = json["error"]["cause"].as_str().unwrap();
+    assert_eq!(code, 4, "{json}");
+    assert!(cause.starts_with("no other member may own") && cause.contains(&says), "{json}");
+    lab.ok(&["heal", "all"]);
+    until("they are targets again", NOTICED + NOTICED, || {
+        let (code, json) = lab.vipctl_json(well, &["transfer-leader", "--to", lost, "--dry-run"]);
+        holds(code == 0, || json.to_string())
+    });
+    let (code, moved) = lab.vipctl_json(well, &["transfer-leader", "--to", lost]);
+    assert_eq!(code, 0, "{moved}");
+    lab.client_reaches(lost);
+    lab.assert_fenced();
+}
+
 #[test]
 fn fault_41_an_owner_whose_interface_is_gone_hands_over() {
     let lab = Lab::up("noeni");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::lab::{BOUND, Lab, measured, until};
+use crate::lab::{BOUND, Lab, holds, measured, until};
 use crate::status::others;
 
 #[test]
@@ -106,6 +106,49 @@ fn fault_67_a_repeated_request_is_one_move() {
     let history = lab.vipctl_json(to, &["history"]).1;
     let since = history.as_array().unwrap().iter().filter(|m| m["epoch"].as_u64() > Some(epoch)).count();
     assert_eq!(since, 1, "{history}");
+    lab.assert_fenced();
+}
+
+/// To different members, in the same moment. EC2 takes its time, so that the second comes while the first moves.
+#[test]
+fn fault_55_of_two_transfers_at_once_one_wins_and_the_other_learns_of_it() {
+    let lab = Lab::up("twoatonce");
+    let mut owner = lab.steady();
+    lab.ok(&["ec2", "delay", "800", "--action", "ReplaceRoute"]);
+    for round in 0..3 {
+        let epoch = lab.status(&owner).unwrap().epoch;
+        let targets = others(&owner);
+        let together = std::sync::Barrier::new(2);
+        let answers = std::thread::scope(|scope| {
+            let ask = |to: &'static str| {
+                let (lab, owner, together) = (&lab, &owner, &together);
+                scope.spawn(move || {
+                    together.wait();
+                    (to, lab.vipctl_json(owner, &["transfer-leader", "--to", to]))
+                })
+            };
+            let both: Vec<_> = targets.into_iter().map(ask).collect();
+            both.into_iter().map(|answer| answer.join().unwrap()).collect::<Vec<_>>()
+        });
+        let (won, lost): (Vec<_>, Vec<_>) = answers.iter().partition(|(_, (code, _))| *code == 0);
+        let [(to, (_, moved))] = won[..] else { panic!("round {round}: one wins: {answers:?}") };
+        let [(_, (code, refusal))] = lost[..] else { panic!("round {round}: {answers:?}") };
+        assert_eq!(moved["to"], *to, "round {round}: {moved}");
+        let error = &refusal["error"];
+        assert_eq!((*code, &error["kind"]), (4, &"refused".into()), "round {round}: {refusal}");
+        assert_eq!(error["cause"], format!("a move to {to} is under way"), "round {round}: {refusal}");
+        assert!(error["next"].as_str().is_some_and(|n| n.contains("vipctl status --watch")), "{refusal}");
+        let history = lab.vipctl_json(to, &["history"]).1;
+        let since = history.as_array().unwrap().iter().filter(|m| m["epoch"].as_u64() > Some(epoch)).count();
+        assert_eq!(since, 1, "round {round}: {history}");
+        lab.client_reaches(to);
+        (*to).clone_into(&mut owner);
+        assert_eq!(lab.steady(), owner);
+        // FAULTS 67: one a second.
+        let over_ns = lab.now_ns() + 1_000_000_000;
+        until("a second has passed", BOUND, || holds(lab.now_ns() >= over_ns, || "not yet".into()));
+    }
+    lab.ok(&["ec2", "clear", "delay"]);
     lab.assert_fenced();
 }
 

@@ -58,6 +58,20 @@ fn who_is_known_not_to_win_or_not_to_own_is_not_waited_for() {
 }
 
 #[test]
+fn where_all_are_cut_off_from_ec2_they_still_ask_one_after_the_other() {
+    let mut w = follower(|s| s.members[2].priority = 200);
+    w.looks_fail(secs(25), &unreachable());
+    assert!(w.decide.cut_off().is_some());
+    assert_eq!(asks(&mut w), Some(8), "c reaches it");
+    w.peer("c", |p| p.cut_off = Some("no answer".into()));
+    assert_eq!(asks(&mut w), Some(8), "c is of the higher priority");
+    let mut w = follower(|s| s.members[2].priority = 50);
+    w.looks_fail(secs(25), &unreachable());
+    w.peer("c", |p| p.cut_off = Some("no answer".into()));
+    assert_eq!(asks(&mut w), Some(0));
+}
+
+#[test]
 fn one_of_doubtful_health_comes_after_a_healthy_one() {
     let mut w = follower(|_| {});
     w.event(Event::Health(Health::Unknown("no answer".into())));

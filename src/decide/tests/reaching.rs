@@ -5,25 +5,7 @@ use crate::decide::*;
 use crate::model::route::{CloudError, Outcome};
 use crate::model::*;
 
-fn unreachable() -> CloudError {
-    let (endpoint, message) = ("http://ec2".to_owned(), "connection refused".to_owned());
-    CloudError::Unreachable { action: "DescribeRouteTables", endpoint, message }
-}
-
 impl World {
-    /// Time runs, and EC2 answers this member's looks so.
-    fn looks_fail(&mut self, by: std::time::Duration, error: &CloudError) {
-        self.hands.look = false;
-        let end = self.now + by;
-        while self.now < end {
-            self.run(ms(10));
-            for asked in std::mem::take(&mut self.asked) {
-                self.event(Event::Looked { asked, result: Err(error.clone()) });
-            }
-        }
-        self.hands.look = true;
-    }
-
     /// As its report says when it has just reached EC2.
     fn reaches(&mut self, who: &str) -> Vec<Effect> {
         let now = self.now;
@@ -119,6 +101,45 @@ fn fault_26_a_member_looks_at_once_when_the_owner_has_lost_ec2() {
     assert_eq!(w.told(is_look).len(), 1, "once");
     w.peer("c", |p| p.cut_off = Some("no way".into()));
     assert_eq!(w.told(is_look).len(), 1, "and for the owner only");
+}
+
+#[test]
+fn fault_54_no_move_on_purpose_goes_to_a_member_that_is_cut_off_from_ec2() {
+    let cut_off = |p: &mut Peer| p.cut_off = Some("no way".into());
+    let mut w = World::steady();
+    w.peer("b", cut_off);
+    w.unhealthy();
+    w.until(|w| !w.transfers().is_empty());
+    assert_eq!(w.transfers(), [C], "b has the higher priority");
+    let mut w = World::steady();
+    w.peer("b", cut_off);
+    w.peer("c", cut_off);
+    w.unhealthy();
+    w.run(secs(60));
+    assert!(w.open() && w.transfers().is_empty(), "its routes would stay here, and the address go");
+    // It loses EC2 while the handover is on its way to the log.
+    let mut w = World::steady();
+    w.ask(1, Some("b"), AskMode::Do);
+    w.peer("b", cut_off);
+    w.apply_all();
+    assert!(w.open() && w.transfers().is_empty(), "called off");
+}
+
+#[test]
+fn who_may_not_own_leaves_to_one_that_is_cut_off_where_there_is_no_other() {
+    let mut w = World::with(|s| s.members[0].witness = true);
+    w.claimed_by("c", 1, &[]);
+    for m in ["b", "c"] {
+        w.peer(m, |p| p.cut_off = Some("no way".into()));
+    }
+    w.lead(2);
+    assert_eq!((w.claims(), w.transfers()), (0, vec![B]), "else nobody owned");
+    // After a restart of the whole group the routes are still c's: it needs no EC2 to own.
+    let mut w = World::restarted(|_| {});
+    w.claimed_by("c", 1, &[]);
+    w.peer("c", |p| p.cut_off = Some("no way".into()));
+    w.lead(2);
+    assert_eq!((w.claims(), w.transfers()), (0, vec![C]));
 }
 
 #[test]

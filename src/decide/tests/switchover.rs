@@ -14,6 +14,12 @@ fn ill(peer: &mut Peer) {
     peer.health = Health::Unhealthy("down".into());
 }
 
+fn cut_off(peer: &mut Peer) {
+    peer.cut_off = Some("no way".into());
+}
+
+const CUT_OFF: &str = "does not reach EC2, and could not change a route: no way";
+
 /// The trigger has been pulled: leadership goes to b.
 fn triggered() -> World {
     let mut w = World::steady();
@@ -55,6 +61,9 @@ fn refusals() -> Vec<(World, Option<&'static str>, Refusal)> {
     let mut nobody = World::steady();
     nobody.peer("b", ill);
     nobody.peer("c", |p| p.barred = Some("drained".into()));
+    let mut nobody_reaches = World::steady();
+    nobody_reaches.peer("b", cut_off);
+    nobody_reaches.peer("c", cut_off);
     vec![
         (follower, Some("b"), Refusal::NotLeader),
         (no_claim, Some("b"), Refusal::NoClaim),
@@ -68,6 +77,8 @@ fn refusals() -> Vec<(World, Option<&'static str>, Refusal)> {
         (with_peer(ill), Some("b"), Refusal::Unhealthy(b(), "down".into())),
         (with_peer(|p| p.barred = Some("drained".into())), Some("b"), Refusal::Barred(b(), "drained".into())),
         (lags, Some("b"), Refusal::Lagging(b(), 65)),
+        (with_peer(cut_off), Some("b"), Refusal::CutOff(b(), "no way".into())),
+        (nobody_reaches, None, Refusal::Nobody(format!("b {CUT_OFF}; c {CUT_OFF}"))),
         (with_peer(|p| p.quarantined = true), Some("b"), Refusal::Quarantined(b())),
         (drained(&["b"]), Some("b"), Refusal::Drained(b())),
         (drained(&["b", "c"]), None, Refusal::Nobody("b is drained; c is drained".into())),

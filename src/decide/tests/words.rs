@@ -51,6 +51,11 @@ pub fn timeout() -> CloudError {
     CloudError::Timeout { action: "ReplaceRoute", ms: 1000 }
 }
 
+pub fn unreachable() -> CloudError {
+    let (endpoint, message) = ("http://ec2".to_owned(), "connection refused".to_owned());
+    CloudError::Unreachable { action: "DescribeRouteTables", endpoint, message }
+}
+
 pub fn unauthorized(table: &RouteTableId) -> CloudError {
     CloudError::Unauthorized {
         action: "ReplaceRoute",

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::decide::*;
 use crate::ledger::{Command, Ledger};
-use crate::model::route::{Outcome, Sight, Swap};
+use crate::model::route::{CloudError, Outcome, Sight, Swap};
 use crate::model::*;
 
 pub use super::words::*;
@@ -350,6 +350,19 @@ impl World {
     /// Time runs, and those hands that work do their work.
     pub fn run(&mut self, by: Duration) {
         self.run_by(by, ms(10));
+    }
+
+    /// Time runs, and EC2 answers this member's looks so.
+    pub fn looks_fail(&mut self, by: Duration, error: &CloudError) {
+        self.hands.look = false;
+        let end = self.now + by;
+        while self.now < end {
+            self.run(ms(10));
+            for asked in std::mem::take(&mut self.asked) {
+                self.event(Event::Looked { asked, result: Err(error.clone()) });
+            }
+        }
+        self.hands.look = true;
     }
 
     pub fn run_by(&mut self, by: Duration, step: Duration) {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::calls::Call;
 use crate::lab::{BOUND, Lab, holds, until};
-use crate::status::others;
+use crate::status::{eni, others};
 
 fn ns(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap()
@@ -43,6 +44,41 @@ fn fault_02_an_owner_frozen_for_5_s_calls_no_more() {
 #[test]
 fn fault_02_an_owner_frozen_for_60_s_calls_no_more() {
     a_thawed_owner_calls_no_more(&Lab::up("frozen60"), Duration::from_secs(60));
+}
+
+/// All members stand still for longer than a lease, and the owner goes on before the others: nobody else has claimed, it
+/// still leads as far as it knows, and it sees a wrong route. What it lacks is the lease.
+#[test]
+fn fault_24_an_owner_that_wakes_before_its_group_calls_nothing_until_the_group_answers() {
+    let lab = Lab::up("suspended");
+    let first = lab.steady();
+    let [second, third] = others(&first)[..] else { panic!() };
+    for member in [second, third, &first] {
+        lab.ok(&["freeze", member, "--only", "vipd"]);
+    }
+    lab.ok(&["ec2", "set-route", "--table", "rtb-0b", "--eni", &eni(second)]);
+    let asleep_ns = lab.now_ns();
+    // Five leases.
+    let wakes_ns = asleep_ns + ns(Duration::from_secs(10));
+    until("they slept", BOUND * 2, || holds(lab.now_ns() >= wakes_ns, || "not yet".into()));
+    lab.ok(&["continue", &first, "--only", "vipd"]);
+    until("the owner sees the wrong route", BOUND, || {
+        let seen = |c: &Call| c.is_of(&first) && c.action == "DescribeRouteTables";
+        holds(lab.calls().iter().any(|c| seen(c) && c.received_boot_ns >= wakes_ns), || "not yet".into())
+    });
+    // And has time for what it must not do.
+    let alone_ns = lab.now_ns() + ns(Duration::from_secs(2));
+    until("it was alone", BOUND, || holds(lab.now_ns() >= alone_ns, || "not yet".into()));
+    let swaps = lab.swaps_since(asleep_ns);
+    assert!(swaps.is_empty(), "without a lease: {swaps:?}");
+    for member in [second, third] {
+        lab.ok(&["continue", member, "--only", "vipd"]);
+    }
+    let owner = lab.steady();
+    lab.routes_come_to(&owner);
+    let swaps = lab.swaps_since(asleep_ns);
+    assert!(!swaps.is_empty(), "somebody repaired it");
+    lab.assert_fenced();
 }
 
 /// FENCING.md, F-c: while read-back is fast, which it is for a successor of one with a call in the air.

@@ -344,9 +344,10 @@ impl Referee {
     pub fn attempt_begins(&self, seat: usize, permit: Permit, timeout: Duration) -> u64 {
         let mut book = self.lock();
         let Some(began) = book.lives.get(&seat).map(|life| life.host.now()) else { return 0 };
+        let lease = book.lives.values().map(|life| life.timing.lease()).max().unwrap_or_default();
         book.attempts_begun += 1;
         let number = book.attempts_begun;
-        let call = InTheAir { seat, permit, age: Duration::ZERO, shut_for: Duration::ZERO, timeout };
+        let call = InTheAir { seat, permit, age: Duration::ZERO, shut_for: Duration::ZERO, timeout, lease };
         book.attempts.insert(number, Attempt { call, began, left: false });
         number
     }

@@ -8,9 +8,6 @@ use super::{Invariant, Seen};
 #[derive(Default)]
 pub struct BoundedAttempt;
 
-/// The longest lease of all profiles.
-const LEASE: Duration = Duration::from_millis(300);
-
 /// Clocks half a per cent off, and a look's distance.
 const SLACK: Duration = Duration::from_millis(10);
 
@@ -19,7 +16,7 @@ impl Invariant for BoundedAttempt {
 
     fn see(&mut self, _: Duration, seen: &Seen<'_>) -> Option<String> {
         let Seen::InTheAir(call) = seen else { return None };
-        let over = call.age > call.timeout + SLACK || call.shut_for > LEASE + SLACK;
+        let over = call.age > call.timeout + SLACK || call.shut_for > call.lease + SLACK;
         over.then(|| format!("{call:?}"))
     }
 }

@@ -133,6 +133,8 @@ pub struct InTheAir {
     pub shut_for: Duration,
     /// The bound of an attempt, by its caller's clock.
     pub timeout: Duration,
+    /// The longest lease that any member granted when it began.
+    pub lease: Duration,
 }
 
 /// Bytes of a mutating call leave.

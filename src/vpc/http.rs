@@ -33,13 +33,18 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// A new client with its own pool. It keeps one pool for each pair of connect and read timeouts
 /// (aws-smithy-http-client's `CacheKey`), so whoever shall share connections must share timeouts.
 pub fn http_client() -> SharedHttpClient {
-    SharedHttpClient::new(Bounded(
+    bounded(
         aws_smithy_http_client::Builder::new()
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_MAX)
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .build_https(),
-    ))
+    )
+}
+
+/// Nothing reaches the SDK but through this.
+pub(super) fn bounded(client: SharedHttpClient) -> SharedHttpClient {
+    SharedHttpClient::new(Bounded(client))
 }
 
 /// Cuts every answer at [`ANSWER_MAX_BYTES`]: the SDK collects an answer without a bound.

@@ -46,3 +46,6 @@ pub trait Cloud: Send + Sync + 'static {
     /// Asks whether the swap would be allowed (`DryRun`), once, without making it. Needs no permit.
     fn rehearse(&self, swap: Swap, stamp: Stamp) -> impl Future<Output = Result<(), CloudError>> + Send;
 }
+
+#[cfg(all(test, feature = "aws"))]
+pub(crate) mod tests;

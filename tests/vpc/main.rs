@@ -7,6 +7,8 @@ mod fake_http;
 mod fence;
 mod instance;
 mod mutated;
+#[path = "../common/random.rs"]
+mod random;
 mod reads;
 
 use std::sync::Arc;

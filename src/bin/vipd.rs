@@ -235,9 +235,9 @@ async fn run(path: PathBuf, config: Config, transport: Transport, log: log::Filt
         }
     };
     let forwarded = desk.clone();
-    group.set_desk(Box::new(move |verb| {
+    group.set_desk(Box::new(move |passed| {
         let desk = forwarded.clone();
-        Box::pin(async move { desk.answer(verb).await })
+        Box::pin(async move { desk.answer(passed).await })
     }));
     vipd::fault!(wait "start.grouped");
     group_tx.send_replace(Some(group.clone()));

@@ -19,6 +19,7 @@ mod join;
 pub mod lifeline;
 mod links;
 mod network;
+mod passed;
 mod removed;
 mod reports;
 mod serve;
@@ -38,6 +39,7 @@ use openraft::{ServerState, SnapshotPolicy, StepDownPolicy};
 use tokio::sync::{Notify, mpsc, watch};
 
 pub use lifeline::{End, Held, Lifelines};
+pub use passed::{Passed, Who};
 pub use reports::{Heard, Reports, SILENT_AFTER};
 pub use serve::PeerService;
 
@@ -84,7 +86,7 @@ pub enum ProposeError {
 }
 
 /// Answers an operator's request that another member passed on.
-pub type Desk = Box<dyn Fn(Verb) -> BoxFuture<'static, Answer> + Send + Sync>;
+pub type Desk = Box<dyn Fn(Passed) -> BoxFuture<'static, Answer> + Send + Sync>;
 pub type Verb = proto::forward_request::Verb;
 pub type Answer = proto::forward_response::Answer;
 
@@ -445,7 +447,7 @@ impl Group {
 
     /// Passes an operator's request on to the leader. `None`: there is no other leader, it did not answer
     /// within `deadline`, or the group has removed this member.
-    pub async fn forward(&self, verb: Verb, who: &str, deadline: Duration) -> Option<Answer> {
+    pub async fn forward(&self, verb: Verb, who: &Who, deadline: Duration) -> Option<Answer> {
         if self.shared.removed_at().is_some() {
             return None;
         }
@@ -460,7 +462,7 @@ impl Group {
     }
 
     /// Asks one member. `None`: it is no other member, or did not answer within `deadline`.
-    pub async fn ask(&self, name: &Name, verb: Verb, who: &str, deadline: Duration) -> Option<Answer> {
+    pub async fn ask(&self, name: &Name, verb: Verb, who: &Who, deadline: Duration) -> Option<Answer> {
         let (id, node) = self.shared.others().into_iter().find(|(_, node)| node.name == name.as_str())?;
         self.pass_on(id, &node, verb, who, deadline).await
     }
@@ -470,13 +472,14 @@ impl Group {
         to: Incarnation,
         node: &Node,
         verb: Verb,
-        who: &str,
+        who: &Who,
         deadline: Duration,
     ) -> Option<Answer> {
         let request = proto::ForwardRequest {
             envelope: Some(self.shared.envelope(to)),
             verb: Some(verb),
-            who: who.to_owned(),
+            who: who.name.clone(),
+            role: who.role.clone(),
         };
         let answer = self
             .shared

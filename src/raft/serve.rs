@@ -12,7 +12,7 @@ use openraft::raft::{
 
 use super::codec::{SnapshotPush, TransferAnswer, Wire};
 use super::types::{Raft, Snapshot, Vote};
-use super::{Shared, Verb};
+use super::{Passed, Shared, Who};
 use crate::clock;
 use crate::decide::Hearing;
 use crate::model::{GroupId, Incarnation, Term};
@@ -22,6 +22,9 @@ use crate::proto::peer_server::Peer;
 use crate::tls::{Role, Speaker};
 
 type Answer<T> = Result<Response<T>, Status>;
+
+/// The longest name of who asks that is taken over: a URI with two names of 63 letters is shorter.
+const WHO_MAX: usize = 200;
 
 /// Serves the peer port of one member.
 #[derive(Clone)]
@@ -320,27 +323,10 @@ impl Peer for PeerService {
         let (speaker, request) = open(request)?;
         self.admit(&speaker, request.envelope.as_ref())?;
         let verb = request.verb.ok_or_else(|| garbled("no verb in it"))?;
-        tell_order(&speaker, &request.who, &verb);
         fault!(wait "serve.forward", error(e) => return Err(internal(e)));
         let desk = self.0.desk.get().ok_or_else(|| Status::unavailable("this member is starting"))?;
-        Ok(Response::new(proto::ForwardResponse { answer: Some(desk(verb).await) }))
+        let who = Who { name: request.who.chars().take(WHO_MAX).collect(), role: request.role };
+        let passed = Passed { verb, by: speaker, who };
+        Ok(Response::new(proto::ForwardResponse { answer: Some(desk(passed).await) }))
     }
-}
-
-/// The longest name of who asks that goes into the log: a URI with two names of 63 letters is shorter.
-const WHO_MAX: usize = 200;
-
-/// What changes something is logged by whoever carries it out, with both names. The member vouches for the
-/// operator's: its word, as the certificate is not here to be looked at.
-fn tell_order(member: &Speaker, who: &str, verb: &Verb) {
-    let what = match verb {
-        Verb::Status(_) | Verb::Examine(_) => return,
-        Verb::Transfer(request) if request.dry_run => return,
-        Verb::Members(request) if request.change() == proto::members_request::Change::List => return,
-        Verb::Transfer(_) => "TransferLeader",
-        Verb::Order(_) => "Order",
-        Verb::Members(_) => "ChangeMembers",
-    };
-    let who: String = who.chars().take(WHO_MAX).collect();
-    tracing::info!(?who, by = %member, what, "an operator asks by way of another member");
 }

@@ -8,11 +8,12 @@ use futures_util::future::BoxFuture;
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 
+use super::passed;
 use crate::config::reachable_address;
 use crate::decide::{Answer, AskMode, Asker, Directive, Refusal, Roster, WhilePaused};
 use crate::model::{Epoch, Member, Name, USUAL_PRIORITY};
 use crate::proto;
-use crate::raft::{self, Group};
+use crate::raft::{self, Group, Who};
 use crate::tls::Speaker;
 
 /// What the driver is asked.
@@ -212,8 +213,8 @@ pub struct Desk {
     queries: mpsc::Sender<Query>,
     group: tokio::sync::watch::Receiver<Option<Group>>,
     examiner: Arc<OnceLock<Arc<dyn Examiner>>>,
-    /// Who asks, in words; empty: nobody outside of this process.
-    who: Arc<str>,
+    /// Who asks.
+    who: Arc<Who>,
 }
 
 impl Desk {
@@ -221,10 +222,9 @@ impl Desk {
         Self { queries, group, examiner: Arc::default(), who: Arc::default() }
     }
 
-    /// The same, for somebody: whoever answers in the end has the name in its log.
+    /// The same, for somebody: whoever answers in the end is told who asks.
     pub fn asked_by(&self, who: Option<&Speaker>) -> Self {
-        let who = who.map(ToString::to_string).unwrap_or_default();
-        Self { who: who.into(), ..self.clone() }
+        Self { who: Arc::new(who.map(Who::from).unwrap_or_default()), ..self.clone() }
     }
 
     /// Who examines this member. Set once.
@@ -477,7 +477,15 @@ impl Desk {
     }
 
     /// What another member passed on: answered here or not at all.
-    pub async fn answer(&self, verb: raft::Verb) -> raft::Answer {
+    pub async fn answer(&self, passed: raft::Passed) -> raft::Answer {
+        if let Err(denied) = passed::admit(&passed) {
+            return raft::Answer::Failure(proto::Failure::from(&denied));
+        }
+        // What is left of it for the next leader goes on in the same name.
+        Self { who: Arc::new(passed.who), ..self.clone() }.carry_out(passed.verb).await
+    }
+
+    async fn carry_out(&self, verb: raft::Verb) -> raft::Answer {
         match verb {
             raft::Verb::Status(_) => match self.status(true).await {
                 Ok(status) => raft::Answer::Status(status),

@@ -63,17 +63,25 @@ where
     }
 }
 
+impl From<&Denied> for Failure {
+    fn from(denied: &Denied) -> Self {
+        let next = match denied {
+            Denied::NoSuchMethod(_) => "compare vipctl --version with the version that vipctl status shows",
+            Denied::Role { .. } => {
+                "use an operator's certificate: vipctl certs issue operator NAME; on the unix socket be root or in admin.group"
+            }
+            Denied::Unknown => "connect with a certificate: --ca, --cert, --key",
+        };
+        Self { kind: "refused".to_owned(), cause: denied.to_string(), next: next.to_owned() }
+    }
+}
+
 fn refuse(denied: &Denied) -> Status {
-    let (code, next) = match denied {
-        Denied::NoSuchMethod(_) => {
-            (tonic::Code::Unimplemented, "compare vipctl --version with the version that vipctl status shows")
-        }
-        Denied::Role { .. } => (
-            tonic::Code::PermissionDenied,
-            "use an operator's certificate: vipctl certs issue operator NAME; on the unix socket be root or in admin.group",
-        ),
-        Denied::Unknown => (tonic::Code::Unauthenticated, "connect with a certificate: --ca, --cert, --key"),
+    let code = match denied {
+        Denied::NoSuchMethod(_) => tonic::Code::Unimplemented,
+        Denied::Role { .. } => tonic::Code::PermissionDenied,
+        Denied::Unknown => tonic::Code::Unauthenticated,
     };
-    let failure = Failure { kind: "refused".to_owned(), cause: denied.to_string(), next: next.to_owned() };
+    let failure = Failure::from(denied);
     Status::with_details(code, denied.to_string(), failure.encode_to_vec().into())
 }

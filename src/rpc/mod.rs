@@ -18,6 +18,7 @@ mod limits;
 pub mod listen;
 pub mod local;
 mod meter;
+mod passed;
 pub mod picture;
 mod preface;
 pub mod roles;

@@ -1,7 +1,7 @@
 //! Who may call what: one table, and one question asked before any service sees a request. What is not in
 //! the table is refused to everybody.
 
-use crate::tls::{Identity, Role, Speaker};
+use crate::tls::{Role, Speaker};
 
 use Role::{Member, Operator, Viewer};
 
@@ -41,21 +41,31 @@ pub enum Denied {
     Unknown,
 }
 
+/// Whether one in that role, as another member says, may call `method`. Who has none may call nothing.
+pub(super) fn check_role(who: &str, role: &str, method: &'static str) -> Result<(), Denied> {
+    let roles =
+        TABLE.iter().find(|(listed, _)| *listed == method).map(|(_, roles)| *roles).unwrap_or_default();
+    if roles.iter().any(|listed| listed.label() == role) {
+        return Ok(());
+    }
+    Err(denied(if who.is_empty() { "nobody" } else { who }, method, roles))
+}
+
+fn denied(who: &str, method: &'static str, roles: &[Role]) -> Denied {
+    let roles: Vec<&str> = roles.iter().map(|r| r.label()).collect();
+    Denied::Role { who: who.to_owned(), method, roles: roles.join(" and ") }
+}
+
 /// Whether this speaker may call the method at `path`. With `tls.insecure` nobody has a role, and whoever
 /// reaches the port may call what is in the table.
 pub fn check(speaker: Option<&Speaker>, path: &str) -> Result<&'static [Role], Denied> {
     let listed = TABLE.iter().find(|(method, _)| *method == path);
     let (method, roles) = *listed.ok_or_else(|| Denied::NoSuchMethod(path.chars().take(200).collect()))?;
-    let role = match speaker.ok_or(Denied::Unknown)? {
-        Speaker::Proven(Identity { role, .. }) | Speaker::Local { role, .. } => *role,
-        Speaker::Unproven => return Ok(roles),
-    };
-    if roles.contains(&role) {
-        return Ok(roles);
+    let speaker = speaker.ok_or(Denied::Unknown)?;
+    match speaker.role() {
+        Some(role) if !roles.contains(&role) => Err(denied(&speaker.to_string(), method, roles)),
+        Some(_) | None => Ok(roles),
     }
-    let roles: Vec<&str> = roles.iter().map(|r| r.label()).collect();
-    let who = speaker.map(ToString::to_string).unwrap_or_default();
-    Err(Denied::Role { who, method, roles: roles.join(" and ") })
 }
 
 /// Whether a call by one with these roles may change something: it is worth a line in the log.

@@ -132,6 +132,16 @@ pub enum Speaker {
     Unproven,
 }
 
+impl Speaker {
+    /// `None`: by nothing.
+    pub fn role(&self) -> Option<Role> {
+        match self {
+            Speaker::Proven(Identity { role, .. }) | Speaker::Local { role, .. } => Some(*role),
+            Speaker::Unproven => None,
+        }
+    }
+}
+
 impl fmt::Display for Speaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -7,10 +7,16 @@ use crate::status::others;
 
 /// vipctl over az-a's operators' port, from the client's network, with a certificate of the lab's CA.
 fn ask(lab: &Lab, who: &str, verb: &[&str]) -> (i32, Value) {
+    ask_at(lab, "az-a", who, verb)
+}
+
+fn ask_at(lab: &Lab, member: &str, who: &str, verb: &[&str]) -> (i32, Value) {
+    let zone = MEMBERS.iter().position(|m| *m == member).unwrap() + 1;
+    let endpoint = format!("https://10.0.{zone}.10:7401");
     let file = |name: &str| lab.dir.join(name).display().to_string();
     let (ca, cert, key) = (file("pki/ca.pem"), file(&format!("{who}.pem")), file(&format!("{who}.key")));
     let mut command = vec!["ns", "client", "--", env!("CARGO_BIN_EXE_vipctl"), "-o", "json"];
-    command.extend(["--endpoint", "https://10.0.1.10:7401", "--ca", &ca, "--cert", &cert, "--key", &key]);
+    command.extend(["--endpoint", &endpoint, "--ca", &ca, "--cert", &cert, "--key", &key]);
     command.extend(verb);
     let output = lab.run(&command);
     let json =
@@ -32,6 +38,14 @@ fn fault_64_operators_move_viewers_look_and_members_do_neither() {
         error["error"]["cause"].as_str().unwrap().contains("spiffe://edge/viewer/lab may not call"),
         "{error}"
     );
+    // Nor by way of a follower: it refuses what it would have passed on.
+    for order in [&["pause"][..], &["drain", to], &["transfer-leader"], &["member", "list"]] {
+        let (code, error) = ask_at(&lab, others(&owner)[0], "pki/viewer-lab", order);
+        assert_eq!((code, &error["error"]["kind"]), (4, &"refused".into()), "{order:?}: {error}");
+    }
+    for member in MEMBERS {
+        assert!(!lab.vipd_log(member).contains("by way of another member"), "{}", lab.vipd_log(member));
+    }
     // Its own program refuses a member's certificate; another's would be refused in the handshake.
     let (code, error) = ask(&lab, "az-b/az-b", &["status"]);
     assert_eq!(code, 2, "{error}");

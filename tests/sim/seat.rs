@@ -251,11 +251,11 @@ impl Daemon {
         // Weak: the desk holds the group, which would hold it for as long as the simulation runs.
         let desk = Arc::new(self.desk.clone());
         let forwarded = Arc::downgrade(&desk);
-        group.set_desk(Box::new(move |verb| {
+        group.set_desk(Box::new(move |passed| {
             let desk = forwarded.upgrade();
             Box::pin(async move {
                 match desk {
-                    Some(desk) => desk.answer(verb).await,
+                    Some(desk) => desk.answer(passed).await,
                     None => std::future::pending().await,
                 }
             })

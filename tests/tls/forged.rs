@@ -9,10 +9,12 @@ use tonic::transport::{Channel, Endpoint};
 use vipd::model::GroupId;
 use vipd::proto::peer_client::PeerClient;
 use vipd::proto::{
-    AppendRequest, Blank, Entry, Envelope, FormRequest, HelloRequest, JoinRequest, LogId, Membership,
-    RaftNode, RaftVote, ReportRequest, VoteRequest, Voters, append_response, entry,
+    AppendRequest, Blank, Entry, Envelope, ExamineRequest, FormRequest, ForwardRequest, HelloRequest,
+    JoinRequest, LogId, MembersRequest, Membership, OrderRequest, RaftNode, RaftVote, ReportRequest,
+    StatusRequest, TransferLeaderRequest, VoteRequest, Voters, append_response, entry,
 };
-use vipd::tls::{Credentials, Transport, Whom};
+use vipd::raft::{Answer, Passed, Verb, Who};
+use vipd::tls::{Credentials, Speaker, Transport, Whom};
 
 use crate::member::{self, GROUP, Running, name};
 use crate::pki::Pki;
@@ -137,4 +139,66 @@ async fn fault_65_nobody_greets_founds_or_joins_in_anothers_name() {
     assert!(!c.join(join("az-c")).await.unwrap().into_inner().taken_in);
     let form = FormRequest { cluster: "edge".into(), from: "az-a".into(), ..FormRequest::default() };
     assert_eq!(c.form(form).await.expect_err("forged").code(), Code::PermissionDenied);
+}
+
+/// What an operator may ask, and a viewer may not.
+fn orders() -> [Verb; 5] {
+    use vipd::proto::members_request::Change;
+    let members = |change: Change| MembersRequest {
+        change: change.into(),
+        member: "az-b".into(),
+        ..Default::default()
+    };
+    [
+        Verb::Transfer(TransferLeaderRequest::default()),
+        Verb::Order(OrderRequest { order: 1, member: "az-b".into(), ..OrderRequest::default() }),
+        Verb::Members(members(Change::Remove)),
+        Verb::Members(members(Change::List)),
+        Verb::Examine(ExamineRequest {}),
+    ]
+}
+
+/// The kind of failure: this member has a desk that belongs to no group, so that what comes there is answered so.
+fn kind(answer: Option<Answer>) -> String {
+    let Some(Answer::Failure(failure)) = answer else { panic!("{answer:?}") };
+    assert!(!failure.cause.is_empty() && !failure.next.is_empty(), "{failure:?}");
+    failure.kind
+}
+
+#[tokio::test]
+async fn fault_64_what_a_member_passes_on_needs_the_role_of_an_operator() {
+    let scene = Scene::new().await;
+    let mut b = scene.client("az-b").await;
+    b.append(scene.append(B, B)).await.unwrap();
+    let (desk, _kept) = member::desk();
+    let answering = desk.clone();
+    scene.running.group.set_desk(Box::new(move |passed| {
+        let desk = answering.clone();
+        Box::pin(async move { desk.answer(passed).await })
+    }));
+    let mut pass_on = async |verb: &Verb, who: &str, role: &str| {
+        let request = ForwardRequest {
+            envelope: scene.envelope(B),
+            verb: Some(verb.clone()),
+            who: who.into(),
+            role: role.into(),
+        };
+        kind(b.forward(request).await.unwrap().into_inner().answer)
+    };
+    for verb in orders() {
+        let viewer = "spiffe://edge/viewer/eve";
+        for (who, role) in
+            [(viewer, "viewer"), (viewer, "member"), (viewer, "Operator"), ("", ""), (viewer, "")]
+        {
+            assert_eq!(pass_on(&verb, who, role).await, "refused", "{verb:?} of {who:?} as {role:?}");
+        }
+        let operator = pass_on(&verb, "spiffe://edge/operator/alice", "operator").await;
+        assert!(["no-quorum", "usage"].contains(&operator.as_str()), "{verb:?}: {operator}");
+        // Without TLS nobody has a role, here as on every port.
+        let passed = Passed { verb: verb.clone(), by: Speaker::Unproven, who: Who::default() };
+        assert_ne!(kind(Some(desk.answer(passed).await)), "refused", "{verb:?}");
+    }
+    // Members read each other's status for themselves.
+    let status = Verb::Status(StatusRequest { local: true });
+    assert_eq!(pass_on(&status, "", "").await, "no-quorum");
 }

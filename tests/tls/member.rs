@@ -83,13 +83,13 @@ impl Member {
     /// Runs its Raft.
     pub async fn start(self) -> Running {
         let group = self.starting.start().await.unwrap();
-        Running { me: self.me, _group: group, _events: self.events, _dir: self.dir }
+        Running { me: self.me, group, _events: self.events, _dir: self.dir }
     }
 }
 
 pub struct Running {
     pub me: Incarnation,
-    _group: Group,
+    pub group: Group,
     _events: mpsc::Receiver<Event>,
     _dir: tempfile::TempDir,
 }

@@ -88,11 +88,13 @@ fn group() -> Vec<(&'static str, Vec<u8>)> {
     let join = proto::JoinRequest { cluster, group, member: "az-b".into(), incarnation: 5 };
     let refused = proto::JoinResponse { taken_in: false, reason: "this member is not the leader".into() };
     let forward =
-        |verb| proto::ForwardRequest { envelope: Some(envelope()), verb: Some(verb), who: String::new() };
+        |verb| proto::ForwardRequest { envelope: Some(envelope()), verb: Some(verb), ..Default::default() };
     let transfer = proto::TransferLeaderRequest { to: Some("az-c".into()), ..Default::default() };
     let report =
         proto::ReportRequest { envelope: Some(envelope()), member: Some(member()), ..Default::default() };
     let order = proto::OrderRequest { order: 1, member: "az-b".into(), ..Default::default() };
+    let (who, role) = ("spiffe://edge/operator/alice".into(), "operator".into());
+    let named = proto::ForwardRequest { who, role, ..forward(Verb::Order(order)) };
     vec![
         ("hello", chosen(8, &hello)),
         ("hello-answer", chosen(9, &answer)),
@@ -102,7 +104,7 @@ fn group() -> Vec<(&'static str, Vec<u8>)> {
         ("report", chosen(13, &report)),
         ("forward-status", chosen(14, &forward(Verb::Status(proto::StatusRequest { local: true })))),
         ("forward-transfer", chosen(14, &forward(Verb::Transfer(transfer)))),
-        ("forward-order", chosen(14, &forward(Verb::Order(order)))),
+        ("forward-order", chosen(14, &named)),
         ("lifeline", chosen(15, &proto::LifelineGreeting { envelope: Some(envelope()), term: 7 })),
     ]
 }

@@ -12,12 +12,15 @@
 //! Each task makes one call with a deadline and sends one event; `step` sees to it that there are
 //! few. A panic anywhere ends the process (`bin/vipd.rs`).
 
+mod ebb;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::ebb::Ebb;
 use crate::clock;
 use crate::config::{Config, InForce};
 use crate::decide::{
@@ -90,6 +93,7 @@ pub struct Driver<C, N> {
     standing: watch::Sender<Standing>,
     stopping: Option<Stopping>,
     pictured: crate::model::Time,
+    ebb: Ebb,
 }
 
 enum Waiting {
@@ -172,6 +176,7 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
             standing,
             stopping: None,
             pictured: clock::now(),
+            ebb: Ebb::default(),
         }
     }
 
@@ -227,6 +232,7 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
     fn step(&mut self, event: Event) {
         let quiet = is_answer(&event);
         let now = Now { time: clock::now(), wall: clock::wall() };
+        self.ebb.note(now.time, self.decide.open_permit().map(|p| p.deadline()));
         for effect in self.decide.step(now, event) {
             self.carry_out(effect);
         }
@@ -537,6 +543,7 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
         m.haproxy_healthy.set(i64::from(!d.health().is_unhealthy()));
         let left = d.open_permit().map_or(Duration::ZERO, |p| p.deadline().since(clock::now()));
         m.lease_remaining.set(left.as_secs_f64());
+        m.lease_lowest.set(self.ebb.lowest().unwrap_or_default().as_secs_f64());
         let stamp = self.stamp();
         self.hands.stamp.send_if_modified(|old| std::mem::replace(old, stamp) != stamp);
     }

@@ -29,6 +29,7 @@ pub struct Metrics {
     pub has_leader: IntGauge,
     pub lifelines: IntGauge,
     pub lease_remaining: Gauge,
+    pub lease_lowest: Gauge,
     pub haproxy_healthy: IntGauge,
     pub repairs: IntCounter,
     pub address_repairs: IntCounter,
@@ -82,6 +83,13 @@ impl Metrics {
                 Gauge::new(
                     "vipd_lease_remaining_seconds",
                     "Until the owner's lease ends; 0 where there is none",
+                ),
+            )?,
+            lease_lowest: add(
+                &r,
+                Gauge::new(
+                    "vipd_lease_lowest_seconds",
+                    "The least that was left of the owner's lease within the last 15 to 30 s; 0 where there was none",
                 ),
             )?,
             haproxy_healthy: gauge("vipd_haproxy_healthy", "0 where HAProxy is known to be unhealthy")?,

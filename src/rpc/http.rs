@@ -8,10 +8,11 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tower::ServiceExt as _;
 
 use super::keeper::{Keeper, Places};
 use crate::metrics::{MEDIA_TYPE, Metrics};
@@ -46,7 +47,16 @@ pub(super) async fn serve(listener: TcpListener, routes: Router) {
             }
         };
         let Some(place) = keeper.admit(from.ip()) else { continue };
-        let service = TowerToHyperService::new(routes.clone());
+        let routes = routes.clone();
+        // Requests may come one behind the other, and hyper answers them in one go as long as the answers find room
+        // in the socket: for half a second, on the thread on which heartbeats wait. So each waits for its turn.
+        let service = service_fn(move |request| {
+            let routes = routes.clone();
+            async move {
+                tokio::task::yield_now().await;
+                routes.oneshot(request).await
+            }
+        });
         tokio::spawn(async move {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())

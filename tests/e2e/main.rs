@@ -14,6 +14,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+#[path = "../common/anybody.rs"]
+mod anybody;
 mod calls;
 mod fault;
 mod lab;

@@ -1,6 +1,8 @@
 //! Who is let in, and what each may call: `src/tls`, `src/rpc/roles.rs` and what asks them.
 
 mod age;
+#[path = "../common/anybody.rs"]
+mod anybody;
 mod forged;
 mod handshake;
 mod lifeline;

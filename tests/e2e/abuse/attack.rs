@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::http2::{CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Http2, RST_STREAM, frame, headers};
+use super::http2::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Http2, NO_WINDOW, RST_STREAM, frame, headers,
+};
+use super::wire::{Target, Way, Wire, short_on_time};
 
 /// A path that each port serves.
 pub const APPEND: &str = "/vipd.v1.Peer/Append";
@@ -18,10 +20,10 @@ fn ends(bound: Duration) -> impl Fn() -> bool {
 
 /// Messages that are announced with 4 GiB, all that gRPC's prefix holds, in a body of 5 GB; then bytes,
 /// as long as the server takes them. How many bytes were sent.
-pub fn huge(address: &str, path: &str, bound: Duration) -> u64 {
+pub fn huge(Target { way, path, .. }: &Target, bound: Duration) -> u64 {
     let (over, mut sent) = (ends(bound), 0);
     while !over() {
-        let Some(mut connection) = Http2::open(address) else { continue };
+        let Some(mut connection) = Http2::open(way) else { continue };
         let head = headers(path, Some(5_000_000_000));
         connection.send(&frame(HEADERS, END_HEADERS, 1, &head));
         connection.send(&frame(DATA, 0, 1, &[0, 0xff, 0xff, 0xff, 0xff]));
@@ -43,14 +45,14 @@ pub fn huge(address: &str, path: &str, bound: Duration) -> u64 {
 
 /// Messages of nearly the size that is allowed, on as many streams as there may be, none of them ever
 /// whole. How many bytes were sent.
-pub fn hoard(address: &str, path: &str, size: u32, connections: usize, bound: Duration) -> u64 {
+pub fn hoard(Target { way, path, .. }: &Target, size: u32, connections: usize, bound: Duration) -> u64 {
     let (over, mut sent) = (ends(bound), 0);
     let mut all: Vec<(Http2, BTreeMap<u32, (i64, i64)>, u32)> = Vec::new();
     let prefix = [&[0][..], &size.to_be_bytes()].concat();
     while !over() {
         all.retain(|(connection, ..)| !connection.gone);
         if all.len() < connections
-            && let Some(connection) = Http2::open(address)
+            && let Some(connection) = Http2::open(way)
         {
             all.push((connection, BTreeMap::new(), 1));
         }
@@ -88,23 +90,23 @@ pub fn hoard(address: &str, path: &str, size: u32, connections: usize, bound: Du
 
 /// Streams that the server carries out to their end, as many at once as it allows on each of a few
 /// connections. How many it has ended.
-pub fn whole_streams(address: &str, path: &str, at_once: usize, most: u64, bound: Duration) -> u64 {
+pub fn whole_streams(target: &Target, body: Body, most: u64, bound: Duration) -> u64 {
     const CONNECTIONS: usize = 8;
     let (over, mut ended) = (ends(bound), 0);
-    let head = headers(path, None);
+    let head = headers(target.path, None);
     // Each with how many streams are open, and the next one's number.
     let mut all: Vec<(Http2, usize, u32)> = Vec::new();
     while !over() && ended < most {
         all.retain(|(connection, _, next)| !connection.gone && *next < 0x7fff_0000);
         if all.len() < CONNECTIONS
-            && let Some(connection) = Http2::open(address)
+            && let Some(connection) = Http2::open(&target.way)
         {
             all.push((connection, 0, 1));
         }
         for (connection, open, next) in &mut all {
             let mut batch = Vec::new();
-            while *open < at_once {
-                batch.extend(frame(HEADERS, END_HEADERS | END_STREAM, *next, &head));
+            while *open < target.at_once {
+                batch.extend(body.stream(*next, &head));
                 *next += 2;
                 *open += 1;
             }
@@ -119,12 +121,53 @@ pub fn whole_streams(address: &str, path: &str, at_once: usize, most: u64, bound
     ended
 }
 
+/// Whole requests whose answers nobody takes, as many as the port allows. How many.
+pub fn untaken(target: &Target, connections: usize, bound: Duration) -> u64 {
+    let (over, mut asked) = (ends(bound), 0);
+    let head = headers(target.path, None);
+    let mut all: Vec<Http2> = Vec::new();
+    while !over() {
+        all.retain(|connection| !connection.gone);
+        if all.len() < connections
+            && let Some(mut connection) = Http2::knock(&target.way, &NO_WINDOW)
+        {
+            for next in (1..).step_by(2).take(target.at_once) {
+                connection.send(&Body::Empty.stream(next, &head));
+                asked += 1;
+            }
+            all.push(connection);
+        }
+        all.iter_mut().for_each(|connection| connection.look(Duration::ZERO));
+    }
+    asked
+}
+
+/// What follows a request's headers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// Nothing: it is refused for that.
+    None,
+    /// A message without a field, which is one of each kind.
+    Empty,
+}
+
+impl Body {
+    fn stream(self, id: u32, head: &[u8]) -> Vec<u8> {
+        match self {
+            Body::None => frame(HEADERS, END_HEADERS | END_STREAM, id, head),
+            Body::Empty => {
+                [frame(HEADERS, END_HEADERS, id, head), frame(DATA, END_STREAM, id, &[0; 5])].concat()
+            }
+        }
+    }
+}
+
 /// Streams that are opened and left open, or reset at once: how many, on how many connections.
-pub fn streams(address: &str, path: &str, reset: Reset, most: u64, bound: Duration) -> (u64, u64) {
+pub fn streams(target: &Target, reset: Reset, most: u64, bound: Duration) -> (u64, u64) {
     let (over, mut opened, mut connections) = (ends(bound), 0, 0);
-    let head = headers(path, None);
+    let head = headers(target.path, None);
     while !over() && opened < most {
-        let Some(mut connection) = Http2::knock(address) else { continue };
+        let Some(mut connection) = Http2::knock(&target.way, &[]) else { continue };
         connections += 1;
         let mut next = 1;
         while !over() && !connection.gone && opened < most && next < 0x7fff_0000 {
@@ -151,13 +194,13 @@ pub enum Reset {
 }
 
 /// Headers that never end, a few bytes at a time, on many connections. How many frames.
-pub fn slow_headers(address: &str, connections: usize, bound: Duration) -> u64 {
+pub fn slow_headers(Target { way, .. }: &Target, connections: usize, bound: Duration) -> u64 {
     let (over, mut frames) = (ends(bound), 0);
     let mut all: Vec<Http2> = Vec::new();
     while !over() {
         all.retain(|connection| !connection.gone);
         if all.len() < connections
-            && let Some(mut connection) = Http2::open(address)
+            && let Some(mut connection) = Http2::open(way)
         {
             connection.send(&frame(HEADERS, 0, 1, &[0x83, 0x86]));
             all.push(connection);
@@ -177,36 +220,74 @@ pub fn slow_headers(address: &str, connections: usize, bound: Duration) -> u64 {
 
 /// Connections that say the beginning of something and then nothing, kept open until the end. How many
 /// were opened, and how many of them the server has not closed a moment later, where it should bear `bear`.
-pub fn half_handshakes(
-    address: &str,
-    first: &[u8],
-    most: usize,
-    bear: usize,
-    bound: Duration,
-) -> (usize, usize) {
+pub fn half_handshakes(way: &Way, first: &[u8], most: usize, bear: usize, bound: Duration) -> (usize, usize) {
     let over = ends(bound);
-    let address = address.parse().unwrap();
     let (mut held, mut opened) = (Vec::new(), 0);
-    let open = |stream: &TcpStream| {
-        let _ = stream.set_nonblocking(true);
-        matches!(stream.peek(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
-    };
     while !over() && opened < most {
-        let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_secs(1)) else { continue };
-        let _ = stream.write_all(first);
-        held.push(stream);
+        let Some(mut wire) = way.open() else { continue };
+        let _ = wire.write_all(first);
+        wire.do_not_wait();
+        held.push(wire);
         opened += 1;
         // A process has only so many descriptors: what the server has closed is let go of.
         if held.len() >= 4_000 {
-            held.retain(open);
+            held.retain_mut(Wire::is_open);
         }
     }
     // The last of them wait to be accepted; the server's deadline for a handshake is longer than this.
     let waited = ends(Duration::from_secs(2));
-    let mut left = held.len();
-    while left > bear && !waited() {
+    held.retain_mut(Wire::is_open);
+    while held.len() > bear && !waited() {
         std::thread::sleep(Duration::from_millis(20));
-        left = held.iter().filter(|stream| open(stream)).count();
+        held.retain_mut(Wire::is_open);
     }
-    (opened, left)
+    (opened, held.len())
+}
+
+/// Requests of HTTP/1 whose head never ends, on many connections: a line at a time, or as fast as the server takes
+/// them. How many bytes were sent.
+pub fn heads(way: &Way, pace: Pace, connections: usize, bound: Duration) -> u64 {
+    let line = match pace {
+        Pace::Slow => "x: y\r\n".to_owned(),
+        Pace::Fast => "x".repeat(4096),
+    };
+    pour(way, b"GET /metrics HTTP/1.1\r\nhost: vipd\r\n", line.as_bytes(), pace, connections, bound)
+}
+
+/// Whole requests of HTTP/1, one after the other, whose answers nobody reads. How many bytes were sent.
+pub fn unread(way: &Way, connections: usize, bound: Duration) -> u64 {
+    let request = b"GET /metrics HTTP/1.1\r\nhost: vipd\r\n\r\n";
+    pour(way, request, request, Pace::Fast, connections, bound)
+}
+
+fn pour(way: &Way, first: &[u8], more: &[u8], pace: Pace, connections: usize, bound: Duration) -> u64 {
+    let (over, mut sent) = (ends(bound), 0);
+    let mut all: Vec<Wire> = Vec::new();
+    while !over() {
+        // A reset is what tells: what the server has said is not read.
+        all.retain_mut(|wire| match wire.write(more) {
+            Ok(n) => {
+                sent += u64::try_from(n).unwrap();
+                true
+            }
+            Err(error) => short_on_time(&error),
+        });
+        if all.len() < connections
+            && let Some(mut wire) = way.open()
+            && wire.write_all(first).is_ok()
+        {
+            wire.do_not_wait();
+            all.push(wire);
+        }
+        if pace == Pace::Slow && all.len() >= connections {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    sent
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    Slow,
+    Fast,
 }

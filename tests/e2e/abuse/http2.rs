@@ -1,13 +1,16 @@
 //! As much of HTTP/2 as an attacker needs (RFC 9113): frames by hand, so that they can be wrong.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
+
+use super::wire::{Way, Wire, short_on_time};
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
 pub const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+/// SETTINGS_INITIAL_WINDOW_SIZE, 0: no answer's body is taken.
+pub const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
@@ -19,10 +22,15 @@ pub const END_HEADERS: u8 = 4;
 /// What a server lets a client send before it has said anything (section 6.9.2).
 const FIRST_WINDOW: i64 = 65_535;
 
+/// After so many bytes of answers the server may send as many more.
+const THANKS: u32 = 16 * 1024;
+
 /// One connection.
 pub struct Http2 {
-    stream: TcpStream,
+    stream: Wire,
     heard: Vec<u8>,
+    /// Bytes of answers that the server has not been thanked for.
+    taken: u32,
     /// What may still be sent on the connection, and on a stream that is opened now.
     pub window: i64,
     pub first: i64,
@@ -31,10 +39,6 @@ pub struct Http2 {
     /// Streams that the server has ended.
     pub ended: Vec<u32>,
     pub gone: bool,
-}
-
-fn short_on_time(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -61,22 +65,20 @@ pub fn headers(path: &str, content_length: Option<u64>) -> Vec<u8> {
 
 impl Http2 {
     /// Once the server has said what it allows. `None` where the connection is refused or closed.
-    pub fn open(address: &str) -> Option<Self> {
-        let mut this = Self::knock(address)?;
+    pub fn open(way: &Way) -> Option<Self> {
+        let mut this = Self::knock(way, &[])?;
         this.look(Duration::from_millis(50));
         (!this.gone).then_some(this)
     }
 
-    /// Without waiting for a word of the server's.
-    pub fn knock(address: &str) -> Option<Self> {
-        let stream = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(2)).ok()?;
-        stream.set_nodelay(true).ok()?;
-        stream.set_write_timeout(Some(Duration::from_secs(1))).ok()?;
+    /// Without waiting for a word of the server's, with settings of ours.
+    pub fn knock(way: &Way, settings: &[u8]) -> Option<Self> {
+        let stream = way.open()?;
         let (heard, granted, ended) = Default::default();
         let (window, first) = (FIRST_WINDOW, FIRST_WINDOW);
-        let mut this = Self { stream, heard, window, first, granted, ended, gone: false };
-        let hello = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(SETTINGS, 0, 0, &[])].concat();
-        this.send(&hello);
+        let mut this = Self { stream, heard, taken: 0, window, first, granted, ended, gone: false };
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
+        this.send(&[preface, &frame(SETTINGS, 0, 0, settings)].concat());
         (!this.gone).then_some(this)
     }
 
@@ -89,8 +91,7 @@ impl Http2 {
         let end = Instant::now() + patience;
         let mut chunk = [0; 16 * 1024];
         loop {
-            let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-            let _ = self.stream.set_read_timeout(Some(left));
+            self.stream.set_patience(end.saturating_duration_since(Instant::now()));
             match self.stream.read(&mut chunk) {
                 Ok(0) => self.gone = true,
                 Ok(n) => self.heard.extend_from_slice(&chunk[..n]),
@@ -117,6 +118,17 @@ impl Http2 {
             i64::from(u32::from_be_bytes(four.try_into().unwrap()) & 0x7fff_ffff)
         };
         match head[3] {
+            DATA => {
+                self.taken += u32::try_from(length).unwrap();
+                if self.taken >= THANKS {
+                    let thanks = frame(WINDOW_UPDATE, 0, 0, &self.taken.to_be_bytes());
+                    self.taken = 0;
+                    self.send(&thanks);
+                }
+                if head[4] & END_STREAM != 0 {
+                    self.ended.push(stream);
+                }
+            }
             SETTINGS if head[4] & 1 == 0 => {
                 for at in (0..payload.len()).step_by(6) {
                     // SETTINGS_INITIAL_WINDOW_SIZE

@@ -8,9 +8,9 @@
 //!                                              '-> task, with `host` as the current one
 //! ```
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::ops::{Add, AddAssign, Sub, SubAssign};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -27,6 +27,34 @@ use crate::model::{Time, WallMs};
 
 thread_local! {
     static CURRENT: RefCell<Option<Host>> = const { RefCell::new(None) };
+    /// Whether a member has done anything since somebody asked, and who waits for it.
+    static STIRRED: Cell<bool> = const { Cell::new(false) };
+    static WATCHER: RefCell<Option<Waker>> = const { RefCell::new(None) };
+}
+
+/// What any member of this thread's simulation has done so far is seen.
+pub fn all_is_seen() {
+    STIRRED.set(false);
+}
+
+/// Returns as soon as a member has done something since [`all_is_seen`]. For one watcher.
+pub async fn stirs() {
+    poll_fn(|cx| {
+        if STIRRED.get() {
+            return Poll::Ready(());
+        }
+        WATCHER.set(Some(cx.waker().clone()));
+        Poll::Pending
+    })
+    .await;
+}
+
+fn stir() {
+    if !STIRRED.replace(true)
+        && let Some(watcher) = WATCHER.take()
+    {
+        watcher.wake();
+    }
 }
 
 /// Some day in 2023: of no consequence.
@@ -168,20 +196,22 @@ impl<F: Future> Future for InMember<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let host = self.host.clone();
+        let Self { host, task } = &mut *self;
         let _entered = host.enter();
-        {
+        stir();
+        let dead = {
             let mut state = host.state();
             if state.frozen && !state.dead {
                 state.waiting.push(cx.waker().clone());
                 return Poll::Pending;
             }
-        }
-        if host.is_dead() {
-            self.task = None;
+            state.dead
+        };
+        if dead {
+            *task = None;
         }
         // The task of a dead member never ends: nobody is there to see it.
-        self.task.as_mut().map_or(Poll::Pending, |task| task.as_mut().poll(cx))
+        task.as_mut().map_or(Poll::Pending, |task| task.as_mut().poll(cx))
     }
 }
 

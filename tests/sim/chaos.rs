@@ -225,6 +225,11 @@ impl Schedule {
         (key.0 <= now).then(|| self.acts.remove(&key))?
     }
 
+    /// When the next one is due.
+    pub fn next(&self) -> Option<Duration> {
+        self.acts.first_key_value().map(|((at, _), _)| *at)
+    }
+
     pub fn clear(&mut self) {
         self.acts.clear();
     }

@@ -216,6 +216,11 @@ impl Referee {
         }
     }
 
+    /// Whether the passing of time alone may break something: a call is in the air.
+    pub fn counts_time(&self) -> bool {
+        !self.lock().attempts.is_empty()
+    }
+
     /// What each living member's ledger is now, and whose permits are open. Called often.
     pub fn look(&self) {
         let mut book = self.lock();
@@ -346,6 +351,10 @@ impl Referee {
         let Some(began) = book.lives.get(&seat).map(|life| life.host.now()) else { return 0 };
         let lease = book.lives.values().map(|life| life.timing.lease()).max().unwrap_or_default();
         book.attempts_begun += 1;
+        if book.attempts.is_empty() {
+            // Its time counts from now: nobody has looked for a while.
+            book.looked = true_now();
+        }
         let number = book.attempts_begun;
         let call = InTheAir { seat, permit, age: Duration::ZERO, shut_for: Duration::ZERO, timeout, lease };
         book.attempts.insert(number, Attempt { call, began, left: false });
@@ -456,7 +465,11 @@ impl Book {
     }
 
     fn look_at_attempts(&mut self) {
-        let passed = true_now() - std::mem::replace(&mut self.looked, true_now());
+        let now = true_now();
+        let passed = now - std::mem::replace(&mut self.looked, now);
+        if self.attempts.is_empty() {
+            return;
+        }
         let mut attempts = std::mem::take(&mut self.attempts);
         for Attempt { call, .. } in attempts.values_mut() {
             let Some(life) = self.lives.get(&call.seat).filter(|life| !life.host.is_frozen()) else {

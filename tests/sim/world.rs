@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use vipd::decide::Role;
 use vipd::model::{EniId, Health, Observed, RouteKey};
 use vipd::proto::{self, TransferLeaderRequest};
-use vipd::runtime::simulated::true_now;
+use vipd::runtime::simulated::{all_is_seen, stirs, true_now};
 
 use crate::chaos::{Act, Cut, Schedule, What};
 use crate::disk::{DiskWeather, Unsaved};
@@ -170,13 +170,26 @@ impl World {
     /// Lets the world go on until `end`.
     pub async fn pass(&mut self, end: Duration) {
         while true_now() < end {
-            SimRuntime::sleep(LOOK_EVERY).await;
+            self.until_next_look(end).await;
             self.around.referee.look();
             self.bury();
             while let Some(act) = self.schedule.due(true_now()) {
                 self.act(act);
             }
         }
+    }
+
+    /// Looks are a millisecond apart. Those are left out before which no member does anything, while no call is in
+    /// the air and no fault is due: they would show nothing new.
+    async fn until_next_look(&self, end: Duration) {
+        let began = true_now();
+        let until = self.schedule.next().map_or(end, |at| at.min(end));
+        if !self.around.referee.counts_time() && until > began + LOOK_EVERY {
+            let _ = SimRuntime::timeout(whole_looks(until - began), stirs()).await;
+        }
+        let passed = true_now() - began;
+        SimRuntime::sleep(whole_looks(passed).max(LOOK_EVERY) - passed).await;
+        all_is_seen();
     }
 
     /// A process that has ended is started again, as systemd would.
@@ -499,6 +512,11 @@ impl World {
             transcript,
         }
     }
+}
+
+/// As many whole looks as are not shorter.
+fn whole_looks(span: Duration) -> Duration {
+    Duration::from_millis(span.as_nanos().div_ceil(LOOK_EVERY.as_nanos()) as u64)
 }
 
 fn route(table: usize) -> RouteKey {

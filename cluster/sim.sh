@@ -9,9 +9,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Without the AWS SDK, and with the switches of src/mutant.rs: a build of its own.
 sim() {
-    cargo test --package vipd --no-default-features --features sim --test sim -- "$@"
+    cargo test ${profile:+--profile "$profile"} --package vipd --no-default-features --features sim --test sim -- "$@"
 }
 
+profile=
 case "${1:-}" in
 "") sim ;;
 --seed)
@@ -19,7 +20,7 @@ case "${1:-}" in
     sim replay --ignored --exact --nocapture
     ;;
 --mutants)
-    if [ -n "${2:-}" ]; then export VIPD_SIM_MUTANT="$2"; fi
+    if [ -n "${2:-}" ]; then export VIPD_SIM_MUTANT="$2"; else profile=sim; fi
     sim every_mutant --nocapture
     ;;
 *[!0-9]*)
@@ -29,6 +30,8 @@ case "${1:-}" in
     ;;
 *)
     export VIPD_SIM_SEEDS="$1" VIPD_SIM_FROM="${2:-0}"
+    # Optimized as a whole, which takes minutes: worth it from some thousands on.
+    if [ "$1" -ge 3000 ]; then profile=sim; fi
     sim many_seeds_hold --exact --nocapture
     ;;
 esac

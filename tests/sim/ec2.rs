@@ -94,6 +94,8 @@ struct Account {
     weather: Ec2Weather,
     rng: SmallRng,
     faults: Ec2Faults,
+    /// Calls that have come and are not carried out yet.
+    held: usize,
     /// Mutating calls that are left of the burst, and when one was added.
     bucket: (u32, Duration),
     /// Who cannot reach EC2.
@@ -121,6 +123,7 @@ impl Ec2 {
             weather: Ec2Weather::default(),
             rng: SmallRng::seed_from_u64(seed),
             faults: Ec2Faults::default(),
+            held: 0,
             bucket: (BURST, Duration::ZERO),
             unreachable: BTreeSet::new(),
         };
@@ -137,6 +140,11 @@ impl Ec2 {
 
     pub fn faults(&self) -> Ec2Faults {
         self.lock().faults
+    }
+
+    /// Whether a call is still to be carried out.
+    pub fn holds_back(&self) -> bool {
+        self.lock().held > 0
     }
 
     pub fn routes(&self) -> RouteMap {
@@ -243,7 +251,9 @@ impl Ec2 {
     }
 
     async fn execute(self, swap: Swap, after: Duration, sent: Sent) {
+        self.lock().held += 1;
         SimRuntime::sleep(after).await;
+        self.lock().held -= 1;
         self.referee.executed(&sent);
         let misleads = self.referee.misleads(&swap, self.lock().routes.get(&swap.route));
         self.lock().faults.misled += u64::from(misleads);

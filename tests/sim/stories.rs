@@ -36,6 +36,9 @@ pub enum Story {
 /// have to give up a request to each of the others first, for 3 s each, and a learner has to catch up.
 const HEALS_WITHIN: Duration = Duration::from_secs(20);
 
+/// Operators wait so long for what they ask for at most, here, and for the leader's answer a second longer.
+const ASKED_FOR: Duration = Duration::from_secs(5);
+
 /// How long nothing may move.
 const CALM: Duration = Duration::from_secs(3);
 
@@ -78,8 +81,11 @@ impl World {
         let healed = self.until_healed(HEALS_WITHIN).await;
         healed.map_err(|e| ("after healing route = owner = address", e))?;
         self.healing = Some(true_now() - began);
-        // Whatever EC2 still holds back lands, and is repaired.
-        self.pass(true_now() + Duration::from_secs(10)).await;
+        // Whatever operators asked for last is over, and whatever EC2 still holds back lands and is repaired.
+        self.pass(true_now() + ASKED_FOR).await;
+        while self.around.ec2.holds_back() {
+            self.pass(true_now() + Duration::from_millis(100)).await;
+        }
         self.lift_orders().await?;
         let healed = self.until_healed(HEALS_WITHIN).await;
         healed.map_err(|e| ("a late write is repaired", e))?;

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{
-    Answer, Ask, AskId, AskMode, Asker, Decide, Effect, Now, Refusal, Role, Stage, Story, WhilePaused,
+    Answer, Ask, AskId, AskMode, Asker, Decide, Effect, Now, Peer, Refusal, Role, Stage, Story, WhilePaused,
 };
 use crate::ledger::Command;
 use crate::model::{Incarnation, Member, Name, Time};
@@ -148,12 +148,15 @@ impl Decide {
     }
 
     fn promote(&self, name: &Name) -> Result<Change, Refusal> {
-        let (id, _) = self.raft.member_with_id(name).ok_or_else(|| Refusal::Unknown(name.clone()))?;
+        self.raft.member(name).ok_or_else(|| Refusal::Unknown(name.clone()))?;
         if self.raft.is_voter(name) {
             return Err(Refusal::Votes(name.clone()));
         }
         let silent = || Refusal::Unreachable(name.clone());
         let peer = self.peers.get(name).filter(|p| p.reachable).ok_or_else(silent)?;
+        // Of a learner that was wiped there are two directories: one is gone for good.
+        let of_name = self.raft.nodes.iter().filter(|(_, m)| m.name == *name).map(|(id, _)| *id);
+        let id = of_name.into_iter().find(|id| self.answers(*id)).ok_or_else(silent)?;
         if let Some(lag) = self.too_far_behind(peer) {
             return Err(Refusal::Lagging(name.clone(), lag));
         }
@@ -231,9 +234,8 @@ impl Decide {
         more: usize,
         case: &str,
     ) -> Result<(), Refusal> {
-        let named = |id: &Incarnation| self.raft.nodes.get(id).map(|m| &m.name);
-        let silent: Vec<&str> =
-            voters.iter().filter_map(named).filter(|n| !self.is_reachable(n)).map(Name::as_str).collect();
+        let named = |id: &Incarnation| self.raft.nodes.get(id).map(|m| m.name.as_str());
+        let silent: Vec<&str> = voters.iter().filter(|id| !self.answers(**id)).filter_map(named).collect();
         let all = voters.len() + more;
         let (answer, quorum) = (all - silent.len(), all / 2 + 1);
         if answer >= quorum {
@@ -244,6 +246,13 @@ impl Decide {
              silent)",
             silent.join(", ")
         )))
+    }
+
+    /// Whether that directory is heard now: another of the same name, which is about to take its place, has no vote.
+    fn answers(&self, id: Incarnation) -> bool {
+        let speaks = |p: &Peer| p.reachable && p.says.as_ref().is_none_or(|(speaker, _)| *speaker == id);
+        let peer = self.raft.nodes.get(&id).and_then(|m| self.peers.get(&m.name));
+        id == self.settings.my_incarnation || peer.is_some_and(speaks)
     }
 
     fn change(&mut self, change: Change, ask: Option<AskId>, out: &mut Vec<Effect>) {

@@ -338,3 +338,38 @@ fn one_that_was_removed_lets_the_address_go() {
     w.run(secs(1));
     assert!(w.present.is_empty());
 }
+
+/// c was emptied and comes back, as `D`: it is heard by its name, and its old directory votes still.
+fn wiped(w: &mut World) {
+    w.raft(|v| {
+        v.membership += 1;
+        v.nodes.insert(D, member("c", 100));
+    });
+    w.peer("c", |p| p.says = Some((D, member("c", 100))));
+}
+
+#[test]
+fn fault_50_a_wiped_members_new_directory_does_not_answer_for_the_old_ones_vote() {
+    let mut w = World::steady();
+    wiped(&mut w);
+    enlist(&mut w, 1, Roster::Remove(name("b")));
+    assert!(matches!(answer(&w, 1), Some(Err(Refusal::LosesQuorum(_)))), "{:?}", w.answers);
+    assert_eq!(w.change, None);
+    // Without c the two that answer are the group.
+    enlist(&mut w, 2, Roster::Remove(name("c")));
+    assert_eq!(w.change, Some(Change::Remove([C, D].into())));
+}
+
+#[test]
+fn of_a_learner_that_was_wiped_the_directory_that_answers_is_promoted() {
+    let mut w = World::steady();
+    let newer = Incarnation(9);
+    w.raft(|v| {
+        v.membership += 1;
+        v.nodes.insert(D, member("d", 100));
+        v.nodes.insert(newer, member("d", 100));
+    });
+    w.peer("d", |p| p.says = Some((newer, member("d", 100))));
+    enlist(&mut w, 1, Roster::Promote(name("d")));
+    assert_eq!(w.change, Some(Change::Promote(newer)));
+}

@@ -72,6 +72,8 @@ pub enum Mutant {
     NoAckToTheDead,
     /// A promise binds by openraft's lease alone, which is off once the leader was thought to have ended.
     OwnPromise,
+    /// While members change, the lease rests on the newer set of voters alone (hole 9).
+    JointLease,
 }
 
 impl Mutant {
@@ -110,6 +112,7 @@ impl Mutant {
         Mutant::DeafToTheDead,
         Mutant::NoAckToTheDead,
         Mutant::OwnPromise,
+        Mutant::JointLease,
     ];
 }
 

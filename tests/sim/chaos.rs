@@ -11,6 +11,10 @@ use crate::ec2::Ec2Weather;
 use crate::seat::Profile;
 use crate::wires::Weather;
 
+mod directed;
+
+pub use directed::*;
+
 /// One thing that happens to the world.
 #[derive(Clone, Debug)]
 pub enum Act {
@@ -114,6 +118,17 @@ pub enum Act {
     RestartAll {
         unsaved: Unsaved,
     },
+    /// An operator asks the member at `via` to change the membership.
+    Members {
+        via: usize,
+        roster: Roster,
+    },
+    /// As soon as there is a newcomer that does not vote yet, and `after` so long more, it and the leader are cut
+    /// off from all others.
+    SplitAtNewcomer {
+        after: Duration,
+    },
+    SplitNow,
 }
 
 impl Act {
@@ -148,6 +163,9 @@ impl Act {
             Act::StepWall { .. } => "wall clock stepped",
             Act::DeleteAddress { .. } => "address deleted",
             Act::RestartAll { .. } => "restart of all",
+            Act::SplitNow => "leader and newcomer cut off",
+            // Counted where they are done.
+            Act::Members { .. } | Act::SplitAtNewcomer { .. } => return None,
             // Counted where they hit a lifeline.
             Act::EndFalsely { .. } | Act::ResetLifelines => return None,
             Act::Start { .. }
@@ -167,6 +185,25 @@ pub enum What {
     Undrain(usize),
     Pause,
     Resume,
+}
+
+/// What they want of the membership. Who comes is somebody who is in none, with the directory that it has or with an
+/// empty one.
+#[derive(Clone, Copy, Debug)]
+pub enum Roster {
+    /// As a learner.
+    Add {
+        emptied: bool,
+    },
+    /// Whoever is a learner.
+    Promote,
+    Remove {
+        seat: usize,
+    },
+    Replace {
+        seat: usize,
+        emptied: bool,
+    },
 }
 
 /// Which way nothing goes.
@@ -203,6 +240,14 @@ pub const KINDS: &[&str] = &[
     "address deleted",
     "wall clock stepped",
     "restart of all",
+    "member added",
+    "member promoted",
+    "member removed",
+    "member replaced",
+    "two sets of voters",
+    "leader and newcomer cut off",
+    "route changed by hand, read fast",
+    "read fast for ten minutes",
 ];
 
 /// When things happen.
@@ -237,9 +282,44 @@ impl Schedule {
 
 /// Faults of every kind between `from` and `to`.
 pub fn everything(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
+    everything_but(rng, seats, from, to, false)
+}
+
+/// The same, while members come and go.
+pub fn members(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
+    // Of three, one that is removed and one that is wiped would be a majority lost for good.
+    let mut s = everything_but(rng, seats, from, to, seats < 6);
+    let mut at = from;
+    loop {
+        at += ms(rng, 200, 2_500);
+        if at >= to {
+            return s;
+        }
+        let (via, seat) = (rng.random_range(0..seats), rng.random_range(0..seats));
+        let emptied = rng.random_range(0..2) == 0;
+        let roster = match rng.random_range(0..6) {
+            0 => Roster::Add { emptied },
+            1 => Roster::Promote,
+            2 => Roster::Remove { seat },
+            _ => Roster::Replace { seat, emptied },
+        };
+        s.add(at, Act::Members { via, roster });
+        if rng.random_range(0..4) == 0 {
+            s.add(at, Act::SplitAtNewcomer { after: ms(rng, 0, 60) });
+            s.add(at + ms(rng, 1_000, 3_000), Act::HealWires);
+        }
+    }
+}
+
+fn everything_but(
+    rng: &mut SmallRng,
+    seats: usize,
+    from: Duration,
+    to: Duration,
+    mut wiped: bool,
+) -> Schedule {
     let mut schedule = Schedule::default();
     let mut at = from;
-    let mut wiped = false;
     // One at most: FENCING.md, section 2.
     let misled = rng.random_range(0..seats);
     loop {
@@ -253,275 +333,6 @@ pub fn everything(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration
             _ => one(rng, seats, at, &mut wiped, &mut schedule),
         }
     }
-}
-
-/// The owner hands over, and as it does is cut off from all others: it does not hear of its successor.
-pub fn cut_transfers(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
-    let mut s = Schedule::default();
-    let mut at = from;
-    while at < to {
-        s.add(at, Act::Transfer { via: rng.random_range(0..seats), to: None });
-        s.add(at + Duration::from_micros(rng.random_range(500..12_000)), Act::IsolateOwner(Cut::Both));
-        at += ms(rng, 400, 900);
-        s.add(at, Act::HealWires);
-        at += ms(rng, 500, 1_500);
-    }
-    s
-}
-
-/// Calls that take long, and an owner that loses its lease, its leadership or its life meanwhile.
-pub fn calls_in_the_air(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
-    let mut s = Schedule::default();
-    let mut at = from;
-    while at < to {
-        let connect_us = rng.random_range(50_000..900_000);
-        let weather = Ec2Weather {
-            connect_us,
-            late: 100,
-            late_ms: (100, 3_000),
-            lag_ms: 3_000,
-            ..Ec2Weather::default()
-        };
-        s.add(at, Act::Ec2(weather));
-        let slow = Weather { latency_us: (200, rng.random_range(1_000..45_000)), ..Weather::default() };
-        s.add(at, Act::Wires(slow));
-        for table in 0..3 {
-            s.add(at, Act::RouteByHand { table, seat: rng.random_range(0..seats) });
-        }
-        let then = at + ms(rng, 900, 1_400);
-        let seat = rng.random_range(0..seats);
-        match rng.random_range(0..6) {
-            0 | 1 => s.add(then, Act::IsolateOwner(Cut::Both)),
-            2 => s.add(then, Act::IsolateOwner(Cut::Towards)),
-            3 => s.add(then, Act::Transfer { via: seat, to: None }),
-            4 => s.add(then, Act::TransferAndCrash { after: ms(rng, 0, 40) }),
-            _ => {
-                s.add(then, Act::Freeze { seat });
-                s.add(then + ms(rng, 100, 900), Act::Thaw { seat });
-            }
-        }
-        at = then + ms(rng, 300, 1_500);
-        s.add(at, Act::HealWires);
-        at += ms(rng, 500, 1_500);
-    }
-    s
-}
-
-/// A call that takes long to leave, and an owner that loses the leadership and has it again meanwhile.
-pub fn there_and_back(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
-    let mut s = Schedule::default();
-    s.add(from, Act::Ec2(Ec2Weather { connect_us: 950_000, ..Ec2Weather::default() }));
-    let mut at = from;
-    while at < to {
-        for table in 0..3 {
-            s.add(at, Act::RouteByHand { table, seat: rng.random_range(0..seats) });
-        }
-        let then = at + ms(rng, 300, 1_100);
-        s.add(then, Act::IsolateOwner(Cut::Both));
-        s.add(then + ms(rng, 200, 350), Act::HealWires);
-        s.add(then + ms(rng, 351, 500), Act::CrashOwner { unsaved: Unsaved::Kept });
-        at = then + ms(rng, 1_500, 2_500);
-    }
-    s
-}
-
-/// Transfers, by an owner that has calls of unknown outcome, of which nobody else knows any more.
-pub fn failed_transfers(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
-    let mut s = Schedule::default();
-    s.add(from, Act::Ec2(Ec2Weather { loses_answer: 600, ..Ec2Weather::default() }));
-    let mut at = from;
-    while at < to {
-        s.add(at, Act::CrashOwner { unsaved: unsaved(rng) });
-        at += ms(rng, 2_500, 3_500);
-        s.add(at, Act::TransferAndCrashOthers { after: ms(rng, 2, 8), down: ms(rng, 10, 60) });
-        at += ms(rng, 400, 900);
-        s.add(at, Act::RouteByHand { table: rng.random_range(0..3), seat: rng.random_range(0..seats) });
-        at += ms(rng, 400, 900);
-    }
-    s
-}
-
-/// Everybody restarts, the first with the longest lease, the others with the shortest.
-fn one_steady(rng: &mut SmallRng, seats: usize, from: Duration) -> Schedule {
-    let mut s = Schedule::default();
-    for seat in 0..seats {
-        let profile = if seat == 0 { Profile::Steady } else { Profile::Fast };
-        s.add(from, Act::Crash { seat, unsaved: Unsaved::Kept, profile: Some(profile) });
-        s.add(from + ms(rng, 1, 100), Act::Start { seat });
-    }
-    s
-}
-
-/// The owner is cut off for longer than one follower's lease, which then asks the owner itself; the other's
-/// longer promise holds its permit open. With equal leases openraft's own, which counts this member's length,
-/// would hide that.
-pub fn short_cuts(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
-    let mut s = one_steady(rng, seats, from);
-    let mut at = from + ms(rng, 1_000, 1_500);
-    while at < to {
-        s.add(at, Act::RouteByHand { table: rng.random_range(0..3), seat: rng.random_range(0..seats) });
-        s.add(at, Act::IsolateOwner(Cut::Both));
-        at += ms(rng, 150, 270);
-        s.add(at, Act::HealWires);
-        at += ms(rng, 300, 600);
-    }
-    s
-}
-
-/// A member restarts with a shorter lease than the one that it has granted; the leader is cut off meanwhile, so
-/// that the third asks for its vote.
-pub fn shortened(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
-    let mut s = Schedule::default();
-    let restart = |s: &mut Schedule, at, down, seat, profile| {
-        s.add(at, Act::Crash { seat, unsaved: Unsaved::Kept, profile: Some(profile) });
-        s.add(at + down, Act::Start { seat });
-    };
-    for seat in 0..seats {
-        restart(&mut s, from, ms(rng, 1, 20), seat, Profile::Fast);
-    }
-    let mut at = from + ms(rng, 1_000, 1_500);
-    while at < to {
-        let seat = rng.random_range(0..seats);
-        restart(&mut s, at, ms(rng, 1, 20), seat, Profile::Steady);
-        at += ms(rng, 900, 1_200);
-        restart(&mut s, at, ms(rng, 1, 20), seat, Profile::Fast);
-        s.add(at, Act::IsolateOwner(Cut::Both));
-        at += ms(rng, 400, 600);
-        s.add(at, Act::HealWires);
-        at += ms(rng, 300, 500);
-    }
-    s
-}
-
-/// So much is lost that some hear their leader no more while others do. Their leases differ: with equal ones
-/// openraft's own lease, which counts this member's length, would hide that a longer promise stands.
-pub fn heavy_loss(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
-    let mut s = one_steady(rng, seats, from);
-    let mut at = from + ms(rng, 1_000, 1_500);
-    while at < to {
-        s.add(at, Act::Wires(Weather { lost: rng.random_range(400..700), ..Weather::default() }));
-        s.add(at, Act::RouteByHand { table: rng.random_range(0..3), seat: rng.random_range(0..seats) });
-        at += ms(rng, 500, 1_500);
-    }
-    s
-}
-
-/// One member lags, and the directory of the only other that has what was agreed is emptied.
-pub fn wipes(rng: &mut SmallRng, seats: usize, from: Duration, _: Duration) -> Schedule {
-    let mut s = Schedule::default();
-    let left = rng.random_range(0..seats);
-    let at = from + ms(rng, 100, 1_000);
-    s.add(at, Act::Isolate { seat: left });
-    for table in 0..3 {
-        s.add(at + ms(rng, 200, 1_500), Act::RouteByHand { table, seat: left });
-    }
-    s.add(at + ms(rng, 2_500, 4_000), Act::CrashOwnerAndWipe { left, down: ms(rng, 2_000, 4_000) });
-    s.add(at + ms(rng, 4_010, 4_500), Act::HealWires);
-    s
-}
-
-/// Slow disks, and a power failure while something is on its way to them.
-pub fn power_failures(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
-    let mut s = Schedule::default();
-    let weather = DiskWeather { fsync_us: (20_000, 120_000), fails: false };
-    for seat in 0..seats {
-        s.add(from, Act::Disk { seat, weather });
-    }
-    let mut at = from;
-    while at < to {
-        at += ms(rng, 1_000, 2_500);
-        s.add(at, Act::RouteByHand { table: rng.random_range(0..3), seat: rng.random_range(0..seats) });
-        if rng.random_range(0..2) == 0 {
-            s.add(at, Act::CrashOwner { unsaved: Unsaved::Lost });
-        }
-        s.add(at + ms(rng, 5, 1_200), Act::RestartAll { unsaved: Unsaved::Lost });
-    }
-    s
-}
-
-/// A follower and the owner do not hear each other for a while; the third hears both.
-pub fn one_cut_off(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
-    let mut s = Schedule::default();
-    let mut at = from;
-    while at < to {
-        s.add(at, Act::CutFromOwner { seat: rng.random_range(0..seats) });
-        at += ms(rng, 500, 2_000);
-        s.add(at, Act::HealWires);
-        at += ms(rng, 300, 1_000);
-    }
-    s
-}
-
-/// One member, always the same, is told falsely that its leader has ended; around that, the owner is cut
-/// off from the other, or lifelines are reset.
-pub fn false_ends(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
-    let mut s = Schedule::default();
-    let misled = rng.random_range(0..seats);
-    let mut at = from;
-    while at < to {
-        let other = (misled + rng.random_range(1..seats)) % seats;
-        match rng.random_range(0..4) {
-            // The other's lease ends by itself: it would vote.
-            0 => {
-                s.add(at, Act::CutFromOwner { seat: other });
-                s.add(at + ms(rng, 0, 350), Act::EndFalsely { seat: misled });
-            }
-            // The misled one has come back, and hears its leader again.
-            1 => {
-                s.add(at, Act::EndFalsely { seat: misled });
-                s.add(at + ms(rng, 1_000, 1_700), Act::CutFromOwner { seat: other });
-            }
-            2 => s.add(at, Act::ResetLifelines),
-            _ => s.add(at, Act::EndFalsely { seat: misled }),
-        }
-        at += ms(rng, 1_700, 2_600);
-        s.add(at, Act::HealWires);
-        if rng.random_range(0..2) == 0 {
-            s.add(at, Act::CrashOwner { unsaved: Unsaved::Kept });
-        }
-        at += ms(rng, 500, 2_500);
-    }
-    s
-}
-
-/// Members that restart all the time, with other timings, under a leader that is cut off from one.
-pub fn restarts(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
-    let mut s = Schedule::default();
-    let mut at = from;
-    while at < to {
-        let seat = rng.random_range(0..seats);
-        let other = (seat + rng.random_range(1..seats)) % seats;
-        match rng.random_range(0..4) {
-            0 => s.add(at, Act::Isolate { seat: other }),
-            // It asks the one that restarts, whose promise to the living leader still stands.
-            1 | 2 => s.add(at, Act::CutFromOwner { seat: other }),
-            _ => {}
-        }
-        let profile = Some(Profile::ALL[rng.random_range(0..3)]);
-        s.add(at + ms(rng, 1, 300), Act::Crash { seat, unsaved: unsaved(rng), profile });
-        s.add(at + ms(rng, 301, 400), Act::Start { seat });
-        at += ms(rng, 400, 900);
-        s.add(at, Act::HealWires);
-        at += ms(rng, 10, 600);
-    }
-    s
-}
-
-/// Members that are drained one after the other, under owners that die or are told to leave.
-pub fn drains(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
-    let mut s = Schedule::default();
-    let mut at = from;
-    while at < to {
-        let seat = rng.random_range(0..seats);
-        let via = (seat + rng.random_range(1..seats)) % seats;
-        s.add(at, Act::Order { via, what: What::Drain(seat) });
-        // Before the others know that the order is committed, more often than not.
-        let then = at + [ms(rng, 0, 60), ms(rng, 0, 400)][rng.random_range(0..2)];
-        s.add(then, Act::CrashOwner { unsaved: unsaved(rng) });
-        at += ms(rng, 900, 2_500);
-        s.add(at, Act::Order { via, what: What::Undrain(seat) });
-    }
-    s
 }
 
 fn ms(rng: &mut SmallRng, least: u64, most: u64) -> Duration {

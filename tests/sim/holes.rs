@@ -62,3 +62,11 @@ fn hole_3_a_member_restarts_with_a_shorter_lease_than_it_granted() {
 fn a_leader_whose_permit_another_holds_open_votes_for_nobody() {
     assert!(hold(chaos::short_cuts, None).faults["owner cut off, but not from EC2"] > SEEDS);
 }
+
+#[test]
+fn hole_9_a_leader_that_is_cut_off_with_a_newcomer_while_the_voters_change() {
+    let plan = Plan { faults: chaos::splits, newcomers: 1, ..Plan::default() };
+    let tally = many(0, SEEDS, &plan, &[], After::GoOn);
+    assert!(tally.failed.is_empty(), "{tally}");
+    assert!(tally.faults["leader and newcomer cut off"] > SEEDS && tally.faults["member replaced"] > 0);
+}

@@ -11,6 +11,7 @@ mod holes;
 mod interface;
 mod invariants;
 mod lifelines;
+mod members;
 mod mutants;
 mod panics;
 mod referee;
@@ -21,7 +22,7 @@ mod wires;
 mod world;
 
 use crate::referee::Transcript;
-use crate::runner::{After, many};
+use crate::runner::{After, many_by};
 use crate::world::{Plan, run};
 
 /// A number from the environment; `cluster/sim.sh` sets it.
@@ -49,7 +50,7 @@ fn replayed(seed: u64) -> Vec<String> {
 #[test]
 fn a_seed_replays_byte_for_byte() {
     for seed in [7, 8, 9, 10] {
-        let once = run(seed, &Plan::default(), Transcript::Whole);
+        let once = run(seed, &Plan::of_seed(seed), Transcript::Whole);
         let messages = |what: &str| once.transcript.iter().filter(|line| line.contains(what)).count();
         assert!(messages(" asks /vipd.v1.Peer/Append ") > 1_000 && messages(" answers ") > 1_000);
         let mut expected = once.transcript;
@@ -59,14 +60,14 @@ fn a_seed_replays_byte_for_byte() {
             assert_eq!(a, b);
         }
         assert_eq!(expected.len(), again.len());
-        assert_ne!(once.digest, run(seed + 100, &Plan::default(), Transcript::Digest).digest);
+        assert_ne!(once.digest, run(seed + 100, &Plan::of_seed(seed), Transcript::Digest).digest);
     }
 }
 
 #[test]
 fn many_seeds_hold() {
     let seeds = setting("VIPD_SIM_SEEDS").unwrap_or(2_000);
-    let tally = many(setting("VIPD_SIM_FROM").unwrap_or(0), seeds, &Plan::default(), &[], After::GoOn);
+    let tally = many_by(setting("VIPD_SIM_FROM").unwrap_or(0), seeds, &Plan::of_seed, &[], After::GoOn);
     println!("{tally}");
     assert_eq!(tally.seeds, seeds);
     assert!(tally.failed.is_empty(), "{} seeds with a violation", tally.failed.len());
@@ -82,7 +83,7 @@ fn replay() {
     // Every message is in it where two transcripts are compared; people want the words alone.
     let whole = setting("VIPD_SIM_WHOLE").is_some();
     let kept = if whole { Transcript::Whole } else { Transcript::Lines };
-    let report = run(seed, &Plan::default(), kept);
+    let report = run(seed, &Plan::of_seed(seed), kept);
     for line in &report.transcript {
         println!("{line}");
     }

@@ -85,6 +85,7 @@ fn case(mutant: Mutant) -> Option<Case> {
         Mutant::OneSawTheEnd | Mutant::ResetIsFin | Mutant::OwnPromise => (chaos::false_ends, &[PROMISE]),
         Mutant::DeafToTheDead => (chaos::false_ends, &["a leader that has ended is not acknowledged"]),
         Mutant::NoAckToTheDead => (chaos::false_ends, &["a leader that has ended is not acknowledged"]),
+        Mutant::JointLease => (chaos::splits, &[LEASED, ONE_PERMIT]),
         Mutant::GateEpoch | Mutant::NewestClaim | Mutant::StillIntended | Mutant::DrainedClaim => {
             return None;
         }
@@ -170,7 +171,10 @@ fn every_mutant_is_caught() {
             continue;
         };
         let Case { faults, story, profile, .. } = case;
-        let (first, seeds) = caught(&Plan { faults, story, profile, ..Plan::default() }, &[case.mutant], &[]);
+        // Only where one member takes another's place can the old voters do without any of the new majority.
+        let newcomers = usize::from(*mutant == Mutant::JointLease);
+        let plan = Plan { faults, story, profile, newcomers, ..Plan::default() };
+        let (first, seeds) = caught(&plan, &[case.mutant], &[]);
         println!("| `{mutant:?}` | {} | {seeds} |", first.unwrap_or("nothing"));
         if !first.is_some_and(|property| case.caught_by.contains(&property)) {
             survivors.push(mutant);

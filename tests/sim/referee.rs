@@ -79,6 +79,8 @@ struct Book {
     digest: DefaultHasher,
     calls: u64,
     epochs: u64,
+    /// How often a leader had two sets of voters.
+    joint: u64,
     attempts: BTreeMap<u64, Attempt>,
     attempts_begun: u64,
     looked: Duration,
@@ -122,6 +124,7 @@ impl Referee {
             digest: DefaultHasher::new(),
             calls: 0,
             epochs: 0,
+            joint: 0,
             attempts: BTreeMap::new(),
             attempts_begun: 0,
             looked: Duration::ZERO,
@@ -156,6 +159,16 @@ impl Referee {
     /// How many claims were applied.
     pub fn claims(&self) -> u64 {
         self.lock().epochs
+    }
+
+    /// How often a leader came to have two sets of voters.
+    pub fn joint(&self) -> u64 {
+        self.lock().joint
+    }
+
+    /// What each living member knows of Raft, by seat.
+    pub fn views(&self) -> Vec<(usize, RaftView)> {
+        self.lock().lives.iter().map(|(seat, life)| (*seat, life.view.clone())).collect()
     }
 
     pub fn newest_term(&self) -> u64 {
@@ -204,9 +217,11 @@ impl Referee {
         let mut book = self.lock();
         let Some(life) = book.lives.get_mut(&seat) else { return };
         let news = (life.view.role, life.view.term, life.view.leader) != (view.role, view.term, view.leader);
+        let joint = view.role == Role::Leader && view.is_joint() && !life.view.is_joint();
         life.view = view.clone();
         let (me, number, disk) = (life.me, life.number, life.disk.clone());
         book.newest_term = book.newest_term.max(view.term.0);
+        book.joint += u64::from(joint);
         if news {
             let words = format!("{} is {:?} in term {}", book.names[seat], view.role, view.term);
             book.say(&words);

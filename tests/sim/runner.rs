@@ -47,8 +47,19 @@ impl After {
     }
 }
 
-/// Runs the seeds `from..from + count` with these guards out.
+/// Runs the seeds `from..from + count`, all by one plan, with these guards out.
 pub fn many(from: u64, count: u64, plan: &Plan, guards_out: &[Mutant], after: After) -> Tally {
+    many_by(from, count, &|_| plan.clone(), guards_out, after)
+}
+
+/// Runs the seeds `from..from + count`, each by its plan, with these guards out.
+pub fn many_by(
+    from: u64,
+    count: u64,
+    plan: &(dyn Fn(u64) -> Plan + Sync),
+    guards_out: &[Mutant],
+    after: After,
+) -> Tally {
     let next = AtomicU64::new(from);
     let stop = AtomicBool::new(false);
     let tally = Mutex::new(Tally::default());
@@ -63,7 +74,7 @@ pub fn many(from: u64, count: u64, plan: &Plan, guards_out: &[Mutant], after: Af
                     if seed >= from + count {
                         return;
                     }
-                    let report = run(seed, plan, Transcript::Digest);
+                    let report = run(seed, &plan(seed), Transcript::Digest);
                     if after.stops(&report.violations) {
                         stop.store(true, Ordering::Relaxed);
                     }

@@ -62,7 +62,9 @@ pub struct Around {
     pub referee: Referee,
     /// Who has ended, and in which life.
     pub exits: mpsc::UnboundedSender<(usize, u64)>,
+    /// Of all seats. The first of them found the group; the others come later, if at all.
     pub names: Vec<String>,
+    pub founders: usize,
 }
 
 /// One member's place. Its daemon comes and goes.
@@ -94,7 +96,8 @@ pub fn eni(seat: usize) -> String {
     format!("eni-0{seat}")
 }
 
-fn config(names: &[String], seat: usize, profile: Profile) -> Config {
+/// Founders list each other; whoever comes later is in nobody's file but its own.
+fn config(names: &[String], founders: usize, seat: usize, profile: Profile) -> Config {
     let mut text = format!(
         "cluster = \"edge\"\nmember = \"{}\"\ndata_dir = \"/nowhere\"\n[peer]\nlisten = \"{}\"\n\
          [vip]\naddresses = [\"{VIP}\"]\n[aws]\nroute_tables = {TABLES:?}\neni = \"{}\"\n\
@@ -104,7 +107,7 @@ fn config(names: &[String], seat: usize, profile: Profile) -> Config {
         eni(seat),
         profile.name(),
     );
-    for (index, name) in names.iter().enumerate() {
+    for (index, name) in names.iter().enumerate().filter(|(index, _)| *index < founders || *index == seat) {
         text +=
             &format!("[[members]]\nname = \"{name}\"\npeer = \"{}\"\nzone = \"z{index}\"\n", address(index));
     }
@@ -130,7 +133,7 @@ impl Seat {
     pub fn start(&mut self, around: &Around) {
         assert!(self.living.is_none(), "it runs");
         let host = Host::new(self.fast_ppm, self.base);
-        let config = Arc::new(config(&around.names, self.index, self.profile));
+        let config = Arc::new(config(&around.names, around.founders, self.index, self.profile));
         let (queries_tx, queries) = mpsc::channel(QUERIES_MAX);
         let (group_tx, group_rx) = watch::channel(None);
         let (health_tx, health) = watch::channel(self.health.clone());

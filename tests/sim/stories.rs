@@ -22,6 +22,11 @@ pub enum Story {
     /// address; then nothing moves; a route changed by hand is right within R; the owner dies, and
     /// another owns within B.
     Healing,
+    /// The same; and a route changed by hand soon after that other's claim is right within R of fast reading.
+    HealingThenByHand,
+    /// The same, but that the owner dies with a call in the air that is executed ten minutes late: for so long
+    /// the next one reads fast.
+    HealingThenLate,
     /// The faults change nothing: the same owner in the same term.
     Unmoved,
     /// One member is drained, then the owner dies: the third owns, whichever of the two is elected.
@@ -31,6 +36,9 @@ pub enum Story {
     /// A call that the owner's predecessor made is executed ten minutes late.
     LateCall,
 }
+
+/// Within so long of a claim reading is fast (FENCING.md, F-c).
+const FAST: Duration = Duration::from_secs(15);
 
 /// A new incarnation is taken in once the old has been silent for 10 s to a leader that has led as long. It may
 /// have to give up a request to each of the others first, for 3 s each, and a learner has to catch up.
@@ -54,30 +62,47 @@ const LATE_S: [u64; 8] = [30, 30, 60, 60, 90, 90, 120, 600];
 impl World {
     /// Forms the group and tells the story. How the owner died and how long the failover took, if there was one.
     pub async fn tell(&mut self, plan: &Plan) -> Result<Option<(Unsaved, Duration)>, Broken> {
-        for seat in &mut self.seats {
+        for seat in &mut self.seats[..plan.seats] {
             seat.start(&self.around);
         }
         self.until_healed(Duration::from_secs(15)).await.map_err(|e| ("a group forms", e))?;
         match plan.story {
-            Story::Healing => self.healing(plan).await.map(Some),
+            Story::Healing => {
+                self.healing(plan).await?;
+                self.owner_dies().await.map(|(took, _)| Some(took))
+            }
+            Story::HealingThenByHand => {
+                self.healing(plan).await?;
+                let (took, claimed) = self.owner_dies().await?;
+                self.by_hand(claimed).await.map(|()| Some(took))
+            }
+            Story::HealingThenLate => {
+                self.healing(plan).await?;
+                *self.faults.entry("read fast for ten minutes").or_default() += 1;
+                self.late_call(600).await.map(|()| None)
+            }
             Story::Unmoved => self.unmoved(plan).await.map(|()| None),
             Story::Drained => self.drained().await.map(|()| None),
             Story::Lossy => self.lossy(plan).await.map(|()| None),
-            Story::LateCall => self.late_call().await.map(|()| None),
+            Story::LateCall => {
+                let late_s = LATE_S[self.rng.random_range(0..LATE_S.len())];
+                self.late_call(late_s).await.map(|()| None)
+            }
         }
     }
 
     async fn suffer(&mut self, plan: &Plan) {
         let (from, to) = (true_now(), true_now() + plan.safety);
-        self.schedule = (plan.faults)(&mut self.rng, plan.seats, from, to);
+        self.schedule = (plan.faults)(&mut self.rng, plan.seats + plan.newcomers, from, to);
         self.pass(to).await;
     }
 
-    async fn healing(&mut self, plan: &Plan) -> Result<(Unsaved, Duration), Broken> {
+    async fn healing(&mut self, plan: &Plan) -> Result<(), Broken> {
         self.suffer(plan).await;
         self.heal();
         let began = true_now();
         self.lift_orders().await?;
+        self.settle_members().await?;
         let healed = self.until_healed(HEALS_WITHIN).await;
         healed.map_err(|e| ("after healing route = owner = address", e))?;
         self.healing = Some(true_now() - began);
@@ -87,6 +112,7 @@ impl World {
             self.pass(true_now() + Duration::from_millis(100)).await;
         }
         self.lift_orders().await?;
+        self.settle_members().await?;
         let healed = self.until_healed(HEALS_WITHIN).await;
         healed.map_err(|e| ("a late write is repaired", e))?;
         self.around.referee.calm();
@@ -97,9 +123,33 @@ impl World {
         let repaired = self.until_healed(R_SLOW).await;
         repaired.map_err(|e| ("a wrong route is right again within R", e))?;
         self.around.referee.stir();
+        Ok(())
+    }
+
+    /// How, how long until another owned, and when that was.
+    async fn owner_dies(&mut self) -> Result<((Unsaved, Duration), Duration), Broken> {
         // The process ends, which its lifelines tell; or the host's power is gone, which nothing tells.
         let unsaved = if self.rng.random_range(0..2) == 0 { Unsaved::Kept } else { Unsaved::Lost };
-        self.fails_over(unsaved).await.map(|took| (unsaved, took))
+        let took = self.fails_over(unsaved).await?;
+        Ok(((unsaved, took), true_now()))
+    }
+
+    /// Soon after a claim, while reading is fast whatever the ledger says.
+    async fn by_hand(&mut self, claimed: Duration) -> Result<(), Broken> {
+        let broken = "a wrong route is right again within R of fast reading";
+        let routes = self.around.ec2.routes();
+        let owns = |seat: &usize| routes.values().all(|seen| points_at(seen, &eni(*seat)));
+        let owner = (0..self.seats.len()).find(owns).ok_or((broken, "nobody owns".to_owned()))?;
+        let most = FAST - R - Duration::from_secs(1);
+        let wait = Duration::from_millis(self.rng.random_range(1_000..=most.as_millis() as u64));
+        self.pass(claimed + wait).await;
+        let (changed, table) = (true_now(), self.rng.random_range(0..TABLES.len()));
+        self.act(Act::RouteByHand { table, seat: (owner + 1) % self.seats.len() });
+        *self.faults.entry("route changed by hand, read fast").or_default() += 1;
+        let target = eni(owner);
+        let right = |routes: &RouteMap| routes.values().all(|seen| points_at(seen, &target));
+        let took = self.routes_are(changed, right).await.map_err(|e| (broken, e))?;
+        if took > R { Err((broken, format!("{took:?}, {wait:?} after the claim"))) } else { Ok(()) }
     }
 
     /// Operators take back what they ordered, asking one member after the other for as long as it takes.
@@ -216,10 +266,10 @@ impl World {
         Ok(())
     }
 
-    async fn late_call(&mut self) -> Result<(), Broken> {
+    async fn late_call(&mut self, late_s: u64) -> Result<(), Broken> {
         let broken = "a late write is repaired within R";
         let owner = self.healed().map_err(|e| (broken, e))?;
-        let late_s = LATE_S[self.rng.random_range(0..LATE_S.len())];
+        let before = self.around.ec2.faults();
         let late_ms = (late_s * 1_000, late_s * 1_000);
         let held = Ec2Weather { late: 1_000, late_ms, ..Ec2Weather::default() };
         self.around.ec2.set_weather(held);
@@ -227,10 +277,10 @@ impl World {
         self.act(Act::RouteByHand { table: 0, seat: (owner + 1) % self.seats.len() });
         // The repair is made, held, and its outcome unknown when the next owner claims. One call only: a second
         // that lands soon after would have to wait for the pace of rewriting.
-        while self.around.ec2.faults().late == 0 && true_now() < began + Duration::from_secs(13) {
+        while self.around.ec2.faults().late == before.late && true_now() < began + Duration::from_secs(13) {
             self.pass(true_now() + LOOK_EVERY).await;
         }
-        let made = self.around.ec2.faults().late;
+        let made = self.around.ec2.faults().late - before.late;
         self.around.ec2.set_weather(Ec2Weather::default());
         self.seats[owner].kill(&self.around, Unsaved::Kept);
         self.schedule.add(true_now() + Duration::from_secs(5), Act::Start { seat: owner });
@@ -249,7 +299,7 @@ impl World {
             }
         }
         // The fault must have happened: each call that was held landed on a route that was right.
-        let misled = self.around.ec2.faults().misled;
+        let misled = self.around.ec2.faults().misled - before.misled;
         if made == 0 || misled == 0 || next == owner {
             return Err((
                 "a late write lands",

@@ -9,7 +9,6 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::mpsc;
 
-use vipd::decide::Role;
 use vipd::model::{EniId, Health, Observed, RouteKey};
 use vipd::proto::{self, TransferLeaderRequest};
 use vipd::runtime::simulated::{all_is_seen, stirs, true_now};
@@ -17,7 +16,8 @@ use vipd::runtime::simulated::{all_is_seen, stirs, true_now};
 use crate::chaos::{Act, Cut, Schedule, What};
 use crate::disk::{DiskWeather, Unsaved};
 use crate::ec2::{self, Ec2, Ec2Faults, Ec2Weather, Reach};
-use crate::invariants::healed::{Member, healed};
+use crate::invariants::healed::Member;
+use crate::members::Changes;
 use crate::referee::{Referee, Transcript, Violation};
 use crate::seat::{Around, Profile, Seat, TABLES, VIP, address, eni};
 use crate::stories::Story;
@@ -62,7 +62,10 @@ pub enum Clocks {
 /// How a run is made.
 #[derive(Clone)]
 pub struct Plan {
+    /// Who found the group.
     pub seats: usize,
+    /// Who may come later.
+    pub newcomers: usize,
     pub faults: Faults,
     pub story: Story,
     pub safety: Duration,
@@ -74,11 +77,31 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             seats: 3,
+            newcomers: 0,
             faults: crate::chaos::everything,
             story: Story::Healing,
             safety: Duration::from_secs(12),
             profile: None,
             clocks: Clocks::Off,
+        }
+    }
+}
+
+impl Plan {
+    /// The plan of one of many seeds: one in five with five founders, one in four with members that come and go,
+    /// and of the rarer stories a fixed share.
+    pub fn of_seed(seed: u64) -> Self {
+        let comes = seed % 4 == 3;
+        Self {
+            seats: if seed % 5 == 4 { 5 } else { 3 },
+            newcomers: usize::from(comes),
+            faults: if comes { crate::chaos::members } else { crate::chaos::everything },
+            story: match seed {
+                _ if seed % 300 == 100 => Story::HealingThenLate,
+                _ if seed % 4 == 1 => Story::HealingThenByHand,
+                _ => Story::Healing,
+            },
+            ..Self::default()
         }
     }
 }
@@ -97,8 +120,12 @@ pub struct World {
     pub rng: SmallRng,
     profile: Profile,
     pub schedule: Schedule,
-    faults: BTreeMap<&'static str, u64>,
+    pub faults: BTreeMap<&'static str, u64>,
     pub healing: Option<Duration>,
+    /// Changes of the membership that were made.
+    pub changes: Changes,
+    /// How long after a newcomer is there it and the leader are to be cut off.
+    pub split: Option<Duration>,
 }
 
 /// Runs one seed.
@@ -123,7 +150,7 @@ impl World {
     fn new(seed: u64, plan: &Plan, transcript: Transcript) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed ^ 0x7670_6421);
         let names: Vec<String> =
-            (0..plan.seats).map(|i| format!("az-{}", char::from(b'a' + i as u8))).collect();
+            (0..plan.seats + plan.newcomers).map(|i| format!("az-{}", char::from(b'a' + i as u8))).collect();
         let referee = Referee::new(names.clone(), transcript);
         let wires = Wires::new(rng.random(), referee.clone());
         let first = ec2::routes(&TABLES, VIP, &eni(rng.random_range(0..plan.seats)));
@@ -132,7 +159,7 @@ impl World {
         let profile = plan.profile.unwrap_or(Profile::ALL[rng.random_range(0..3)]);
         let ppm = RATES_APART_PPM / 2;
         let extreme = plan.clocks == Clocks::Extreme;
-        let seats = (0..plan.seats)
+        let seats = (0..names.len())
             .map(|index| {
                 let base = Duration::from_secs(rng.random_range(100..1_000_000));
                 let fast_ppm = match rng.random_range(-ppm..=ppm) {
@@ -144,11 +171,22 @@ impl World {
                 Seat::new(index, rng.random(), profile, fast_ppm, base)
             })
             .collect();
-        let around = Around { wires, ec2, referee, exits: exits_tx, names };
+        let around = Around { wires, ec2, referee, exits: exits_tx, names, founders: plan.seats };
         let seats: Vec<Seat> = seats;
         let off = seats.iter().filter(|s| s.fast_ppm != 0).count();
         let faults = BTreeMap::from([("clock of another rate", off as u64)]);
-        Self { around, seats, exits, rng, profile, schedule: Schedule::default(), faults, healing: None }
+        Self {
+            around,
+            seats,
+            exits,
+            rng,
+            profile,
+            schedule: Schedule::default(),
+            faults,
+            healing: None,
+            changes: Changes::default(),
+            split: None,
+        }
     }
 
     /// B: lease and longest election timeout; one more where two ask at the same time; and what the
@@ -173,6 +211,7 @@ impl World {
             self.until_next_look(end).await;
             self.around.referee.look();
             self.bury();
+            self.split_at_newcomer();
             while let Some(act) = self.schedule.due(true_now()) {
                 self.act(act);
             }
@@ -306,6 +345,9 @@ impl World {
                 let (route, target) = (route(table), eni(seat).parse::<EniId>().expect("an ENI's id"));
                 around.ec2.set(&route, &target);
             }
+            Act::Members { via, roster } => self.change_members(via, roster),
+            Act::SplitAtNewcomer { after } => self.split = Some(after),
+            Act::SplitNow => self.split_now(),
             Act::StepWall { seat, by_ms } => self.each(seat, |living| living.host.step_wall(by_ms)),
             Act::DeleteAddress { seat } => {
                 self.seats[seat].interface.delete(VIP.parse().expect("a VIP"));
@@ -341,6 +383,7 @@ impl World {
                 self.around.ec2.routes().get(&route(*table)) != Some(&target)
             }
             Act::DeleteAddress { seat } => !self.seats[*seat].interface.present().is_empty(),
+            Act::SplitNow => self.owner().is_some() && self.newcomer().is_some(),
             _ => true,
         }
     }
@@ -424,6 +467,7 @@ impl World {
     pub fn heal(&mut self) {
         self.around.referee.say("all is healed");
         self.schedule.clear();
+        self.split = None;
         self.around.wires.heal();
         self.around.wires.set_weather(Weather::default());
         self.around.ec2.set_weather(Ec2Weather::default());
@@ -439,41 +483,9 @@ impl World {
                 seat.kill(&self.around, Unsaved::Kept);
                 seat.profile = self.profile;
             }
-            if seat.living.is_none() {
+            // Whoever was never started is nobody's member.
+            if seat.living.is_none() && (index < self.around.founders || seat.lives > 0) {
                 seat.start(&self.around);
-            }
-        }
-    }
-
-    fn members(&self) -> Vec<Member> {
-        let mut members = Vec::new();
-        for seat in &self.seats {
-            if seat.living.is_none() {
-                continue;
-            }
-            let Some((applied, role)) = self.around.referee.member(seat.index) else { continue };
-            members.push(Member {
-                name: self.around.names[seat.index].clone(),
-                eni: eni(seat.index),
-                applied,
-                leads: role == Role::Leader,
-                addresses: seat.interface.present(),
-            });
-        }
-        members
-    }
-
-    pub fn healed(&self) -> Result<usize, String> {
-        healed(&self.members(), &self.around.ec2.routes(), self.seats.len())
-    }
-
-    pub async fn until_healed(&mut self, bound: Duration) -> Result<usize, String> {
-        let end = true_now() + bound;
-        loop {
-            match self.healed() {
-                Ok(owner) => return Ok(owner),
-                Err(why) if true_now() >= end => return Err(format!("not within {bound:?}: {why}")),
-                Err(_) => self.pass(true_now() + Duration::from_millis(10)).await,
             }
         }
     }
@@ -497,10 +509,13 @@ impl World {
         let (digest, transcript) = referee.transcript();
         let each = self.seats.iter().map(|seat| seat.disk.snapshots());
         let snapshots = each.fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
+        let mut faults = self.faults;
+        faults.extend(self.changes.made());
+        faults.insert("two sets of voters", referee.joint());
         Report {
             seed,
             violations: referee.violations(),
-            faults: self.faults,
+            faults,
             mail: self.around.wires.mail(),
             ec2: self.around.ec2.faults(),
             calls: referee.calls(),

@@ -105,6 +105,13 @@ async fn learn(shared: &Arc<Shared>, member: &Member, until: Time) -> Result<Inc
     };
     let _one_at_a_time = shared.changing.try_lock().map_err(|_| Refusal::Changing)?;
     add_learner(shared, id, Node::from(member), until.since(clock::now()).max(CATCH_UP)).await?;
+    // Of a learner that was emptied meanwhile the earlier directory is gone: nobody else would take it out.
+    let of_name = shared.nodes().into_iter().filter(|(_, node)| node.name == member.name.as_str());
+    let gone = of_name.map(|(of, _)| of).filter(|of| *of != id && !is_voter(shared, *of));
+    let gone: BTreeSet<u64> = gone.map(|of| of.0).collect();
+    if !gone.is_empty() {
+        write(shared, Members::RemoveNodes(gone)).await?;
+    }
     tracing::info!(member = %member.name, incarnation = %id, "gets the log, as a learner");
     // Who promotes it next is not to hear that it does not answer.
     shared.reports.until_heard_of(&member.name, HEARD_OF).await;

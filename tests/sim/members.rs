@@ -213,7 +213,9 @@ impl World {
                 Step::Do(roster) => self.change_members(via, roster),
             }
             if true_now() >= end {
-                return Err(("the membership can be made whole", format!("not within {SETTLES_WITHIN:?}")));
+                let sides = self.membership().map(|view| (sides(&view), view.is_joint()));
+                let words = format!("not within {SETTLES_WITHIN:?}: {sides:?}");
+                return Err(("the membership can be made whole", words));
             }
             self.pass(true_now() + Duration::from_millis(500)).await;
         }

@@ -303,6 +303,44 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     found.filter(|path| path.extension().is_some_and(|e| e == "rs")).collect()
 }
 
+/// What stands in for a crate of crates.io: few, each with its reason where it is kept and in deny.toml, with no
+/// dependency of its own, and without `unsafe`.
+#[test]
+fn what_is_vendored_is_named_with_its_reason_and_forbids_unsafe_code() {
+    let read = |path: &str| std::fs::read_to_string(Path::new(ROOT).join(path)).expect(path);
+    let root: toml::Table = read("Cargo.toml").parse().expect("TOML");
+    let patched = root["patch"]["crates-io"].as_table().expect("a table");
+    let folders = std::fs::read_dir(Path::new(ROOT).join("vendor")).expect("vendor");
+    let folders: BTreeSet<String> =
+        folders.map(|f| f.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    assert_eq!(
+        folders,
+        patched.keys().cloned().collect(),
+        "what is in vendor and what stands in for a crate"
+    );
+    assert_eq!(
+        folders,
+        ["base2histogram".to_owned()].into(),
+        "one more needs a reason, here and in deny.toml"
+    );
+    let deny = read("deny.toml");
+    for (name, patch) in patched {
+        assert_eq!(patch["path"].as_str(), Some(format!("vendor/{name}").as_str()));
+        let manifest = read(&format!("vendor/{name}/Cargo.toml"));
+        assert!(manifest.starts_with(&format!("# Stands in for {name} ")), "{name} does not say what for");
+        assert!(manifest.contains("docs/decisions/") && deny.contains(&format!("vendor/{name} stands in")));
+        let table: toml::Table = manifest.parse().expect("TOML");
+        assert!(!table.contains_key("dependencies") && !table.contains_key("build-dependencies"), "{name}");
+        let files = files(&Path::new(ROOT).join("vendor").join(name));
+        assert!(files.iter().all(|f| f.ends_with("src/lib.rs")), "{name} has more than one file: {files:?}");
+        let code = read(&format!("vendor/{name}/src/lib.rs"));
+        assert!(
+            code.lines().any(|line| line == "#![forbid(unsafe_code)]"),
+            "{name} does not forbid unsafe code"
+        );
+    }
+}
+
 /// The compiler holds each crate to it; this holds each crate to having asked. What ships is built with
 /// overflow checks, and a panic, be it theirs, ends the process (`bin/vipd.rs: die_whole`).
 #[test]

@@ -87,7 +87,7 @@ pub fn main() -> ExitCode {
     };
     if args.check {
         print!("{}", config.timeline());
-        let of_certificate = transport.credentials().and_then(|c| c.warning_in_words());
+        let of_certificate = transport.credentials().map(|c| c.warnings()).unwrap_or_default();
         for warning in config.warnings().into_iter().chain(of_certificate) {
             println!("warning: {warning}");
         }

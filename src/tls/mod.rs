@@ -21,7 +21,7 @@ mod wire;
 
 pub use credentials::{Credentials, Transport};
 pub use error::{ConnectError, LoadError, Refusal, refusal};
-pub use expiry::warning;
+pub use expiry::{Told, Worry, warning, worries};
 pub use identity::{Identity, IdentityError, Port, Role, Speaker};
 pub use material::{Files, Material};
 pub use shown::{Described, Revoked, describe, revoked};

@@ -4,6 +4,7 @@
 //!   files     examples, alerts, HAProxy's file, the IAM policy: each by the program that reads it
 //!   unit      the systemd unit by systemd-analyze
 //!   notify    vipd against a socket that plays systemd
+//!   group     the unit's socket and its users, on a booted systemd (booted)
 //!   package   the Debian package on a booted systemd (booted), from installation to purge
 //! ```
 //!
@@ -15,6 +16,7 @@
 
 mod booted;
 mod files;
+mod group;
 mod notify;
 mod package;
 mod stall;

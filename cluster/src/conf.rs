@@ -132,6 +132,7 @@ pub fn vipd(spec: &Spec, zone: &Zone) -> anyhow::Result<String> {
         toml.set("tls", "ca", &quoted(&spec.pki_dir().join("ca.pem").display().to_string()));
         toml.set("tls", "cert", &path(&cert));
         toml.set("tls", "key", &path(&key));
+        toml.set("tls", "crl", &quoted(&spec.pki_dir().join("crl.pem").display().to_string()));
     }
     toml.set("metrics", "listen", &quoted("127.0.0.1:9407"));
     for text in &options.sets {

@@ -93,6 +93,8 @@ fn issue(spec: &Spec) -> anyhow::Result<()> {
         certs(&["issue", "member", &zone.member], Some(&spec.member_dir(zone)))?;
     }
     certs(&["issue", "operator", "lab"], None)?;
+    // An empty list, to be named from the start.
+    certs(&["revoke"], None)?;
     certs(&["issue", "viewer", "lab"], None)
 }
 

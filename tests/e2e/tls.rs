@@ -117,3 +117,27 @@ fn a_renewed_certificate_is_taken_by_a_reload_and_one_that_does_not_fit_is_not()
     lab.ok(&["start", other]);
     assert_eq!(lab.steady(), owner);
 }
+
+#[test]
+fn fault_64_who_is_revoked_is_refused_after_a_reload() {
+    let lab = Lab::up("revoke");
+    let owner = lab.steady();
+    assert_eq!(ask(&lab, "pki/viewer-lab", &["status"]).0, 0);
+    let revoked = std::process::Command::new(env!("CARGO_BIN_EXE_vipctl"))
+        .args(["certs", "revoke"])
+        .arg(lab.dir.join("pki/viewer-lab.pem"))
+        .arg("--dir")
+        .arg(lab.dir.join("pki"))
+        .output()
+        .unwrap();
+    assert!(revoked.status.success(), "{}", text(&revoked.stderr));
+    assert_eq!(ask(&lab, "pki/viewer-lab", &["status"]).0, 0, "the list is read by a reload");
+    for member in MEMBERS {
+        lab.reload(member);
+        let (code, error) = ask_at(&lab, member, "pki/viewer-lab", &["status"]);
+        assert_eq!(code, 5, "{member}: {error}");
+        assert!(lab.vipd_log(member).contains("it is revoked"), "{}", lab.vipd_log(member));
+        assert_eq!(ask_at(&lab, member, "pki/operator-lab", &["status"]).0, 0, "{member}: others are let in");
+    }
+    assert_eq!(lab.steady(), owner);
+}

@@ -139,6 +139,9 @@ pub struct Up {
     /// The ENI or member that every VIP route names at the start, or none.
     #[arg(long, default_value = "a")]
     pub initial_route: String,
+    /// The overlay addresses, as IPv4 /32 or IPv6 /128; `load` asks the first (default: 192.168.77.10/32).
+    #[arg(long)]
+    pub vip: Vec<String>,
     /// vipd's Raft profile.
     #[arg(long)]
     pub profile: Option<String>,

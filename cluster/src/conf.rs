@@ -24,7 +24,7 @@ defaults
     timeout http-request 5s
 
 frontend vip
-    bind *:{VIP_PORT}
+    bind *:{VIP_PORT}{v6}
     http-request return status 200 content-type text/plain string "{member}\n"
 
 frontend health
@@ -32,7 +32,8 @@ frontend health
     http-request return status 200 content-type text/plain string "ok\n" if {{ path /healthz }}
     http-request return status 404
 "#,
-        socket = socket.display()
+        socket = socket.display(),
+        v6 = if spec.has_v6() { format!("\n    bind :::{VIP_PORT} v6only") } else { String::new() }
     )
 }
 

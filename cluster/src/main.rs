@@ -98,6 +98,9 @@ fn beside(name: &str) -> anyhow::Result<PathBuf> {
 fn spec(name: &str, dir: &Path, up: Up) -> anyhow::Result<Spec> {
     let mut spec = Spec::new(name, dir, up.zones, up.tables)?;
     spec.haproxy = up.haproxy;
+    if !up.vip.is_empty() {
+        spec.vips = up.vip;
+    }
     spec.initial_route = match up.initial_route.as_str() {
         "none" => None,
         member => Some(spec.zone(member)?.eni.clone()),

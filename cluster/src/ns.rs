@@ -50,6 +50,11 @@ pub fn ip(ns: Option<&str>, batch: &str) -> anyhow::Result<()> {
     feed(command.args(["-batch", "-"]), batch)
 }
 
+/// The same for IPv6: a batch's rules are of one family.
+pub fn ip_v6(ns: &str, batch: &str) -> anyhow::Result<()> {
+    feed(Command::new("ip").args(["-6", "-n", ns, "-batch", "-"]), batch)
+}
+
 /// One atomic `nft -f` in the current thread's namespace.
 pub fn nft(ruleset: &str) -> anyhow::Result<()> {
     feed(Command::new("nft").args(["-f", "-"]), ruleset)

@@ -1,6 +1,6 @@
 //! What a lab consists of: zones, route tables, addresses and names. Pure; kept in `<dir>/lab.json`.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -18,6 +18,8 @@ pub const IMDS_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 pub const VIP_PORT: u16 = 8080;
 /// The VPC's CIDR, routed locally in every route table.
 pub const VPC_CIDR: &str = "10.0.0.0/16";
+/// The VPC's IPv6 CIDR, likewise.
+pub const VPC_CIDR_V6: &str = "2001:db8:0:100::/56";
 /// The VPC's id.
 pub const VPC_ID: &str = "vpc-0lab";
 /// The account that owns everything.
@@ -75,6 +77,10 @@ pub struct Zone {
     pub ip: Ipv4Addr,
     /// `10.0.1.1`.
     pub gateway: Ipv4Addr,
+    /// `2001:db8:0:101::10`.
+    pub ip_v6: Ipv6Addr,
+    /// `2001:db8:0:101::1`.
+    pub gateway_v6: Ipv6Addr,
     /// Of the member's `eth0`.
     pub mac: String,
 }
@@ -186,8 +192,8 @@ impl Spec {
     }
 
     /// The member whose instance has this address.
-    pub fn member_at(&self, ip: std::net::IpAddr) -> Option<&Zone> {
-        self.zones.iter().find(|z| std::net::IpAddr::V4(z.ip) == ip)
+    pub fn member_at(&self, ip: IpAddr) -> Option<&Zone> {
+        self.zones.iter().find(|z| IpAddr::V4(z.ip) == ip)
     }
 
     /// The namespace of a member, `client` or `router`.
@@ -208,6 +214,11 @@ impl Spec {
     /// The first VIP without its prefix length.
     pub fn vip_ip(&self) -> &str {
         self.vips.first().and_then(|v| v.split('/').next()).unwrap_or("192.168.77.10")
+    }
+
+    /// Whether a VIP is an IPv6 address: HAProxy then binds both families.
+    pub fn has_v6(&self) -> bool {
+        self.vips.iter().any(|v| v.contains(':'))
     }
 
     /// Where the daemon listens for verbs.
@@ -249,9 +260,16 @@ impl Zone {
             cidr: format!("10.0.{n}.0/24"),
             ip: Ipv4Addr::new(10, 0, n, 10),
             gateway: Ipv4Addr::new(10, 0, n, 1),
+            ip_v6: subnet_v6(n, 0x10),
+            gateway_v6: subnet_v6(n, 1),
             mac: format!("02:00:0a:00:{n:02x}:0a"),
         }
     }
+}
+
+/// An address of the `n`th subnet.
+pub fn subnet_v6(n: u8, host: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0x100 | u16::from(n), 0, 0, 0, host)
 }
 
 impl Table {

@@ -1,9 +1,9 @@
 //! The VPC as network namespaces.
 //!
 //! ```text
-//!   client --- to-client +--------+ to-a --- az-a   10.0.1.10
-//!   10.0.9.10            | router | to-b --- az-b   10.0.2.10
-//!                        +--------+ to-c --- az-c   10.0.3.10
+//!   client --- to-client +--------+ to-a --- az-a   10.0.1.10   2001:db8:0:101::10
+//!   10.0.9.10            | router | to-b --- az-b   10.0.2.10   2001:db8:0:102::10
+//!                        +--------+ to-c --- az-c   10.0.3.10   2001:db8:0:103::10
 //!                         EC2, IMDS on its lo
 //! ```
 //!
@@ -12,11 +12,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::net::Ipv6Addr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ns;
-use crate::spec::{EC2_ADDRESS, EC2_PORT, IMDS_ADDRESS, LINK, Spec, VPC_CIDR};
+use crate::spec::{EC2_ADDRESS, EC2_PORT, IMDS_ADDRESS, LINK, Spec, VPC_CIDR, VPC_CIDR_V6, subnet_v6};
 
 /// Makes the namespaces and all that connects them. The names must be free.
 pub fn create(spec: &Spec) -> anyhow::Result<()> {
@@ -30,19 +31,24 @@ pub fn create(spec: &Spec) -> anyhow::Result<()> {
         quiet_sysctls()?;
         ns::sysctl("ipv4/ip_forward", "1")?;
         // By default one ICMP error a second and target: most connections to a missing route would time out instead.
-        ns::sysctl("ipv4/icmp_ratelimit", "0")
+        ns::sysctl("ipv4/icmp_ratelimit", "0")?;
+        ns::sysctl("ipv6/conf/all/forwarding", "1")?;
+        ns::sysctl("ipv6/icmp/ratelimit", "0")
     })?;
     ns::ip(Some(&router), &router_batch(spec))?;
+    ns::ip_v6(&router, &router_rules_v6(spec))?;
     let client = spec.namespace("client")?;
     ns::within(&client, || {
         quiet_sysctls()?;
         // A connection every few milliseconds for minutes must not run out of ports.
         ns::sysctl("ipv4/ip_local_port_range", "1024 65535")
     })?;
-    ns::ip(Some(&client), &host_batch("10.0.9.10", "10.0.9.1"))?;
+    ns::ip(Some(&client), &host_batch(["10.0.9.10", "10.0.9.1"], [subnet_v6(9, 0x10), subnet_v6(9, 1)]))?;
     for zone in &spec.zones {
         ns::within(&zone.ns, quiet_sysctls)?;
-        ns::ip(Some(&zone.ns), &host_batch(&zone.ip.to_string(), &zone.gateway.to_string()))?;
+        let v4 = [zone.ip, zone.gateway].map(|ip| ip.to_string());
+        let v4 = v4.each_ref().map(String::as_str);
+        ns::ip(Some(&zone.ns), &host_batch(v4, [zone.ip_v6, zone.gateway_v6]))?;
     }
     Ok(())
 }
@@ -51,22 +57,26 @@ fn quiet_sysctls() -> anyhow::Result<()> {
     for key in ["ipv4/conf/all/rp_filter", "ipv4/conf/default/rp_filter"] {
         ns::sysctl(key, "0")?;
     }
-    // A new interface would spend a second on duplicate address detection.
-    ns::sysctl("ipv6/conf/default/accept_dad", "0")
+    // An address would spend a second or two on duplicate address detection. What counts is the greatest of the two.
+    for interface in ["all", "default", LINK] {
+        ns::sysctl(&format!("ipv6/conf/{interface}/accept_dad"), "0")?;
+    }
+    Ok(())
 }
 
 fn router_batch(spec: &Spec) -> String {
     let mut b = String::from("link set lo up\n");
     let _ = writeln!(b, "address add {EC2_ADDRESS}/32 dev lo");
     let _ = writeln!(b, "address add {IMDS_ADDRESS}/32 dev lo");
-    let mut port = |name: &str, ns: &str, mac: &str, gateway: &str| {
+    let mut port = |name: &str, ns: &str, mac: &str, gateway: &str, gateway_v6: Ipv6Addr| {
         let _ = writeln!(b, "link add {name} type veth peer name {LINK} address {mac} netns {ns}");
         let _ = writeln!(b, "address add {gateway}/24 dev {name}");
+        let _ = writeln!(b, "address add {gateway_v6}/64 dev {name}");
         let _ = writeln!(b, "link set {name} up");
     };
-    port("to-client", &format!("{}-client", spec.name), "02:00:0a:00:09:0a", "10.0.9.1");
+    port("to-client", &format!("{}-client", spec.name), "02:00:0a:00:09:0a", "10.0.9.1", subnet_v6(9, 1));
     for zone in &spec.zones {
-        port(&zone.port, &zone.ns, &zone.mac, &zone.gateway.to_string());
+        port(&zone.port, &zone.ns, &zone.mac, &zone.gateway.to_string(), zone.gateway_v6);
     }
     let _ = writeln!(b, "rule add pref 100 to {VPC_CIDR} lookup main");
     for table in &spec.tables {
@@ -78,9 +88,21 @@ fn router_batch(spec: &Spec) -> String {
     b
 }
 
-fn host_batch(ip: &str, gateway: &str) -> String {
+fn router_rules_v6(spec: &Spec) -> String {
+    let mut b = format!("rule add pref 100 to {VPC_CIDR_V6} lookup main\n");
+    for table in &spec.tables {
+        let _ = writeln!(b, "route add unreachable default table {}", table.kernel);
+        for port in &table.ports {
+            let _ = writeln!(b, "rule add pref 200 iif {port} lookup {}", table.kernel);
+        }
+    }
+    b
+}
+
+fn host_batch([ip, gateway]: [&str; 2], [ip_v6, gateway_v6]: [Ipv6Addr; 2]) -> String {
     format!(
-        "link set lo up\naddress add {ip}/24 dev {LINK}\nlink set {LINK} up\nroute add default via {gateway}\n"
+        "link set lo up\naddress add {ip}/24 dev {LINK}\naddress add {ip_v6}/64 dev {LINK}\nlink set {LINK} up\n\
+         route add default via {gateway}\nroute add ::/0 via {gateway_v6}\n"
     )
 }
 
@@ -123,8 +145,10 @@ pub fn ruleset(spec: &Spec, cuts: &Cuts) -> String {
     for zone in &spec.zones {
         let port = &zone.port;
         if cuts.checked.contains(&zone.member) {
-            let _ = writeln!(forward, "iifname \"{port}\" ip saddr != {} drop", zone.ip);
-            let _ = writeln!(forward, "oifname \"{port}\" ip daddr != {} drop", zone.ip);
+            for (family, ip) in [("ip", zone.ip.to_string()), ("ip6", zone.ip_v6.to_string())] {
+                let _ = writeln!(forward, "iifname \"{port}\" {family} saddr != {ip} drop");
+                let _ = writeln!(forward, "oifname \"{port}\" {family} daddr != {ip} drop");
+            }
         }
         let others: Vec<_> = spec
             .zones

@@ -18,6 +18,7 @@ pub struct Call {
     pub term: Option<u64>,
     pub epoch: Option<u64>,
     pub table: Option<String>,
+    pub destination: Option<String>,
     pub eni: Option<String>,
     pub dry_run: bool,
     pub source: String,

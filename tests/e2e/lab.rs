@@ -120,7 +120,9 @@ impl Lab {
     /// GET over a connection of its own: status code and body.
     pub fn get(&self, who: &str, address: &str, path: &str) -> Result<(u16, String), String> {
         self.within(who, || {
-            let mut stream = TcpStream::connect(address).map_err(|e| e.to_string())?;
+            let to = address.parse().map_err(|e| format!("{address}: {e}"))?;
+            let mut stream =
+                TcpStream::connect_timeout(&to, Duration::from_secs(2)).map_err(|e| e.to_string())?;
             stream.set_read_timeout(Some(Duration::from_secs(2))).map_err(|e| e.to_string())?;
             let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
             stream.write_all(request.as_bytes()).map_err(|e| e.to_string())?;
@@ -134,8 +136,12 @@ impl Lab {
 
     /// Waits until the VIP answers the client from this member's HAProxy.
     pub fn client_reaches(&self, member: &str) {
-        until(&format!("the client reaches {member}"), BOUND, || {
-            let (_, body) = self.get("client", &format!("{VIP}:8080"), "/")?;
+        self.client_reaches_at(VIP, member);
+    }
+
+    pub fn client_reaches_at(&self, vip: &str, member: &str) {
+        until(&format!("the client reaches {member} at {vip}"), BOUND, || {
+            let (_, body) = self.get("client", &format!("{vip}:8080"), "/")?;
             holds(body.trim() == member, || format!("{body:?} answers"))
         });
     }

@@ -1,22 +1,26 @@
 //! A client that opens a connection every 5 ms, and what it saw.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 
-use crate::lab::{BOUND, Lab, holds, measured, until};
+use crate::lab::{BOUND, Lab, VIP, holds, measured, until};
 
 pub struct Load {
     child: Child,
     out: PathBuf,
+    vip: String,
 }
 
 /// `vip-lab load --out`, as far as the tests ask.
 #[derive(Debug, Deserialize)]
 pub struct Report {
+    /// What it asked.
+    pub vip: SocketAddr,
     pub ok: usize,
     pub failed: usize,
     pub failed_by_kind: BTreeMap<String, usize>,
@@ -42,27 +46,33 @@ pub struct Failed {
 impl Lab {
     /// Returns once the VIP has answered, by its owner.
     pub fn load(&self, owner: &str) -> Load {
+        self.load_at(VIP, owner)
+    }
+
+    /// Of a lab whose first VIP is that.
+    pub fn load_at(&self, vip: &str, owner: &str) -> Load {
         let out = self.dir.join("load.json");
         let on = self.dir.join("load.json.on");
+        let _ = std::fs::remove_file(&on);
         // Longer than any test waits: the test ends it.
         let mut command = self.command(&["load", "--seconds", "120", "--out"]);
         let child = command.arg(&out).stdout(Stdio::null()).spawn().unwrap();
-        let load = Load { child, out };
+        let load = Load { child, out, vip: vip.to_owned() };
         until("the client's first answer", BOUND, || holds(on.exists(), || "none".into()));
-        self.client_sees(owner);
+        self.client_sees(vip, owner);
         load
     }
 
     /// As long as some dozen requests of the load's.
-    fn client_sees(&self, owner: &str) {
-        (0..50).for_each(|_| self.client_reaches(owner));
+    fn client_sees(&self, vip: &str, owner: &str) {
+        (0..50).for_each(|_| self.client_reaches_at(vip, owner));
     }
 }
 
 impl Load {
     /// What the client saw until now, some answers of the new owner among it.
     pub fn end(mut self, lab: &Lab, owner: &str) -> Report {
-        lab.client_sees(owner);
+        lab.client_sees(&self.vip, owner);
         let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::TERM).unwrap();
         let status = self.child.wait().unwrap();
@@ -91,8 +101,7 @@ impl Report {
     pub fn assert_no_failed_new_connection(&self, lab: &Lab, what: &str, owner: &str) {
         self.print_outage(what, owner);
         assert!(self.ok > 0);
-        let swapped = lab.swaps().into_iter().rfind(|c| c.table.as_deref() == Some("rtb-0a"));
-        let swapped_ns = swapped.and_then(|c| c.executed_boot_ns).unwrap();
+        let swapped_ns = *self.swaps_ns(lab).last().unwrap();
         for failure in &self.failures {
             let across = failure.kind == "reset" && failure.start_boot_ns < swapped_ns;
             assert!(
@@ -107,13 +116,22 @@ impl Report {
     pub fn assert_only_what_straddled_a_swap_failed(&self, lab: &Lab, what: &str, owner: &str) {
         self.print_outage(what, owner);
         assert!(self.ok > 0);
-        let swaps = lab.swaps().into_iter().filter(|c| c.table.as_deref() == Some("rtb-0a"));
-        let swapped_ns: Vec<u64> = swaps.filter_map(|c| c.executed_boot_ns).collect();
+        let swapped_ns = self.swaps_ns(lab);
         for failure in &self.failures {
             let open = failure.start_boot_ns..failure.end_boot_ns;
             let across = failure.kind == "reset" && swapped_ns.iter().any(|at| open.contains(at));
             assert!(across && failure.retry_ok == Some(true), "{failure:?} of {}", self.kinds());
         }
+    }
+
+    /// When EC2 moved what the client asks, in the client's own table.
+    fn swaps_ns(&self, lab: &Lab) -> Vec<u64> {
+        let vip = format!("{}/", self.vip.ip());
+        let is_of = |c: &crate::calls::Call| {
+            c.table.as_deref() == Some("rtb-0a")
+                && c.destination.as_ref().is_some_and(|d| d.starts_with(&vip))
+        };
+        lab.swaps().into_iter().filter(is_of).filter_map(|c| c.executed_boot_ns).collect()
     }
 
     fn kinds(&self) -> String {

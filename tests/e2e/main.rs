@@ -38,6 +38,7 @@ mod frozen;
 mod held;
 mod input;
 mod interrupted;
+mod ipv6;
 mod lifeline;
 mod membership;
 mod metrics;

@@ -4,7 +4,7 @@ use super::Refusal;
 use super::params::Params;
 use super::state::{Entry, Mode, State};
 use super::xml::Xml;
-use crate::spec::{ACCOUNT, VPC_CIDR, VPC_ID, Zone};
+use crate::spec::{ACCOUNT, VPC_CIDR, VPC_CIDR_V6, VPC_ID, Zone};
 
 /// Executes an action now. Reads show the state as it was at `read_at_ns`.
 pub async fn execute(
@@ -103,6 +103,10 @@ fn route_tables(state: &State, params: &Params, read_at_ns: u64) -> Result<Xml, 
         xml.nest("routeSet", |xml| {
             xml.nest("item", |xml| {
                 xml.text("destinationCidrBlock", VPC_CIDR).text("gatewayId", "local");
+                xml.text("state", "active").text("origin", "CreateRouteTable");
+            });
+            xml.nest("item", |xml| {
+                xml.text("destinationIpv6CidrBlock", VPC_CIDR_V6).text("gatewayId", "local");
                 xml.text("state", "active").text("origin", "CreateRouteTable");
             });
             for entry in entries.iter().filter(|e| e.table == table.id) {

@@ -1,8 +1,7 @@
 //! Route tables and ENIs, with their history, and the router's kernel tables that follow them.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::Ipv4Addr;
-use std::net::Ipv6Addr;
+use std::net::IpAddr;
 
 use netlink::Fib;
 use serde::Serialize;
@@ -174,14 +173,15 @@ impl State {
 
     async fn follow(&self, table: &str, destination: &str, eni: Option<&str>) -> Result<(), Refusal> {
         let Some(table) = self.spec.tables.iter().find(|t| t.id == table) else { return Ok(()) };
-        let Some(cidr) = parse_cidr(destination)? else { return Ok(()) };
-        let gateway = eni.and_then(|eni| self.eni(eni).ok()).map(|zone| zone.ip);
-        self.fib.put(table.kernel, cidr, gateway).await.map_err(|error| Refusal::Internal(error.to_string()))
+        let cidr = parse_cidr(destination)?;
+        let zone = eni.and_then(|eni| self.eni(eni).ok());
+        let gateway: Option<IpAddr> =
+            zone.map(|zone| if cidr.0.is_ipv4() { zone.ip.into() } else { zone.ip_v6.into() });
+        self.fib.put(table.kernel, cidr, gateway).await.map_err(Refusal::Internal)
     }
 }
 
-/// `None` for IPv6, which the router does not carry yet.
-fn parse_cidr(text: &str) -> Result<Option<(Ipv4Addr, u8)>, Refusal> {
+fn parse_cidr(text: &str) -> Result<(IpAddr, u8), Refusal> {
     let bad = || {
         Refusal::BadValue(format!(
             "Value ({text}) for parameter destinationCidrBlock is invalid. This is not a valid CIDR block."
@@ -189,20 +189,17 @@ fn parse_cidr(text: &str) -> Result<Option<(Ipv4Addr, u8)>, Refusal> {
     };
     let (ip, length) = text.split_once('/').ok_or_else(bad)?;
     let length: u8 = length.parse().map_err(|_| bad())?;
-    if ip.parse::<Ipv6Addr>().is_ok() && length <= 128 {
-        return Ok(None);
-    }
-    let ip: Ipv4Addr = ip.parse().map_err(|_| bad())?;
-    if length > 32 {
+    let ip: IpAddr = ip.parse().map_err(|_| bad())?;
+    if length > if ip.is_ipv4() { 32 } else { 128 } {
         return Err(bad());
     }
-    Ok(Some((ip, length)))
+    Ok((ip, length))
 }
 
 pub mod netlink {
     //! The router's kernel tables, by rtnetlink and nothing else: a swap must not wait for a process to start.
 
-    use std::net::Ipv4Addr;
+    use std::net::IpAddr;
 
     use rtnetlink::{Handle, RouteMessageBuilder};
 
@@ -226,20 +223,24 @@ pub mod netlink {
         pub async fn put(
             &self,
             table: u32,
-            cidr: (Ipv4Addr, u8),
-            gateway: Option<Ipv4Addr>,
-        ) -> Result<(), rtnetlink::Error> {
+            cidr: (IpAddr, u8),
+            gateway: Option<IpAddr>,
+        ) -> Result<(), String> {
             let Self::Router(handle) = self else { return Ok(()) };
-            let route =
-                RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(cidr.0, cidr.1).table_id(table);
-            match gateway {
-                Some(gateway) => handle.route().add(route.gateway(gateway).build()).replace().execute().await,
+            let route = RouteMessageBuilder::<IpAddr>::new().table_id(table);
+            let route = route.destination_prefix(cidr.0, cidr.1).map_err(|e| e.to_string())?;
+            let done = match gateway {
+                Some(gateway) => {
+                    let route = route.gateway(gateway).map_err(|e| e.to_string())?;
+                    handle.route().add(route.build()).replace().execute().await
+                }
                 None => match handle.route().del(route.build()).execute().await {
                     // ESRCH: it was not there.
                     Err(rtnetlink::Error::NetlinkError(message)) if message.raw_code() == -3 => Ok(()),
                     other => other,
                 },
-            }
+            };
+            done.map_err(|error| error.to_string())
         }
     }
 }

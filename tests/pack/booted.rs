@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::tool::tool;
 use crate::tools::{BOUND, holds, run, text, until};
 
-/// `$0` is an empty directory. The mounts are in a namespace of this shell, so that they end with it. No unit of this
+/// `$0` is an empty directory, `$@` what nspawn is told of the network. The mounts are in a namespace of this shell, so that they end with it. No unit of this
 /// machine is wanted by the target that is booted.
 const BOOT: &str = r#"
 set -e
@@ -20,7 +20,7 @@ mkdir "$0/up" "$0/work" "$0/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$0/up,workdir=$0/work" "$0/root"
 rm -rf "$0"/root/etc/systemd/system/*.wants "$0"/root/run/*
 printf '[Unit]\nDescription=Nothing by itself\n' >"$0/root/etc/systemd/system/nothing.target"
-exec systemd-nspawn --quiet --directory="$0/root" --private-network --register=no --keep-unit --boot systemd.unit=nothing.target
+exec systemd-nspawn --quiet --directory="$0/root" "$@" --register=no --keep-unit --boot systemd.unit=nothing.target
 "#;
 
 pub struct Booted {
@@ -30,13 +30,26 @@ pub struct Booted {
 }
 
 impl Booted {
+    /// With a network of its own, and nothing in it.
     pub fn up() -> Self {
+        Self::boot(&["--private-network"])
+    }
+
+    /// As a host of this name in a network namespace that is there.
+    pub fn up_in(namespace: &str, host: &str) -> Self {
+        let path = format!("--network-namespace-path=/run/netns/{namespace}");
+        // Of a namespace that it has not made, nspawn takes no care: what a host may do in its own, it is to be given.
+        Self::boot(&[&path, &format!("--hostname={host}"), "--capability=CAP_NET_ADMIN"])
+    }
+
+    fn boot(network: &[&str]) -> Self {
         tool("systemd-nspawn");
         let dir = tempfile::tempdir().unwrap();
         let log = std::fs::File::create(dir.path().with_extension("log")).unwrap();
         let nspawn = Command::new("unshare")
             .args(["--mount", "--propagation", "private", "sh", "-c", BOOT])
             .arg(dir.path())
+            .args(network)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

@@ -6,6 +6,7 @@
 //!   notify    vipd against a socket that plays systemd
 //!   group     the unit's socket and its users, on a booted systemd (booted)
 //!   package   the Debian package on a booted systemd (booted), from installation to purge
+//!   walk      three such hosts in the lab's VPC, by the steps of docs/OPERATIONS.md alone
 //! ```
 //!
 //! It needs root, and `./cluster/setup.sh haproxy iproute2 util-linux systemd systemd-container python3-venv dpkg-dev
@@ -24,3 +25,4 @@ mod stall;
 mod tool;
 mod tools;
 mod unit;
+mod walk;

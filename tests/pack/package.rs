@@ -16,7 +16,7 @@ use crate::tools::{BOUND, holds, ok, read, repo, text, until};
 const UNIT: &str = "vipd.service";
 
 /// Built once a run; its path.
-fn package() -> &'static Path {
+pub fn package() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("deb");
@@ -91,6 +91,30 @@ fn the_package_is_installed_and_starts_nothing_by_itself() {
     booted.ok(&["dpkg", "--remove", "vipd"]);
     booted.ok(&["test", "!", "-e", "/usr/bin/vipd"]);
     booted.ok(&["test", "-f", "/etc/vipd/vipd.toml"]);
+}
+
+/// README and docs come along, and lead to nothing that is not there.
+#[test]
+fn the_links_of_what_is_packaged_lead_somewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    ok(Command::new("dpkg-deb").arg("--extract").arg(package()).arg(dir.path()));
+    let doc = dir.path().join("usr/share/doc/vipd");
+    let folders = [doc.clone(), doc.join("docs"), doc.join("docs/decisions")];
+    let pages = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap().flatten());
+    let pages: Vec<_> =
+        pages.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "md")).collect();
+    assert!(pages.len() > 30 && pages.contains(&doc.join("README.md")), "{pages:?}");
+    let mut followed = 0;
+    for page in pages {
+        let words = std::fs::read_to_string(&page).unwrap();
+        let links = words.split("](").skip(1).filter_map(|after| after.split_once(')')).map(|(link, _)| link);
+        for link in links.filter(|link| !link.starts_with("http") && !link.starts_with('#')) {
+            let file = link.split('#').next().unwrap();
+            assert!(page.with_file_name(file).exists(), "{} leads to {link}", page.display());
+            followed += 1;
+        }
+    }
+    assert!(followed > 30, "{followed}");
 }
 
 #[test]
@@ -176,120 +200,6 @@ fn the_unit_runs_it_with_little_and_hands_over_on_stop() {
         booted.ok(&["test", "!", "-e", gone]);
     }
 }
-
-/// As docs/OPERATIONS.md says, by what is installed alone. The hosts are three network namespaces of one machine, so that
-/// az-b and az-c run by copies of the unit that differ in names and namespace; and nothing here is EC2 or IMDS.
-#[test]
-fn three_members_of_the_package_form_a_group() {
-    let booted = installed();
-    booted.ok(&["sh", "-ec", THREE_HOSTS]);
-    for zone in ["a", "b", "c"] {
-        booted.ok(&["sh", "-ec", INSTALL, zone]);
-    }
-    let refused =
-        booted.run(&["setpriv", "--reuid", "65534", "--clear-groups", "cat", "/etc/vipd/member.key"]);
-    assert!(!refused.status.success(), "others read the key");
-    // With a key of root's alone it does not start, and systemd does not try again.
-    booted.ok(&["chgrp", "root", "/etc/vipd/member.key"]);
-    assert!(!booted.run(&["systemctl", "start", UNIT]).status.success());
-    assert_eq!(
-        (booted.show(UNIT, "ExecMainStatus"), booted.show(UNIT, "NRestarts")),
-        ("2".into(), "0".into())
-    );
-    booted.ok(&["chgrp", "vipd-tls", "/etc/vipd/member.key"]);
-    // The first one alone: it runs, and says what it waits for.
-    booted.ok(&["systemctl", "start", UNIT]);
-    until("doctor says who is missing", BOUND, || {
-        let said = booted.run(&["vipctl", "doctor"]);
-        let words = text(&said.stdout);
-        let names = words.contains("az-b (10.0.2.10:7400) does not answer");
-        holds(said.status.code() == Some(1) && names, || words + &text(&said.stderr) + &booted.journal())
-    });
-    booted.ok(&["systemctl", "start", "vipd-b", "vipd-c"]);
-    let ask = |zone: &str| -> Result<Value, String> {
-        let socket = if zone == "a" { "vipd".into() } else { format!("vipd-{zone}") };
-        let endpoint = format!("unix:/run/{socket}/admin.sock");
-        let output = booted.run(&["vipctl", "--endpoint", &endpoint, "-o", "json", "status"]);
-        serde_json::from_slice(&output.stdout).map_err(|_| text(&output.stderr) + &booted.journal())
-    };
-    let owner = until("each of three has heard of all and of the owner", BOUND + BOUND, || {
-        let mut owners = Vec::new();
-        for zone in ["a", "b", "c"] {
-            let status = ask(zone)?;
-            let members = status["members"].as_array().cloned().unwrap_or_default();
-            let well =
-                members.len() == 3 && members.iter().all(|m| m["reachable"] == true && m["voter"] == true);
-            holds(well && status["owner"].is_string(), || status.to_string())?;
-            owners.push(status["owner"].as_str().unwrap_or_default().to_owned());
-        }
-        holds(owners.iter().all(|o| *o == owners[0]), || format!("{owners:?}")).map(|()| owners[0].clone())
-    });
-    // A renewed pair is read by a reload.
-    booted.ok(&["sh", "-ec", INSTALL_RENEWED]);
-    booted.ok(&["systemctl", "reload", UNIT]);
-    until("the certificate was read again", BOUND, || {
-        holds(booted.journal().contains("the configuration was read again"), || booted.journal())
-    });
-    // Its unit stops, and another one owns.
-    let of_owner = match owner.as_str() {
-        "az-a" => "vipd",
-        "az-b" => "vipd-b",
-        _ => "vipd-c",
-    };
-    booted.ok(&["systemctl", "stop", of_owner]);
-    let left = if owner == "az-a" { "b" } else { "a" };
-    until("another one owns", BOUND + BOUND, || {
-        let status = ask(left)?;
-        holds(status["owner"].is_string() && status["owner"] != owner.as_str(), || status.to_string())
-    });
-}
-
-/// az-a is this machine; az-b and az-c are namespaces. Each reaches each by a link of its own.
-const THREE_HOSTS: &str = r#"
-ip link set lo up
-for h in b c; do ip netns add $h; ip -n $h link set lo up; done
-ip address add 10.0.1.10/32 dev lo
-ip -n b address add 10.0.2.10/32 dev lo
-ip -n c address add 10.0.3.10/32 dev lo
-ip link add ab type veth peer name ba netns b
-ip link add ac type veth peer name ca netns c
-ip -n b link add bc type veth peer name cb netns c
-for d in ab ac; do ip link set $d up; done
-for d in ba bc; do ip -n b link set $d up; done
-for d in ca cb; do ip -n c link set $d up; done
-ip route add 10.0.2.10/32 dev ab src 10.0.1.10
-ip route add 10.0.3.10/32 dev ac src 10.0.1.10
-ip -n b route add 10.0.1.10/32 dev ba src 10.0.2.10
-ip -n b route add 10.0.3.10/32 dev bc src 10.0.2.10
-ip -n c route add 10.0.1.10/32 dev ca src 10.0.3.10
-ip -n c route add 10.0.2.10/32 dev cb src 10.0.3.10
-vipctl certs init --cluster edge --dir /root/pki
-"#;
-
-/// The example of one zone, its certificate, and the unit; `$0` is the zone's letter.
-const INSTALL: &str = r#"
-case $0 in a) name=vipd; dir=/etc/vipd ;; *) name=vipd-$0; dir=/etc/vipd-$0; mkdir $dir ;; esac
-vipctl certs issue member az-$0 --dir /root/pki
-install -m 0644 /root/pki/ca.pem $dir/ca.pem
-install -m 0644 /root/pki/az-$0.pem $dir/member.pem
-install -m 0640 -g vipd-tls /root/pki/az-$0.key $dir/member.key
-sed -e "s|^route_tables|region = \"eu-west-1\"\neni = \"eni-0$0\"\nendpoint_url = \"http://127.0.0.1:9\"\n&|" \
-    -e "s|/run/vipd/|/run/$name/|; s|/etc/vipd/|$dir/|; s|^member .*|&\ndata_dir = \"/var/lib/$name\"|" \
-    /usr/share/doc/vipd/examples/az-$0.toml >$dir/vipd.toml
-vipd --check --config $dir/vipd.toml
-if [ $0 != a ]; then
-    sed -e "s|/etc/vipd/|$dir/|; s|^User=vipd|User=$name|; s|Directory=vipd|Directory=$name|" \
-        -e "s|^\[Service\]|&\nNetworkNamespacePath=/run/netns/$0|" \
-        /lib/systemd/system/vipd.service >/etc/systemd/system/$name.service
-    systemctl daemon-reload
-fi
-"#;
-
-const INSTALL_RENEWED: &str = r#"
-vipctl certs issue member az-a --dir /root/pki --out /root/new
-install -m 0644 /root/new/az-a.pem /etc/vipd/member.pem
-install -m 0640 -g vipd-tls /root/new/az-a.key /etc/vipd/member.key
-"#;
 
 /// An agent of this name that does what the real one does: by its timer it takes away what it does not know.
 #[test]

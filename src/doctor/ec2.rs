@@ -251,6 +251,36 @@ fn clock(seen: &Seen) -> Finding {
     }
 }
 
+fn mend(error: &str) -> String {
+    let line = error.split_once("add to the policy of the instance's role: ").map(|(_, line)| line);
+    format!("vipctl iam-policy; add to the role's policy: {}", line.unwrap_or("what it names"))
+}
+
+/// What the DryRun of ModifyNetworkInterfaceAttribute says, which only `source_dest_check = "fix"` needs. While the
+/// check is off nothing hangs on it.
+pub fn may_fix(seen: &Seen, result: &Result<(), CloudError>) -> Option<Finding> {
+    let eni = seen.eni.as_ref()?;
+    match result {
+        Ok(()) => {
+            Some(Finding::ok(PERMISSION, format!("ec2:ModifyNetworkInterfaceAttribute is allowed on {eni}")))
+        }
+        Err(error @ CloudError::Unauthorized { .. }) => {
+            let is_off = matches!(&seen.interface, Some(Ok(facts)) if !facts.source_dest_check);
+            let text = error.to_string();
+            Some(Finding::new(
+                if is_off { Level::Warn } else { Level::Fail },
+                PERMISSION,
+                format!("ec2:ModifyNetworkInterfaceAttribute is denied on {eni}: {text}"),
+                "aws.source_dest_check is \"fix\": a check that is on, as on every new interface, stays on, and this \
+                 member may not own",
+                mend(&text),
+            ))
+        }
+        // What cannot be asked is named elsewhere.
+        Err(_) => None,
+    }
+}
+
 /// What the DryRuns say: `rights` are those of ReplaceRoute, `create` those of CreateRoute just made.
 pub fn permissions(
     tables: &[RouteTableId],
@@ -259,10 +289,6 @@ pub fn permissions(
 ) -> Vec<Finding> {
     let mut all = Vec::new();
     let why = "a failover onto this member leaves that table's route where it was";
-    let mend = |error: &str| {
-        let line = error.split_once("add to the policy of the instance's role: ").map(|(_, line)| line);
-        format!("vipctl iam-policy; add to the role's policy: {}", line.unwrap_or("what it names"))
-    };
     let mut allowed = Vec::new();
     let mut unknown = Vec::new();
     for id in tables {

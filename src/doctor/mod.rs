@@ -76,8 +76,14 @@ pub struct Place {
 /// The state of a member that belongs to no group, beside those of a group.
 const ALONE: &str = "alone";
 
-/// The tables of CreateRoute's DryRuns, and their ends.
-type Created = Vec<(RouteTableId, Result<(), CloudError>)>;
+/// The ends of the DryRuns which this examination alone makes: nobody else asks.
+#[derive(Default)]
+struct Rehearsed {
+    /// CreateRoute, by table.
+    created: Vec<(RouteTableId, Result<(), CloudError>)>,
+    /// ModifyNetworkInterfaceAttribute, where the file has vipd do it.
+    fix: Option<Result<(), CloudError>>,
+}
 
 impl Doctor {
     fn config(&self) -> Arc<Config> {
@@ -136,10 +142,11 @@ impl Doctor {
         status: &proto::Status,
         me: &mut proto::Member,
         tables: &[RouteTableId],
-    ) -> Created {
-        let Some(eni) = place.eni.as_ref().filter(|_| self.may_rehearse(status)) else { return vec![] };
+    ) -> Rehearsed {
+        let mut rehearsed = Rehearsed::default();
+        let Some(eni) = place.eni.as_ref().filter(|_| self.may_rehearse(status)) else { return rehearsed };
         let config = self.config();
-        let Some(vip) = config.vip.addresses.first() else { return vec![] };
+        let Some(vip) = config.vip.addresses.first() else { return rehearsed };
         let age = |id: &RouteTableId| {
             let right = me.rights.iter().find(|r| r.route_table == id.as_str());
             right.map_or(u64::MAX, |r| if r.allowed { r.age_ms } else { u64::MAX - 1 })
@@ -161,11 +168,16 @@ impl Doctor {
             let result = place.cloud.rehearse(swap.clone(), self.stamp()).await;
             (swap, result)
         });
-        let mut created = Vec::new();
-        for (swap, result) in join_all(asked).await {
+        let fix = async {
+            let fixes = config.aws.source_dest_check == SourceDestCheck::Fix;
+            if fixes { Some(place.cloud.rehearse_fix(eni, self.stamp()).await) } else { None }
+        };
+        let (asked, fix) = tokio::join!(join_all(asked), fix);
+        rehearsed.fix = fix;
+        for (swap, result) in asked {
             let table = swap.route.table.clone();
             if swap.verb == Verb::Create {
-                created.push((table, result));
+                rehearsed.created.push((table, result));
                 continue;
             }
             if matches!(result, Err(CloudError::DryRunIgnored { .. })) {
@@ -180,7 +192,7 @@ impl Doctor {
                 let _ = self.events.send(Event::Rehearsed { swap, result }).await;
             }
         }
-        created
+        rehearsed
     }
 
     /// Not near a move, whose budget it would use, and not again and again.
@@ -208,11 +220,8 @@ impl Doctor {
         let config = self.config();
         let name = config.member.as_str();
         let mut me = status.members.iter().find(|m| m.name == name).cloned().unwrap_or_default();
-        let mut all = vec![
-            certificate::tls(&self.root, &config, clock::wall()),
-            host::scheduling(&self.root),
-            host::locked_memory(&self.root),
-        ];
+        let mut all = certificate::tls(&self.root, &config, clock::wall());
+        all.extend([host::scheduling(&self.root), host::locked_memory(&self.root)]);
         if me.witness {
             return all;
         }
@@ -227,8 +236,9 @@ impl Doctor {
         all.extend(ec2::judge(&config, &seen));
         if let Ok(tables) = &seen.tables {
             let tables: Vec<_> = tables.iter().map(|t| t.id.clone()).collect();
-            let created = self.rehearse(place, &status, &mut me, &tables).await;
-            all.extend(ec2::permissions(&tables, &me.rights, &created));
+            let rehearsed = self.rehearse(place, &status, &mut me, &tables).await;
+            all.extend(ec2::permissions(&tables, &me.rights, &rehearsed.created));
+            all.extend(rehearsed.fix.and_then(|result| ec2::may_fix(&seen, &result)));
         }
         all
     }

@@ -472,7 +472,8 @@ pub fn a_move(m: &Move) -> proto::Move {
     }
 }
 
-fn rfc3339(at: WallMs) -> String {
+/// In UTC.
+pub fn rfc3339(at: WallMs) -> String {
     let ms = i64::try_from(at.0).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(ms).map(|t| t.to_string()).unwrap_or_default()
 }

@@ -24,6 +24,6 @@ pub use error::{ConnectError, LoadError, Refusal, refusal};
 pub use expiry::{Told, Worry, warning, worries};
 pub use identity::{Identity, IdentityError, Port, Role, Speaker};
 pub use material::{Files, Material};
-pub use shown::{Described, Revoked, describe, revoked};
+pub use shown::{Described, Revoked, describe, next_update, revoked};
 pub use verify::Whom;
 pub use wire::Wire;

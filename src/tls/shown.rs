@@ -81,3 +81,14 @@ pub fn revoked(pem: &[u8]) -> Result<Vec<Revoked>, IdentityError> {
     }
     if lists == 0 { Err(IdentityError::Garbled) } else { Ok(all) }
 }
+
+/// When the first of a PEM file's revocation lists should be replaced by the next one; `None` where none says.
+pub fn next_update(pem: &[u8]) -> Result<Option<WallMs>, IdentityError> {
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
+    let lists = lists.map_err(|_| IdentityError::Garbled)?;
+    if lists.is_empty() {
+        Err(IdentityError::Garbled)
+    } else {
+        Ok(lists.iter().filter_map(|l| next_list(l)).min())
+    }
+}

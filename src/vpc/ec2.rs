@@ -239,6 +239,21 @@ impl Ec2 {
         self.run(&call, send).await.map(drop).map_err(|failure| failure.error)
     }
 
+    /// Asks whether [`fix_source_dest_check`](Self::fix_source_dest_check) would be allowed (`DryRun`), once. An endpoint
+    /// that carries it out all the same does what the file wants anyway.
+    pub async fn rehearse_fix(&self, eni: &EniId, stamp: Stamp) -> Result<(), CloudError> {
+        let call = self.call("ModifyNetworkInterfaceAttribute", stamp);
+        let off = AttributeBooleanValue::builder().value(false).build();
+        let request = self.own.modify_network_interface_attribute().dry_run(true);
+        let request = request.network_interface_id(eni.as_str()).source_dest_check(off);
+        let send = request.customize().interceptor(call.clone()).send();
+        match self.run(&call, send).await {
+            Ok(_) => Ok(()),
+            Err(failure) if failure.is_dry_run_yes() => Ok(()),
+            Err(failure) => Err(failure.error),
+        }
+    }
+
     fn call(&self, action: &'static str, stamp: Stamp) -> Call {
         Call::new(action, user_agent::tail(&self.cluster, &self.member, stamp), None, &self.clock)
     }

@@ -3,6 +3,7 @@
 mod age;
 #[path = "../common/anybody.rs"]
 mod anybody;
+mod doctor;
 mod forged;
 mod handshake;
 mod lifeline;

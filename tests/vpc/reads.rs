@@ -189,6 +189,18 @@ async fn fault_48_the_source_dest_check_is_read_and_switched_off() {
     assert_eq!(asked[0].field("NetworkInterfaceId.1"), "eni-0a");
     assert_eq!(asked[1].field("NetworkInterfaceId"), "eni-0a");
     assert_eq!(asked[1].field("SourceDestCheck.Value"), "false");
+    assert_eq!(asked[1].field("DryRun"), "", "done, not asked");
+    // Whether it would be allowed: EC2's yes and no to a DryRun are both errors.
+    for (code, allowed) in [("DryRunOperation", true), ("UnauthorizedOperation", false)] {
+        let fake = Fake::start(move |_: &Asked| status(412, super::error(code, "words"))).await;
+        let ec2 = self::ec2(&fake);
+        let result = ec2.rehearse_fix(&eni, STAMP).await;
+        assert_eq!(result.is_ok(), allowed, "{code}: {result:?}");
+        let asked = fake.asked();
+        let field = |name: &str| asked[0].field(name).to_owned();
+        assert_eq!((field("DryRun"), field("NetworkInterfaceId")), ("true".into(), "eni-0a".into()));
+        assert_eq!(field("SourceDestCheck.Value"), "false");
+    }
 
     fake.answer(|_| status(400, error("InvalidNetworkInterfaceID.NotFound", "no such one")));
     let facts = ec2.eni_facts(&eni, STAMP).await;

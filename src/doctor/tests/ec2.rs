@@ -1,8 +1,8 @@
 //! What EC2 shows, judged.
 
 use crate::config::Config;
-use crate::doctor::certificate::{expiry, tls};
-use crate::doctor::ec2::{Seen, judge, permissions};
+use crate::doctor::certificate::{list, tls, validity};
+use crate::doctor::ec2::{Seen, judge, may_fix, permissions};
 use crate::doctor::finding::{Finding, Level};
 use crate::doctor::host::Root;
 use crate::model::{RouteTableId, WallMs};
@@ -137,15 +137,65 @@ fn fault_22_a_clock_that_is_off_is_named_before_ec2_refuses() {
 fn fault_63_a_certificate_that_is_over_or_soon_will_be_is_named() {
     let day = 24 * 60 * 60 * 1000;
     let now = WallMs(1_000 * day);
-    let of = |days: u64| expiry("/etc/vipd/az-a.pem", now, Some(WallMs(days * day))).level;
+    let from = WallMs(900 * day);
+    let of = |days: u64| validity("/etc/vipd/az-a.pem", now, Some((from, WallMs(days * day)))).level;
     assert_eq!(
         [of(999), of(1_000), of(1_001), of(1_029), of(1_031)],
         [Level::Fail, Level::Fail, Level::Warn, Level::Warn, Level::Ok]
     );
-    assert_eq!(expiry("/etc/vipd/az-a.pem", now, None).level, Level::Warn);
+    assert_eq!(validity("/etc/vipd/az-a.pem", now, None).level, Level::Warn);
+    let not_yet = validity("/etc/vipd/az-a.pem", now, Some((WallMs(1_000 * day + 1), WallMs(2_000 * day))));
+    assert!(
+        not_yet.level == Level::Fail && not_yet.finding.contains("is valid from 1972-09-27"),
+        "{not_yet:?}"
+    );
+    assert_eq!(validity("/etc/vipd/az-a.pem", now, Some((now, WallMs(2_000 * day)))).level, Level::Ok);
     // Without TLS no file is looked at.
     let insecure = tls(&Root::new("/nowhere"), &config(TWO), now);
-    assert_eq!((insecure.level, insecure.finding.as_str()), (Level::Warn, "tls.insecure is on"));
+    let insecure: Vec<_> = insecure.iter().map(|f| (f.level, f.finding.as_str())).collect();
+    assert_eq!(insecure, [(Level::Warn, "tls.insecure is on")]);
+}
+
+#[test]
+fn a_revocation_list_that_is_overdue_is_named() {
+    let now = WallMs(1_000_000);
+    let of = |next| list("/etc/vipd/crl.pem", now, next);
+    let overdue = of(Some(Some(now)));
+    assert!(
+        overdue.level == Level::Warn && overdue.finding.contains("renewed by 1970-01-01T00:16:40Z"),
+        "{overdue:?}"
+    );
+    assert!(overdue.mend.contains("vipctl certs revoke"), "{overdue:?}");
+    let levels = [None, Some(Some(WallMs(now.0 + 1))), Some(None)].map(|next| of(next).level);
+    assert_eq!(levels, [Level::Warn, Level::Ok, Level::Ok]);
+}
+
+#[test]
+fn a_role_that_may_not_switch_the_check_off_is_named_where_the_file_asks_for_it() {
+    let denied = CloudError::Unauthorized {
+        action: "ModifyNetworkInterfaceAttribute",
+        resource: "arn:eni".into(),
+        message: "no".into(),
+    };
+    let of = |on: bool, result| {
+        let mut seen = seen(vec![]);
+        let facts = EniFacts { source_dest_check: on, zone: "eu-west-1a".into(), vpc: "vpc-1".into() };
+        seen.interface = Some(Ok(facts));
+        may_fix(&seen, &result)
+    };
+    let found = of(false, Err(denied.clone())).expect("a finding");
+    assert_eq!(found.level, Level::Warn, "it is off: nothing hangs on it now");
+    assert!(
+        found.finding.starts_with("ec2:ModifyNetworkInterfaceAttribute is denied on eni-0a"),
+        "{found:?}"
+    );
+    let line =
+        r#"{"Effect": "Allow", "Action": "ec2:ModifyNetworkInterfaceAttribute", "Resource": "arn:eni"}"#;
+    assert!(found.mend.ends_with(line), "{found:?}");
+    assert_eq!(of(true, Err(denied)).expect("a finding").level, Level::Fail);
+    assert_eq!(of(false, Ok(())).expect("a finding").level, Level::Ok);
+    let throttled = CloudError::Throttled { action: "ModifyNetworkInterfaceAttribute" };
+    assert!(of(false, Err(throttled)).is_none(), "it says nothing about permission");
 }
 
 fn right(table: &str, error: &str) -> proto::Right {

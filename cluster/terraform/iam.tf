@@ -14,10 +14,22 @@ data "aws_iam_policy_document" "routes" {
     actions   = ["ec2:DescribeNetworkInterfaces", "ec2:DescribeRouteTables"]
     resources = ["*"]
   }
-  statement {
-    sid       = "Swap"
-    actions   = var.create_missing ? ["ec2:ReplaceRoute", "ec2:CreateRoute"] : ["ec2:ReplaceRoute"]
-    resources = [for id in var.route_table_ids : "${local.arn}:route-table/${id}"]
+  dynamic "statement" {
+    for_each = var.assume_role_arn == null ? [1] : []
+    content {
+      sid       = "Swap"
+      actions   = var.create_missing ? ["ec2:ReplaceRoute", "ec2:CreateRoute"] : ["ec2:ReplaceRoute"]
+      resources = [for id in var.route_table_ids : "${local.arn}:route-table/${id}"]
+    }
+  }
+  # The route tables are another account's: what concerns them is that role's (vipctl iam-policy --role routes).
+  dynamic "statement" {
+    for_each = var.assume_role_arn == null ? [] : [var.assume_role_arn]
+    content {
+      sid       = "AssumeRoutes"
+      actions   = ["sts:AssumeRole"]
+      resources = [statement.value]
+    }
   }
 }
 
@@ -34,6 +46,7 @@ data "aws_iam_policy_document" "instances" {
 resource "aws_iam_role" "vipd" {
   name_prefix        = "vipd-${var.cluster}-"
   assume_role_policy = data.aws_iam_policy_document.instances.json
+  tags               = var.tags
 }
 
 resource "aws_iam_role_policy" "routes" {
@@ -45,4 +58,5 @@ resource "aws_iam_role_policy" "routes" {
 resource "aws_iam_instance_profile" "vipd" {
   name_prefix = "vipd-${var.cluster}-"
   role        = aws_iam_role.vipd.name
+  tags        = var.tags
 }

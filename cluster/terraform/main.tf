@@ -9,7 +9,7 @@ resource "aws_network_interface" "member" {
   security_groups = [aws_security_group.vipd.id]
   # While it is on, EC2 drops what is sent to or from an overlay address.
   source_dest_check = false
-  tags              = { Name = "vipd-${var.cluster}-${each.key}" }
+  tags              = merge(var.tags, { Name = "vipd-${var.cluster}-${each.key}" })
 }
 
 resource "aws_instance" "member" {
@@ -28,7 +28,7 @@ resource "aws_instance" "member" {
     # 2: a container is one hop away.
     http_put_response_hop_limit = 2
   }
-  tags = { Name = "vipd-${var.cluster}-${each.key}" }
+  tags = merge(var.tags, { Name = "vipd-${var.cluster}-${each.key}" })
   lifecycle {
     # A new image replaces one instance after the other by hand, not all at once.
     ignore_changes = [ami, user_data]
@@ -36,12 +36,14 @@ resource "aws_instance" "member" {
 }
 
 resource "aws_route" "vip" {
+  # In another account's tables a route has to be made by its account, or by vipd with create_missing.
   for_each = {
-    for pair in setproduct(var.route_table_ids, var.vips) : "${pair[0]} ${pair[1]}" => pair
+    for pair in setproduct(var.assume_role_arn == null ? var.route_table_ids : [], var.vips) : "${pair[0]} ${pair[1]}" => pair
   }
-  route_table_id         = each.value[0]
-  destination_cidr_block = each.value[1]
-  network_interface_id   = aws_network_interface.member[sort(keys(var.members))[0]].id
+  route_table_id              = each.value[0]
+  destination_cidr_block      = strcontains(each.value[1], ":") ? null : each.value[1]
+  destination_ipv6_cidr_block = strcontains(each.value[1], ":") ? each.value[1] : null
+  network_interface_id        = aws_network_interface.member[sort(keys(var.members))[0]].id
   lifecycle {
     # vipd moves it. A plan that moved it back would take the VIP from its owner.
     ignore_changes = [network_interface_id]

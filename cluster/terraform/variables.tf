@@ -21,9 +21,13 @@ variable "members" {
 }
 
 variable "vips" {
-  description = "The overlay addresses, IPv4 with /32, outside every CIDR of the VPC."
+  description = "The overlay addresses, IPv4 with /32 or IPv6 with /128, outside every CIDR of the VPC."
   type        = list(string)
   default     = ["192.168.77.10/32"]
+  validation {
+    condition     = alltrue([for vip in var.vips : endswith(vip, strcontains(vip, ":") ? "/128" : "/32")])
+    error_message = "A VIP is one address: IPv4 with /32, IPv6 with /128."
+  }
 }
 
 variable "route_table_ids" {
@@ -40,6 +44,12 @@ variable "service_ports" {
   description = "What HAProxy listens on."
   type        = list(number)
   default     = [80, 443]
+}
+
+variable "operator_cidrs" {
+  description = "Where vipctl asks from over the network (admin.listen in vipd.toml). None: the port stays closed."
+  type        = list(string)
+  default     = []
 }
 
 variable "monitoring_cidrs" {
@@ -67,6 +77,18 @@ variable "user_data" {
   description = "Installs HAProxy and the package of vipd, and writes /etc/vipd/vipd.toml."
   type        = string
   default     = null
+}
+
+variable "assume_role_arn" {
+  description = "As aws.assume_role_arn: the role by which another account lets vipd change its route tables. The instances may then assume it, and the routes are made over there."
+  type        = string
+  default     = null
+}
+
+variable "tags" {
+  description = "On everything that can have tags. For aws.route_table_tag the tables have theirs by whoever owns them."
+  type        = map(string)
+  default     = {}
 }
 
 variable "create_missing" {

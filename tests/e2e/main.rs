@@ -35,6 +35,7 @@ mod failover;
 mod flap;
 mod forming;
 mod frozen;
+mod haproxy;
 mod held;
 mod input;
 mod interrupted;

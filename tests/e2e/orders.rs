@@ -129,6 +129,34 @@ fn while_paused_only_a_dead_or_stopping_leader_makes_it_move() {
     lab.assert_fenced();
 }
 
+/// It is in the ledger, as a drain is.
+#[test]
+fn a_pause_outlives_every_process() {
+    let lab = Lab::up("pausekept");
+    let first = lab.steady();
+    let [ask, other] = others(&first)[..] else { unreachable!() };
+    let since = done(&lab, ask, &["pause"])["paused_since"].clone();
+    assert!(since.as_str().is_some_and(|at| at.starts_with("20")), "{since}");
+    lab.says(other, "paused", |s| s.state == "paused");
+    lab.ok(&["kill", "all", "--only", "vipd"]);
+    lab.ok(&["start", "all", "--only", "vipd"]);
+    let back =
+        |s: &Status| s.state == "paused" && s.problems.len() == 1 && s.members.iter().all(|m| m.reachable);
+    let status = lab.says(other, "paused still, and all are back", back);
+    assert_eq!(status.owner.as_deref(), Some(first.as_str()), "{status:?}");
+    assert_eq!(done(&lab, other, &["pause"])["paused_since"], since, "since the first");
+    // And it is in force, not shown alone: sick HAProxy moves nothing, nobody is asked in vain.
+    refused(&lab, ask, &["transfer-leader"], "paused");
+    lab.ok(&["kill", &first, "--only", "haproxy"]);
+    let unhealthy = |s: &Status| s.problems.iter().any(|p| p.contains("unhealthy"));
+    let status = lab.says(ask, "the owner is unhealthy", unhealthy);
+    assert_eq!((status.state.as_str(), status.owner.as_deref()), ("paused", Some(first.as_str())));
+    lab.says(ask, "no quarantine", |s| s.members.iter().all(|m| !m.quarantined));
+    done(&lab, ask, &["resume"]);
+    lab.taken_over_from(&first);
+    lab.assert_fenced();
+}
+
 #[test]
 fn with_failback_the_vip_returns_to_the_highest_priority() {
     let sets = [

@@ -34,6 +34,8 @@ pub struct Member {
     pub witness: bool,
     pub reachable: bool,
     pub priority: u32,
+    pub health: String,
+    pub health_reason: String,
     pub quarantined: bool,
     pub vip_local: bool,
     pub incarnation: String,

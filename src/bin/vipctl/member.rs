@@ -30,11 +30,13 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     /// Who is in the group, and who votes
+    #[command(after_help = "Example:\n  vipctl member list -o json | jq '.members[] | select(.voter)'")]
     List,
     /// Take in a new member as a learner: it gets the log and does not vote
     ///
     /// Start its vipd first, or meanwhile: its file lists the members and itself. Returns when it has the
     /// log. Refused (exit 4) if its name or address is another's, or if it is not there within --wait.
+    #[command(after_help = "Example:\n  vipctl member add az-d --peer 10.0.4.10:7400 --wait 1m")]
     Add {
         #[arg(value_name = "NAME")]
         member: String,
@@ -47,6 +49,7 @@ enum Verb {
     /// Make a learner a voter
     ///
     /// Refused (exit 4) if it does not answer or lags, or if the group would lose its quorum by it.
+    #[command(after_help = "Example:\n  vipctl member promote az-d")]
     Promote {
         #[arg(value_name = "NAME")]
         member: String,
@@ -58,6 +61,7 @@ enum Verb {
     ///
     /// The owner hands over first. Refused (exit 4) if the voters that are left and answer are no majority.
     /// The member's vipd says that it was removed, and does no harm; stop it.
+    #[command(after_help = "Example:\n  vipctl member remove az-c")]
     Remove {
         #[arg(value_name = "NAME")]
         member: String,
@@ -72,6 +76,10 @@ enum Verb {
     ///
     /// As add, promote and remove together, but the group never has a voter more or fewer. Without NEW the
     /// name stays and the address is another: the old one must not live.
+    #[command(after_help = "\
+Examples:
+  vipctl member replace az-c az-d --peer 10.0.4.10:7400
+  vipctl member replace az-c --peer 10.0.3.11:7400")]
     Replace {
         #[arg(value_name = "OLD")]
         old: String,

@@ -32,6 +32,23 @@ fn a_wrong_route_gets_an_intent_first_and_is_swapped_once_that_is_applied() {
     assert_eq!(w.decide.repairs(), 1);
 }
 
+/// An intent is one log entry, and a tag may name more tables than it holds.
+#[test]
+fn an_intent_names_no_more_routes_than_an_entry_holds_and_the_rest_follows() {
+    let mut w = World::steady();
+    w.hands.apply = false;
+    let n = route::ROUTES_MAX + 10;
+    w.cloud.tables = (0..n).map(|i| table(&format!("rtb-{i:08x}"))).collect();
+    let wrong: Vec<_> = w.cloud.tables.iter().map(|t| RouteKey { table: t.clone(), vip: vip() }).collect();
+    w.cloud.routes.extend(wrong.iter().map(|route| (route.clone(), at("eni-x"))));
+    w.until(|w| !w.log.is_empty());
+    assert_eq!(intents(&w)[0].len(), route::ROUTES_MAX);
+    w.hands.apply = true;
+    w.run(secs(120));
+    let left: Vec<_> = wrong.iter().filter(|route| w.cloud.routes.get(route) != Some(&at("eni-a"))).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
 #[test]
 fn a_blackhole_and_a_foreign_target_are_put_right() {
     // A black hole of its own interface is fault 41.

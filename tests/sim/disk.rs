@@ -60,6 +60,7 @@ struct Platter {
     rng: SmallRng,
     installed: u64,
     started_from_one: u64,
+    slow_saves: u64,
 }
 
 /// One member's disk. It outlives the member's lives.
@@ -76,6 +77,7 @@ impl Disk {
             rng: SmallRng::seed_from_u64(seed),
             installed: 0,
             started_from_one: 0,
+            slow_saves: 0,
         })))
     }
 
@@ -115,6 +117,11 @@ impl Disk {
         under(p.written.purged) || entry == Some(term)
     }
 
+    /// How many saves took longer than any does in fair weather.
+    pub fn slow_saves(&self) -> u64 {
+        self.lock().slow_saves
+    }
+
     /// Snapshots of others that were taken over, and starts from a snapshot.
     pub fn snapshots(&self) -> (u64, u64) {
         let p = self.lock();
@@ -148,6 +155,7 @@ impl Disk {
         let mut p = self.lock();
         let (least, most) = p.weather.fsync_us;
         let us = p.rng.random_range(least..=most);
+        p.slow_saves += u64::from(us > DiskWeather::default().fsync_us.1);
         (Duration::from_micros(us), std::mem::take(&mut p.weather.fails))
     }
 }

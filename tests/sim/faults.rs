@@ -41,7 +41,7 @@ fn fault_17_an_fsync_of_two_seconds_moves_nothing() {
         s
     }
     let tally = unmoved(slow);
-    assert_eq!(tally.faults["slow fsync"], SEEDS);
+    assert!(tally.faults["save that took long"] > SEEDS);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn fault_28_a_link_that_flaps_for_five_minutes_moves_nothing() {
     }
     let safety = Duration::from_secs(300);
     let tally = hold(6, &Plan { faults: flap, story: Story::Unmoved, safety, ..Plan::default() });
-    assert!(tally.faults["partition, one way"] >= 6 * 600);
+    assert!(tally.faults["message into a cut"] > 6 * 600);
 }
 
 #[test]

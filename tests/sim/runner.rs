@@ -114,6 +114,7 @@ impl Tally {
             ("message into a cut", mail.cut),
             ("snapshot taken over", report.snapshots.0),
             ("start from a snapshot", report.snapshots.1),
+            ("save that took long", report.slow_saves),
             ("lifeline ends", mail.ended),
             ("lifeline ends falsely", mail.ended_falsely),
             ("lifeline reset", mail.reset),

@@ -40,6 +40,7 @@ pub struct Report {
     pub healing: Option<Duration>,
     /// Taken over from another, and started from.
     pub snapshots: (u64, u64),
+    pub slow_saves: u64,
     pub digest: u64,
     pub transcript: Vec<String>,
 }
@@ -523,6 +524,7 @@ impl World {
             failover,
             healing: self.healing,
             snapshots,
+            slow_saves: self.seats.iter().map(|seat| seat.disk.slow_saves()).sum(),
             digest,
             transcript,
         }

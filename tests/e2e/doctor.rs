@@ -219,6 +219,25 @@ fn a_source_dest_check_that_is_on_is_switched_off_where_the_file_says_so() {
         "its own only: {:?}",
         fixes()
     );
+    // The next interface will need it again: doctor asks for it by DryRun, not near a move.
+    let says = |words: &str, level: &str| {
+        until(&format!("doctor says: {words}"), BOUND * 4, || {
+            let (_, found) = lab.doctor(&owner);
+            let fits = |f: &&Value| {
+                f["check"] == "permission"
+                    && f["finding"].as_str().is_some_and(|text| text.starts_with(words))
+            };
+            let of = found.iter().find(fits).ok_or_else(|| format!("{found:?}"))?.clone();
+            holds(of["level"] == level, || of.to_string()).map(|()| of)
+        })
+    };
+    says("ec2:ModifyNetworkInterfaceAttribute is allowed on eni-0b", "ok");
+    assert!(fixes().iter().any(|c| c.dry_run && c.outcome == "DryRunOperation"), "{:?}", fixes());
+    lab.ok(&["ec2", "deny", "ModifyNetworkInterfaceAttribute", "--member", "az-b"]);
+    let denied = says("ec2:ModifyNetworkInterfaceAttribute is denied on eni-0b", "warn");
+    assert_eq!(denied["member"], "az-b", "{denied}");
+    let line = "{\"Effect\": \"Allow\", \"Action\": \"ec2:ModifyNetworkInterfaceAttribute\"";
+    assert!(denied["mend"].as_str().unwrap().contains(line), "{denied}");
     lab.assert_fenced();
 }
 

@@ -5,6 +5,8 @@
 
 #[path = "peers/lifeline.rs"]
 mod lifeline;
+#[path = "common/pair.rs"]
+mod pair;
 
 use std::sync::Arc;
 use std::time::Duration;

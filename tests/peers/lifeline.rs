@@ -26,6 +26,7 @@ use vipd::rpc::listen::serve_peers;
 use vipd::tls::Transport;
 
 use super::GROUP;
+use super::pair::first_leads;
 
 const BOUND: Duration = Duration::from_secs(10);
 
@@ -320,18 +321,7 @@ async fn pair() -> (Member, Member, SocketAddr) {
     let election = [500, 1_000];
     let (a, b) =
         tokio::join!(member("az-a", a, peers, election, false), member("az-b", b, peers, election, false));
-    let led = async {
-        loop {
-            let held = a.group.lifelines() == 1 && b.group.lifelines() == 1;
-            let leader = a.group.view().leader;
-            if held && leader.is_some() && leader == b.group.view().leader {
-                return leader;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    let leader = tokio::time::timeout(BOUND, led).await.expect("a leader, and a lifeline to it");
-    if leader == Some(a.group.incarnation()) { (a, b, peers[0]) } else { (b, a, peers[1]) }
+    if first_leads(&a.group, &b.group, BOUND).await { (a, b, peers[0]) } else { (b, a, peers[1]) }
 }
 
 /// What the other end does with such a greeting.

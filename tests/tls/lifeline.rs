@@ -21,6 +21,7 @@ use vipd::rpc::listen::serve_peers_until;
 use vipd::tls::{Credentials, Port, Transport, Whom, Wire};
 
 use crate::handshake::{member, member_a, name};
+use crate::pair::first_leads;
 use crate::pki::Pki;
 
 const BOUND: Duration = Duration::from_secs(20);
@@ -140,18 +141,7 @@ async fn pair(pki: &Pki, dir: &std::path::Path) -> (Running, Running, SocketAddr
     let (a, b) = (bind().await, bind().await);
     let peers = [a.local_addr().unwrap(), b.local_addr().unwrap()];
     let (a, b) = tokio::join!(run(pki, dir, "az-a", a, peers), run(pki, dir, "az-b", b, peers));
-    let led = async {
-        loop {
-            let held = a.group.lifelines() == 1 && b.group.lifelines() == 1;
-            let leader = a.group.view().leader;
-            if held && leader.is_some() && leader == b.group.view().leader {
-                return leader;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    let leader = tokio::time::timeout(BOUND, led).await.expect("a leader, and a lifeline to it");
-    if leader == Some(a.group.incarnation()) { (a, b, peers[0]) } else { (b, a, peers[1]) }
+    if first_leads(&a.group, &b.group, BOUND).await { (a, b, peers[0]) } else { (b, a, peers[1]) }
 }
 
 /// A lifeline of the follower's, held by this test, and the group's id.

@@ -10,6 +10,8 @@ mod lifeline;
 mod local;
 mod material;
 mod member;
+#[path = "../common/pair.rs"]
+mod pair;
 mod pki;
 mod raw;
 mod revoked;

@@ -393,11 +393,43 @@ async fn one_that_does_not_lead_takes_nobody_in() {
 async fn fault_65_a_term_beyond_reach_is_not_adopted() {
     let mut m = restarted().await;
     m.wait_for_quarantine().await;
-    let mut request = m.vote(m.envelope());
-    request.vote = Some(RaftVote { term: u64::MAX, voted_for: 99, committed: false });
-    assert_eq!(m.client.vote(request).await.expect_err("a vote").code(), Code::InvalidArgument);
-    let answer = m.client.pre_vote(m.vote(m.envelope())).await.expect("an answer").into_inner();
-    assert_eq!(answer.vote.expect("its vote").term, 0);
+    let envelope = Some(m.envelope());
+    for term in [u64::MAX, u64::MAX - 1, (1 << 48) + 1] {
+        let of = |committed| Some(RaftVote { term, voted_for: 99, committed });
+        let beyond = LogId { term, index: 1 };
+        let refused = |status: tonic::Status| assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        let vote = VoteRequest { vote: of(false), ..m.vote(m.envelope()) };
+        refused(m.client.vote(vote.clone()).await.expect_err("a vote"));
+        refused(m.client.pre_vote(vote).await.expect_err("a vote"));
+        let log = VoteRequest { last_log_id: Some(beyond), ..m.vote(m.envelope()) };
+        refused(m.client.vote(log).await.expect_err("a log"));
+        let append = AppendRequest { envelope: envelope.clone(), vote: of(true), ..AppendRequest::default() };
+        refused(m.client.append(append.clone()).await.expect_err("a leader"));
+        let fair = Some(RaftVote { term: 5, voted_for: 99, committed: true });
+        for odd in [
+            AppendRequest { prev_log_id: Some(beyond), ..append.clone() },
+            AppendRequest { leader_commit: Some(beyond), ..append.clone() },
+        ] {
+            refused(
+                m.client.append(AppendRequest { vote: fair, ..odd }).await.expect_err("a place in the log"),
+            );
+        }
+        let snapshot =
+            SnapshotRequest { envelope: envelope.clone(), vote: of(true), ..SnapshotRequest::default() };
+        refused(m.client.snapshot(snapshot).await.expect_err("a snapshot"));
+        let transfer = TransferRequest {
+            envelope: envelope.clone(),
+            from_leader: of(true),
+            to: m.me.0,
+            ..TransferRequest::default()
+        };
+        refused(m.client.transfer(transfer).await.expect_err("a transfer"));
+        // An end of a term that nobody can have led sets nobody free of anything, and is no vote.
+        let ended = VoteRequest { ended_term: term, ..m.vote(m.envelope()) };
+        m.client.pre_vote(ended).await.expect("an answer");
+        let answer = m.client.pre_vote(m.vote(m.envelope())).await.expect("an answer").into_inner();
+        assert_eq!((answer.vote.expect("its vote").term, m.group.view().term.0), (0, 0));
+    }
 }
 
 /// What comes back on `stream` until it ends, within ten seconds.

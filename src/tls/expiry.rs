@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn each_time_is_told_when_it_begins_and_daily_from_then_on() {
+    fn fault_63_each_time_is_told_when_it_begins_and_daily_from_then_on() {
         let all = told(40);
         let begin = |days: i64| (40 - days) * 24 + 1;
         let daily = |from: i64, times: i64| (0..times).map(|day| from + day * 24).collect::<Vec<_>>();

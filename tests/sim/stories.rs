@@ -140,7 +140,7 @@ impl World {
         let routes = self.around.ec2.routes();
         let owns = |seat: &usize| routes.values().all(|seen| points_at(seen, &eni(*seat)));
         let owner = (0..self.seats.len()).find(owns).ok_or((broken, "nobody owns".to_owned()))?;
-        let most = FAST - R - Duration::from_secs(1);
+        let most = (FAST - R) / 2;
         let wait = Duration::from_millis(self.rng.random_range(1_000..=most.as_millis() as u64));
         self.pass(claimed + wait).await;
         let (changed, table) = (true_now(), self.rng.random_range(0..TABLES.len()));

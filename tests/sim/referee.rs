@@ -520,8 +520,8 @@ impl Book {
 
     fn violated(&mut self, property: &'static str, words: String) {
         self.say(&format!("VIOLATION {property}: {words}"));
-        // The first tells most; a thousand tell no more.
-        if self.violations.len() < 20 {
+        // The first tells most; a thousand tell no more. One property that is broken all the time hides no other.
+        if self.violations.iter().filter(|v| v.property == property).count() < 5 {
             self.violations.push(Violation { at: true_now(), property, words });
         }
     }

@@ -117,6 +117,9 @@ fn terraform_leaves_the_routes_to_vipd() {
     };
     let route = block("resource \"aws_route\" \"vip\" {");
     assert!(route.contains("ignore_changes = [network_interface_id]"), "{route}");
+    for family in ["destination_cidr_block ", "destination_ipv6_cidr_block "] {
+        assert!(route.contains(family), "{family}: {route}");
+    }
     let eni = block("resource \"aws_network_interface\" \"member\" {");
     assert!(eni.contains("source_dest_check = false"), "{eni}");
     let instance = block("resource \"aws_instance\" \"member\" {");
@@ -124,4 +127,19 @@ fn terraform_leaves_the_routes_to_vipd() {
     let security = read("cluster/terraform/security.tf");
     let service = security.split_once("\"service\" {").unwrap().1.split_once("\n}\n").unwrap().0;
     assert!(service.contains("cidr_ipv4") && !service.contains("referenced_security_group_id"), "{service}");
+    // Closed unless somebody says from where.
+    let operators = security.split_once("\"operators\" {").unwrap().1.split_once("\n}\n").unwrap().0;
+    assert!(operators.contains("for_each          = toset(var.operator_cidrs)"), "{operators}");
+    assert!(operators.contains("from_port         = 7401"), "{operators}");
+    let variables = read("cluster/terraform/variables.tf");
+    for file in ["main.tf", "iam.tf", "security.tf"] {
+        let text = read(&format!("cluster/terraform/{file}"));
+        for after in text.split("var.").skip(1) {
+            let name: String = after.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+            assert!(
+                variables.contains(&format!("variable \"{name}\" {{")),
+                "{file}: var.{name} is not declared"
+            );
+        }
+    }
 }

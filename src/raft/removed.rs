@@ -9,9 +9,10 @@ use std::sync::atomic::Ordering;
 use openraft::async_runtime::WatchReceiver as _;
 
 use super::Shared;
+use super::codec::MAX_NUMBER;
 use super::types::StoredMembership;
 use crate::clock;
-use crate::model::Incarnation;
+use crate::model::{Incarnation, Term};
 use crate::mutant::{self, Mutant};
 
 /// Where in the log a membership stands, counted from 1, since the first one is the entry 0; 0: nowhere yet.
@@ -49,6 +50,20 @@ impl Shared {
                 self.allow_elections();
             }
         } else if let Some(at) = without.filter(|at| self.included_at() > 0 && *at > self.included_at()) {
+            self.put_out(at);
+        }
+    }
+
+    /// Another member says so. Not believed of whoever leads with a valid lease or is bound to one that does: a leader
+    /// sends nothing to whom its membership is without, so that this is no true word of a member of that group. Whom the
+    /// group has in fact removed hears no leader any more, and believes it at the next report.
+    pub(super) fn hear_of_removal(&self, at: u64) {
+        let now = clock::now();
+        let leads = self.gate.current().is_some_and(|permit| now < permit.deadline());
+        let bound = !self.promise().may_vote(now, Term(0));
+        if leads || bound || at > MAX_NUMBER {
+            tracing::debug!(at, "that this member was removed is not believed while it serves");
+        } else {
             self.put_out(at);
         }
     }

@@ -125,7 +125,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     .call(&node.name, &node.peer, DEADLINE, |mut c| async move { c.report(request).await })
                     .await;
                 match answer {
-                    Ok(proto::ReportResponse { removed_at: Some(at), .. }) => shared.put_out(at),
+                    Ok(proto::ReportResponse { removed_at: Some(at), .. }) => shared.hear_of_removal(at),
                     Ok(proto::ReportResponse { member: Some(theirs), .. }) if theirs.name == node.name => {
                         shared.reports.keep(theirs, Some(clock::now().since(asked)));
                     }

@@ -313,6 +313,76 @@ async fn a_follower_opens_the_next_lifeline_before_it_lets_go_of_the_last() {
     drop(next);
 }
 
+/// A member that says in answer to each report that the group has removed who reports, and nothing else.
+struct Liar;
+
+macro_rules! nothing_else {
+    ($($method:ident: $request:ident -> $response:ident),* $(,)?) => {
+        #[tonic::async_trait]
+        impl vipd::proto::peer_server::Peer for Liar {
+            async fn report(
+                &self,
+                _: tonic::Request<vipd::proto::ReportRequest>,
+            ) -> Result<tonic::Response<vipd::proto::ReportResponse>, tonic::Status> {
+                let removed_at = Some(1 << 40);
+                Ok(tonic::Response::new(vipd::proto::ReportResponse { member: None, removed_at }))
+            }
+            $(async fn $method(
+                &self,
+                _: tonic::Request<vipd::proto::$request>,
+            ) -> Result<tonic::Response<vipd::proto::$response>, tonic::Status> {
+                Err(tonic::Status::unimplemented("it only lies"))
+            })*
+        }
+    };
+}
+
+nothing_else! {
+    hello: HelloRequest -> HelloResponse,
+    form: FormRequest -> FormResponse,
+    join: JoinRequest -> JoinResponse,
+    append: AppendRequest -> AppendResponse,
+    vote: VoteRequest -> VoteResponse,
+    pre_vote: VoteRequest -> VoteResponse,
+    snapshot: SnapshotRequest -> SnapshotResponse,
+    transfer: TransferRequest -> TransferResponse,
+    forward: ForwardRequest -> ForwardResponse,
+}
+
+#[tokio::test]
+async fn fault_65_nobody_is_put_out_by_anothers_word_while_a_leader_has_it() {
+    let Follower { member, mut client, leader } = Follower::start().await;
+    let incoming = tokio_stream::wrappers::TcpListenerStream::new(leader);
+    let liar = vipd::proto::peer_server::PeerServer::new(Liar);
+    tokio::spawn(tonic::transport::Server::builder().add_service(liar).serve_with_incoming(incoming));
+    let append = AppendRequest {
+        envelope: Some(Envelope {
+            cluster: "edge".into(),
+            group: GROUP.to_bytes(),
+            from: LEADER,
+            to: member.group.incarnation().0,
+        }),
+        vote: Some(RaftVote { term: 1, voted_for: LEADER, committed: true }),
+        prev_log_id: Some(LogId { term: 1, index: 0 }),
+        leader_commit: Some(LogId { term: 1, index: 0 }),
+        ..AppendRequest::default()
+    };
+    // It reports once a second: three lies at least.
+    let begun = vipd::clock::now();
+    while vipd::clock::now().since(begun) < Duration::from_millis(3_500) {
+        client.append(append.clone()).await.expect("it hears its leader");
+        assert_eq!(member.group.view().removed, None, "it is not put out while it hears a leader");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // It hears none any more: then it is believed, and the lie was told all the time.
+    let put_out = async {
+        while member.group.view().removed.is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(BOUND, put_out).await.expect("whom no leader has is out");
+}
+
 /// Two real members, and which of them leads.
 async fn pair() -> (Member, Member, SocketAddr) {
     let a = TcpListener::bind("127.0.0.1:0").await.expect("a port");

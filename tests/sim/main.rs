@@ -49,10 +49,11 @@ fn replayed(seed: u64) -> Vec<String> {
 
 #[test]
 fn a_seed_replays_byte_for_byte() {
-    for seed in [7, 8, 9, 10] {
+    // With three members, with one more that comes and goes, and with five.
+    for seed in [7, 8, 9, 10, 12] {
         let once = run(seed, &Plan::of_seed(seed), Transcript::Whole);
         let messages = |what: &str| once.transcript.iter().filter(|line| line.contains(what)).count();
-        assert!(messages(" asks /vipd.v1.Peer/Append ") > 1_000 && messages(" answers ") > 1_000);
+        assert!(messages(" asks /vipd.v1.Peer/Append ") > 500 && messages(" answers ") > 500);
         let mut expected = once.transcript;
         expected.push(format!("{DIGEST}{:016x}", once.digest));
         let again = replayed(seed);

@@ -70,3 +70,11 @@ fn hole_9_a_leader_that_is_cut_off_with_a_newcomer_while_the_voters_change() {
     assert!(tally.failed.is_empty(), "{tally}");
     assert!(tally.faults["leader and newcomer cut off"] > SEEDS && tally.faults["member replaced"] > 0);
 }
+
+#[test]
+fn hole_9_a_newcomer_that_is_emptied_leaves_no_directory_behind() {
+    let plan = Plan { faults: chaos::emptied_newcomer, newcomers: 1, ..Plan::default() };
+    let tally = many(0, SEEDS, &plan, &[], After::GoOn);
+    assert!(tally.failed.is_empty(), "{tally}");
+    assert!(tally.faults["wipe"] == SEEDS && tally.faults["member replaced"] > SEEDS / 2);
+}

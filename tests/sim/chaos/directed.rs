@@ -296,3 +296,17 @@ pub fn splits(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) ->
     }
     s
 }
+
+/// A newcomer's directory is emptied while it is a learner; then it takes another's place.
+pub fn emptied_newcomer(rng: &mut SmallRng, seats: usize, from: Duration, _: Duration) -> Schedule {
+    let mut s = Schedule::default();
+    let (via, seat, newcomer) = (rng.random_range(0..seats - 1), rng.random_range(0..seats - 1), seats - 1);
+    let at = from + ms(rng, 10, 500);
+    s.add(at, Act::Members { via, roster: Roster::Add { emptied: false } });
+    let at = at + ms(rng, 1_500, 2_500);
+    s.add(at, Act::Wipe { seat: newcomer });
+    s.add(at + ms(rng, 1, 100), Act::Start { seat: newcomer });
+    let at = at + ms(rng, 500, 2_000);
+    s.add(at, Act::Members { via, roster: Roster::Replace { seat, emptied: false } });
+    s
+}

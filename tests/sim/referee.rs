@@ -79,6 +79,8 @@ struct Book {
     digest: DefaultHasher,
     calls: u64,
     epochs: u64,
+    /// Claims by which another member than before came to own.
+    moves: u64,
     /// How often a leader had two sets of voters.
     joint: u64,
     attempts: BTreeMap<u64, Attempt>,
@@ -124,6 +126,7 @@ impl Referee {
             digest: DefaultHasher::new(),
             calls: 0,
             epochs: 0,
+            moves: 0,
             joint: 0,
             attempts: BTreeMap::new(),
             attempts_begun: 0,
@@ -159,6 +162,11 @@ impl Referee {
     /// How many claims were applied.
     pub fn claims(&self) -> u64 {
         self.lock().epochs
+    }
+
+    /// How often the VIP went from one member to another.
+    pub fn moves(&self) -> u64 {
+        self.lock().moves
     }
 
     /// How often a leader came to have two sets of voters.
@@ -258,7 +266,9 @@ impl Referee {
                 let owner = applied.ledger.owner().map_or_else(String::new, ToString::to_string);
                 book.say(&format!("{owner} owns, epoch {epoch}"));
                 let seat = book.names.iter().position(|name| *name == owner);
-                book.owner_eni = seat.map(|seat| eni(seat).parse().expect("an ENI's id"));
+                let new = seat.map(|seat| eni(seat).parse().expect("an ENI's id"));
+                let old = std::mem::replace(&mut book.owner_eni, new);
+                book.moves += u64::from(old.is_some() && old != book.owner_eni);
             }
         }
     }

@@ -21,6 +21,7 @@ pub struct Tally {
     pub faults: BTreeMap<&'static str, u64>,
     pub calls: u64,
     pub claims: u64,
+    pub moves: u64,
     /// From the death of the owner's process, and from its host's loss of power.
     pub failovers: (Vec<Duration>, Vec<Duration>),
     pub healings: Vec<Duration>,
@@ -100,6 +101,7 @@ impl Tally {
         self.seeds += 1;
         self.calls += report.calls;
         self.claims += report.claims;
+        self.moves += report.moves;
         match report.failover {
             Some((Unsaved::Kept, took)) => self.failovers.0.push(took),
             Some((Unsaved::Lost, took)) => self.failovers.1.push(took),
@@ -151,6 +153,7 @@ impl fmt::Display for Tally {
         writeln!(f, "violations  {violations:>9}")?;
         writeln!(f, "EC2 calls   {:>9}", self.calls)?;
         writeln!(f, "claims      {:>9}", self.claims)?;
+        writeln!(f, "moves       {:>9}", self.moves)?;
         for (what, took) in [
             ("the end of all faults to route = owner = address", &self.healings),
             ("the death of the owner's process to the last route", &self.failovers.0),

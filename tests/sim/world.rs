@@ -34,6 +34,7 @@ pub struct Report {
     pub ec2: Ec2Faults,
     pub calls: u64,
     pub claims: u64,
+    pub moves: u64,
     /// From the owner's death, in calm, to every route on another.
     pub failover: Option<(Unsaved, Duration)>,
     /// From the end of all faults to route = owner = address.
@@ -521,6 +522,7 @@ impl World {
             ec2: self.around.ec2.faults(),
             calls: referee.calls(),
             claims: referee.claims(),
+            moves: referee.moves(),
             failover,
             healing: self.healing,
             snapshots,

@@ -87,15 +87,26 @@ impl World {
     pub fn healed(&self) -> Result<usize, String> {
         let members = self.members();
         if self.has_newcomers() {
-            let Step::Whole = self.next_step() else { return Err("the membership is not whole".to_owned()) };
-            let stranger = |name: &String| members.iter().all(|m| m.name != *name);
-            let strangers = self.seats.iter().filter(|seat| stranger(&self.around.names[seat.index]));
-            if let Some(seat) = strangers.into_iter().find(|seat| !seat.interface.present().is_empty()) {
-                return Err(format!("{} is no member and has the address", self.around.names[seat.index]));
+            if !self.is_whole() {
+                return Err("the membership is not whole".to_owned());
+            }
+            if let Some(name) = self.stranger_with_address(&members) {
+                return Err(format!("{name} is no member and has the address"));
             }
         }
         let place = healed(&members, &self.around.ec2.routes(), self.around.founders)?;
         self.seat_of(&members[place].name).ok_or_else(|| "nobody's name".to_owned())
+    }
+
+    /// One that was removed knows that it is to let go. Whose directory was emptied knows of no group: an address that
+    /// it had before stays until it is taken in.
+    fn stranger_with_address(&self, members: &[Member]) -> Option<&String> {
+        let views: BTreeMap<usize, RaftView> = self.around.referee.views().into_iter().collect();
+        let knows = |seat: usize| views.get(&seat).is_some_and(|view| !view.nodes.is_empty());
+        let strangers =
+            self.seats.iter().filter(|s| members.iter().all(|m| m.name != self.around.names[s.index]));
+        let mut holders = strangers.filter(|s| !s.interface.present().is_empty() && knows(s.index));
+        holders.next().map(|s| &self.around.names[s.index])
     }
 
     pub async fn until_healed(&mut self, bound: Duration) -> Result<usize, String> {
@@ -181,6 +192,10 @@ impl World {
                 changes.add(kind);
             }
         }));
+    }
+
+    pub fn is_whole(&self) -> bool {
+        !self.has_newcomers() || matches!(self.next_step(), Step::Whole)
     }
 
     fn next_step(&self) -> Step {

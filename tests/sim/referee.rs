@@ -83,6 +83,8 @@ struct Book {
     moves: u64,
     /// How often a leader had two sets of voters.
     joint: u64,
+    /// Of any life, since what it granted may stand after its end.
+    longest_lease: Duration,
     attempts: BTreeMap<u64, Attempt>,
     attempts_begun: u64,
     looked: Duration,
@@ -128,6 +130,7 @@ impl Referee {
             epochs: 0,
             moves: 0,
             joint: 0,
+            longest_lease: Duration::ZERO,
             attempts: BTreeMap::new(),
             attempts_begun: 0,
             looked: Duration::ZERO,
@@ -193,6 +196,7 @@ impl Referee {
         let mut book = self.lock();
         let words = format!("{} begins life {} as {}", book.names[seat], life.number, life.me);
         book.say(&words);
+        book.longest_lease = book.longest_lease.max(life.timing.lease());
         book.see(&Seen::Begins { seat, me: life.me, quarantined_until: life.quarantined_until });
         book.lives.insert(seat, life);
     }
@@ -374,7 +378,7 @@ impl Referee {
     pub fn attempt_begins(&self, seat: usize, permit: Permit, timeout: Duration) -> u64 {
         let mut book = self.lock();
         let Some(began) = book.lives.get(&seat).map(|life| life.host.now()) else { return 0 };
-        let lease = book.lives.values().map(|life| life.timing.lease()).max().unwrap_or_default();
+        let lease = book.longest_lease;
         book.attempts_begun += 1;
         if book.attempts.is_empty() {
             // Its time counts from now: nobody has looked for a while.
@@ -504,6 +508,7 @@ impl Book {
             let open = life.gate.current();
             let open = open.is_some_and(|p| (p.term(), p.epoch()) == (term, epoch) && now < p.deadline());
             call.age += passed;
+            call.lease = self.longest_lease;
             call.shut_for = if open { Duration::ZERO } else { call.shut_for + passed };
             self.see(&Seen::InTheAir(call));
         }

@@ -96,8 +96,9 @@ pub fn eni(seat: usize) -> String {
     format!("eni-0{seat}")
 }
 
-/// Founders list each other; whoever comes later is in nobody's file but its own.
-fn config(names: &[String], founders: usize, seat: usize, profile: Profile) -> Config {
+/// Founders list each other when they found the group, and `listed` is that many; whoever comes later is in its own
+/// file then, and by the next start in everybody's, as operators are told to see to.
+fn config(names: &[String], listed: usize, seat: usize, profile: Profile) -> Config {
     let mut text = format!(
         "cluster = \"edge\"\nmember = \"{}\"\ndata_dir = \"/nowhere\"\n[peer]\nlisten = \"{}\"\n\
          [vip]\naddresses = [\"{VIP}\"]\n[aws]\nroute_tables = {TABLES:?}\neni = \"{}\"\n\
@@ -107,7 +108,7 @@ fn config(names: &[String], founders: usize, seat: usize, profile: Profile) -> C
         eni(seat),
         profile.name(),
     );
-    for (index, name) in names.iter().enumerate().filter(|(index, _)| *index < founders || *index == seat) {
+    for (index, name) in names.iter().enumerate().filter(|(index, _)| *index < listed || *index == seat) {
         text +=
             &format!("[[members]]\nname = \"{name}\"\npeer = \"{}\"\nzone = \"z{index}\"\n", address(index));
     }
@@ -133,7 +134,8 @@ impl Seat {
     pub fn start(&mut self, around: &Around) {
         assert!(self.living.is_none(), "it runs");
         let host = Host::new(self.fast_ppm, self.base);
-        let config = Arc::new(config(&around.names, around.founders, self.index, self.profile));
+        let listed = if self.lives == 0 { around.founders } else { around.names.len() };
+        let config = Arc::new(config(&around.names, listed, self.index, self.profile));
         let (queries_tx, queries) = mpsc::channel(QUERIES_MAX);
         let (group_tx, group_rx) = watch::channel(None);
         let (health_tx, health) = watch::channel(self.health.clone());

@@ -133,7 +133,7 @@ pub struct InTheAir {
     pub shut_for: Duration,
     /// The bound of an attempt, by its caller's clock.
     pub timeout: Duration,
-    /// The longest lease that any member granted when it began.
+    /// The longest lease that any member, dead or alive, has granted so far.
     pub lease: Duration,
 }
 

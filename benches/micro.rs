@@ -13,7 +13,7 @@ use divan::Bencher;
 use openraft::EntryPayload;
 use openraft::storage::{IOFlushed, RaftLogStorage as _};
 use openraft::type_config::TypeConfigExt as _;
-use vipd::decide::{Decide, Effect, Event, Gate, Now, Peer, Permit, RaftView, Role, Settings};
+use vipd::decide::{Decide, Effect, Event, Gate, Now, Peer, RaftView, Role, Settings};
 use vipd::ledger::{Command, Ledger};
 use vipd::model::route::{Outcome, Sight};
 use vipd::model::{
@@ -252,10 +252,11 @@ fn ledger_apply_failover(bencher: Bencher<'_, '_>, tables: usize) {
 /// Once for every poll of a swap's body.
 #[divan::bench]
 fn gate_check(bencher: Bencher<'_, '_>) {
-    let permit = Permit::for_tests(TERM, Epoch(9), Time::from_millis(300));
+    let owner = Member::owner(3);
+    let permit = owner.decide.open_permit().expect("an owner's");
     let gate = Gate::new(Duration::from_millis(10));
     gate.set(Some(permit));
-    let now = Time::from_millis(200);
+    let now = owner.now;
     assert_eq!(gate.check(&permit, now), Ok(()));
     bencher.bench_local(|| gate.check(black_box(&permit), black_box(now)));
 }

@@ -29,7 +29,7 @@ use crate::decide::{
 };
 use crate::ledger::{Kind, Phases};
 use crate::metrics::Metrics;
-use crate::model::route::{Fenced, Outcome, Stamp, Swap};
+use crate::model::route::{CloudError, Fenced, Outcome, Stamp, Swap};
 use crate::model::{Health, Incarnation, Member, Name, RouteTableId, Vip};
 use crate::mutant::{self, Mutant};
 use crate::net::Interface;
@@ -160,12 +160,17 @@ fn own(config: &Config, myself: &Myself) -> Member {
 /// How long after a refused handover the next is asked for.
 const STOP_AGAIN: Duration = Duration::from_millis(100);
 
+/// Beside the labels of [`Fenced`], the reason of a call that was dropped half-way, with its lease. Of the others no
+/// byte had left; of this one some may have.
+pub const DROPPED: &str = "dropped";
+
 /// How long SIGTERM waits for the handover.
 pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
 impl<C: Cloud, N: Interface> Driver<C, N> {
     pub fn new(hands: Hands<C, N>, decide: Decide, standing: watch::Sender<Standing>) -> Self {
-        hands.metrics.start_at_zero(&MOVES, &Fenced::ALL.map(Fenced::label));
+        let [closed, superseded, lease_over] = Fenced::ALL.map(Fenced::label);
+        hands.metrics.start_at_zero(&MOVES, &[closed, superseded, lease_over, DROPPED]);
         Self {
             hands,
             decide,
@@ -366,10 +371,10 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
                 biased;
                 outcome = call => outcome,
                 // What is in the air when the lease ends is dropped; EC2 may have it all the same.
-                () = lease_ends(&gate, permit) => Outcome::Unknown(crate::model::route::CloudError::Timeout {
-                    action: "ReplaceRoute",
-                    ms: 0,
-                }),
+                () = lease_ends(&gate, permit) => {
+                    metrics.fenced(DROPPED);
+                    Outcome::Unknown(CloudError::Dropped { action: swap.verb.action() })
+                }
             };
             match &outcome {
                 Outcome::Done { request_id } => {

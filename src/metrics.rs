@@ -133,7 +133,11 @@ impl Metrics {
                     &["operation"],
                 ),
             )?,
-            fenced: counters("vipd_fenced_calls_total", "Calls to EC2 that the fence stopped", &["reason"])?,
+            fenced: counters(
+                "vipd_fenced_calls_total",
+                "Calls to EC2 that the fence stopped: before a byte left, or half-way (dropped)",
+                &["reason"],
+            )?,
             moves: counters("vipd_moves_total", "Moves of the VIP onto this member", &["kind", "reason"])?,
             phases: add(
                 &r,
@@ -187,6 +191,11 @@ impl Metrics {
 
     pub fn fenced(&self, reason: &str) {
         self.fenced.with_label_values(&[reason]).inc();
+    }
+
+    /// How many calls were fenced for that reason.
+    pub fn fenced_calls(&self, reason: &str) -> u64 {
+        self.fenced.with_label_values(&[reason]).get()
     }
 
     pub fn moved(&self, kind: &str, reason: &str) {

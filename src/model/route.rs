@@ -43,6 +43,16 @@ pub enum Verb {
     Create,
 }
 
+impl Verb {
+    /// EC2's name of the call.
+    pub fn action(self) -> &'static str {
+        match self {
+            Verb::Replace => "ReplaceRoute",
+            Verb::Create => "CreateRoute",
+        }
+    }
+}
+
 /// How an attempt ended. Only a later look says what EC2 did in the end.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
@@ -83,6 +93,10 @@ pub enum CloudError {
     Unreachable { action: &'static str, endpoint: String, message: String },
     #[error("{action}: no answer within {ms} ms")]
     Timeout { action: &'static str, ms: u64 },
+    #[error(
+        "{action}: dropped, since the lease under which it began ended before EC2 answered; EC2 may have it all the same, and the next owner reads what became of it"
+    )]
+    Dropped { action: &'static str },
     #[error("{action}: the answer cannot be read: {message}")]
     Garbled { action: &'static str, message: String },
     /// EC2 answers every DryRun by an error; whoever says yes has done it.
@@ -102,6 +116,7 @@ impl CloudError {
             | CloudError::Credentials { .. }
             | CloudError::Unreachable { .. }
             | CloudError::Timeout { .. }
+            | CloudError::Dropped { .. }
             | CloudError::Garbled { .. } => true,
             CloudError::Throttled { .. }
             | CloudError::NotFound { .. }
@@ -120,6 +135,7 @@ impl CloudError {
             CloudError::Credentials { .. } => "credentials",
             CloudError::Unreachable { .. } => "unreachable",
             CloudError::Timeout { .. } => "timeout",
+            CloudError::Dropped { .. } => "dropped",
             CloudError::Garbled { .. } => "garbled",
             CloudError::DryRunIgnored { .. } | CloudError::Other { .. } => "error",
         }

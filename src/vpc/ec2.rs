@@ -361,7 +361,7 @@ impl Cloud for Ec2 {
         let stamp = Stamp { term: permit.term(), epoch: permit.epoch() };
         let tail = user_agent::tail(&self.cluster, &self.member, stamp);
         let door = Arc::new(Door::new(permit, gate));
-        let call = Call::new(action(swap.verb), tail, Some(door), &self.clock);
+        let call = Call::new(swap.verb.action(), tail, Some(door), &self.clock);
         match self.send(&swap, DryRun::No, call).await {
             Ok(request_id) => Outcome::Done { request_id },
             Err(Failure { error, effect }) => match effect {
@@ -373,8 +373,8 @@ impl Cloud for Ec2 {
     }
 
     async fn rehearse(&self, swap: Swap, stamp: Stamp) -> Result<(), CloudError> {
-        match self.send(&swap, DryRun::Yes, self.call(action(swap.verb), stamp)).await {
-            Ok(_) => Err(CloudError::DryRunIgnored { action: action(swap.verb) }),
+        match self.send(&swap, DryRun::Yes, self.call(swap.verb.action(), stamp)).await {
+            Ok(_) => Err(CloudError::DryRunIgnored { action: swap.verb.action() }),
             Err(failure) if failure.is_dry_run_yes() => Ok(()),
             Err(failure) => Err(failure.error),
         }
@@ -428,13 +428,6 @@ impl Drop for ShutOnDrop<'_> {
 enum DryRun {
     Yes,
     No,
-}
-
-fn action(verb: Verb) -> &'static str {
-    match verb {
-        Verb::Replace => "ReplaceRoute",
-        Verb::Create => "CreateRoute",
-    }
 }
 
 /// A filter's value that matches only itself: `*` and `?` are wildcards, `\` escapes them (EC2 User

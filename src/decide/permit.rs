@@ -24,9 +24,9 @@ impl Permit {
         Self { term, epoch, deadline }
     }
 
-    /// For tests of the adapters, which need a permit and have no group. A release build has none of it, and a
-    /// test checks that nothing that ships calls it.
-    #[cfg(any(test, debug_assertions))]
+    /// For tests of the adapters, which need a permit and have no group, and of the simulation's invariants. A release
+    /// build has none of it, and a test checks that nothing that ships calls it.
+    #[cfg(any(test, debug_assertions, feature = "sim"))]
     #[doc(hidden)]
     pub fn for_tests(term: Term, epoch: Epoch, deadline: Time) -> Self {
         Self::mint(term, epoch, deadline)

@@ -42,3 +42,41 @@ impl Invariant for NoFlapping {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use vipd::ledger::{Command, Ledger};
+    use vipd::model::{Incarnation, WallMs};
+    use vipd::raft::store::Applied;
+
+    use super::*;
+    use crate::disk::Disk;
+
+    fn leads(i: &mut NoFlapping, term: u64) -> bool {
+        let seen = Seen::Leads { me: Incarnation(1), life: 0, term: Term(term), disk: &Disk::new(0) };
+        i.see(Duration::ZERO, &seen).is_some()
+    }
+
+    /// A claim at that index, applied.
+    fn claims(i: &mut NoFlapping, index: u64) -> bool {
+        let mut ledger = Ledger::default();
+        let member = "az-a".parse().expect("a name");
+        ledger.apply(index, 1, &Command::Claim { member, term: Term(1), at: WallMs(0), routes: Vec::new() });
+        let applied = Applied { ledger: Arc::new(ledger), index, term: 1 };
+        i.see(Duration::ZERO, &Seen::Applied { seat: 0, applied: &applied, disk: &Disk::new(0) }).is_some()
+    }
+
+    #[test]
+    fn a_new_term_or_a_new_claim_in_calm_is_seen_and_neither_before_nor_after() {
+        let i = &mut NoFlapping::default();
+        assert!(!leads(i, 3) && !claims(i, 7) && !leads(i, 4) && !claims(i, 9));
+        assert_eq!(i.see(Duration::ZERO, &Seen::Calm), None);
+        assert!(!leads(i, 4) && !claims(i, 9), "what there was goes on");
+        assert!(leads(i, 5));
+        assert!(claims(i, 12));
+        assert_eq!(i.see(Duration::ZERO, &Seen::Stir), None);
+        assert!(!leads(i, 6) && !claims(i, 15));
+    }
+}

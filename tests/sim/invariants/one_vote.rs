@@ -19,3 +19,24 @@ impl Invariant for OneVote {
         (first != *candidate).then(|| format!("{voter} voted for {first} and {candidate} in term {term}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_vote_in_a_term_is_seen_and_the_same_vote_again_is_none() {
+        let mut i = OneVote::default();
+        let mut votes = |voter, term, candidate| {
+            let (voter, candidate) = (Incarnation(voter), Incarnation(candidate));
+            let seen = Seen::Votes { voter, term: Term(term), candidate, open: None, by_transfer: false };
+            i.see(Duration::ZERO, &seen)
+        };
+        assert_eq!(votes(1, 4, 2), None);
+        assert_eq!(votes(1, 4, 2), None, "asked twice");
+        assert_eq!(votes(3, 4, 3), None);
+        assert_eq!(votes(1, 5, 3), None);
+        assert!(votes(1, 4, 3).is_some());
+        assert!(votes(3, 4, 2).is_some(), "it asked for votes for itself");
+    }
+}

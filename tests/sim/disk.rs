@@ -61,6 +61,7 @@ struct Platter {
     installed: u64,
     started_from_one: u64,
     slow_saves: u64,
+    failed_saves: u64,
 }
 
 /// One member's disk. It outlives the member's lives.
@@ -78,6 +79,7 @@ impl Disk {
             installed: 0,
             started_from_one: 0,
             slow_saves: 0,
+            failed_saves: 0,
         })))
     }
 
@@ -95,6 +97,15 @@ impl Disk {
         match unsaved {
             Unsaved::Lost => p.written = p.saved.clone(),
             Unsaved::Kept => p.saved = p.written.clone(),
+        }
+    }
+
+    /// Adds entries to the log, or puts them in others' place.
+    pub fn write(&self, entries: impl IntoIterator<Item = Entry>) {
+        let mut p = self.lock();
+        for entry in entries {
+            p.written.last = Some(entry.log_id);
+            p.written.log.insert(entry.log_id.index, entry);
         }
     }
 
@@ -120,6 +131,10 @@ impl Disk {
     /// How many saves took longer than any does in fair weather.
     pub fn slow_saves(&self) -> u64 {
         self.lock().slow_saves
+    }
+
+    pub fn failed_saves(&self) -> u64 {
+        self.lock().failed_saves
     }
 
     /// Snapshots of others that were taken over, and starts from a snapshot.
@@ -195,6 +210,7 @@ async fn flusher(disk: Disk, mut jobs: mpsc::UnboundedReceiver<Job>, on_fatal: i
         let (delay, fails) = disk.delay();
         runtime::sleep(delay).await;
         if fails {
+            disk.lock().failed_saves += 1;
             // The process ends: nothing is acknowledged any more.
             on_fatal();
             return;
@@ -349,13 +365,7 @@ impl RaftLogStorage<TypeConfig> for SimStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        {
-            let mut p = self.disk.lock();
-            for entry in entries {
-                p.written.last = Some(entry.log_id);
-                p.written.log.insert(entry.log_id.index, entry);
-            }
-        }
+        self.disk.write(entries);
         self.queue.send(Job::Append(callback)).map_err(|_| io::Error::other("the disk has failed"))
     }
 

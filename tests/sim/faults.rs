@@ -74,6 +74,9 @@ fn fault_25_an_owner_cut_off_from_its_members_calls_no_more() {
     let tally = hold(SEEDS, &plan);
     assert!(tally.faults["owner cut off, but not from EC2"] > 0);
     assert!(tally.faults["call stopped by the fence"] > 0, "no call was there to be stopped");
+    // Members also count those of which a byte had left.
+    let unsent = tally.faults["call dropped with its lease"];
+    assert!(unsent > 0 && tally.dropped >= unsent, "{unsent} dropped, {} counted by members", tally.dropped);
 }
 
 #[test]
@@ -134,7 +137,9 @@ fn fault_30_duplicated_and_reordered_messages_move_nothing() {
         s.add(from, Act::Wires(weather));
         s
     }
-    assert!(unmoved(doubled).faults["message doubled"] > SEEDS);
+    let tally = unmoved(doubled);
+    assert!(tally.faults["message doubled"] > SEEDS);
+    assert!(tally.overtook > SEEDS, "{} messages overtook another", tally.overtook);
 }
 
 #[test]

@@ -73,6 +73,10 @@ fn many_seeds_hold() {
     assert_eq!(tally.seeds, seeds);
     assert!(tally.failed.is_empty(), "{} seeds with a violation", tally.failed.len());
     assert_eq!(tally.missing(), Vec::<&str>::new(), "faults that never happened");
+    let (replayed, taken_up) = tally.replayed;
+    assert!(replayed >= tally.claims, "{replayed} entries were replayed, of {} claims alone", tally.claims);
+    assert!(taken_up * 100 <= replayed, "the replay went on from a member's ledger {taken_up} times");
+    assert!(tally.failed_saves > 0, "no save failed");
     let (process, host) = (&tally.failovers.0, &tally.failovers.1);
     assert!(!process.is_empty() && !host.is_empty(), "B is timed for an owner's process and for its host");
 }

@@ -177,6 +177,11 @@ impl Referee {
         self.lock().joint
     }
 
+    /// Entries that were applied here, and how often a member's ledger was gone on from.
+    pub fn replayed(&self) -> (u64, u64) {
+        self.lock().invariants.replayed()
+    }
+
     /// What each living member knows of Raft, by seat.
     pub fn views(&self) -> Vec<(usize, RaftView)> {
         self.lock().lives.iter().map(|(seat, life)| (*seat, life.view.clone())).collect()

@@ -22,6 +22,15 @@ pub struct Tally {
     pub calls: u64,
     pub claims: u64,
     pub moves: u64,
+    /// Messages that overtook another in bad weather.
+    pub overtook: u64,
+    /// Entries that the referee applied itself, and ledgers of members that it went on from where no disk that it saw
+    /// had the entry any more.
+    pub replayed: (u64, u64),
+    /// Saves that failed, of those that were to.
+    pub failed_saves: u64,
+    /// Calls that members count as dropped with the lease.
+    pub dropped: u64,
     /// From the death of the owner's process, and from its host's loss of power.
     pub failovers: (Vec<Duration>, Vec<Duration>),
     pub healings: Vec<Duration>,
@@ -102,6 +111,11 @@ impl Tally {
         self.calls += report.calls;
         self.claims += report.claims;
         self.moves += report.moves;
+        self.overtook += report.mail.overtook;
+        self.replayed.0 += report.replayed.0;
+        self.replayed.1 += report.replayed.1;
+        self.failed_saves += report.failed_saves;
+        self.dropped += report.dropped;
         match report.failover {
             Some((Unsaved::Kept, took)) => self.failovers.0.push(took),
             Some((Unsaved::Lost, took)) => self.failovers.1.push(took),
@@ -154,6 +168,9 @@ impl fmt::Display for Tally {
         writeln!(f, "EC2 calls   {:>9}", self.calls)?;
         writeln!(f, "claims      {:>9}", self.claims)?;
         writeln!(f, "moves       {:>9}", self.moves)?;
+        writeln!(f, "overtook    {:>9}", self.overtook)?;
+        writeln!(f, "replayed    {:>9} entries, taken up again {}", self.replayed.0, self.replayed.1)?;
+        writeln!(f, "failed      {:>9} saves", self.failed_saves)?;
         for (what, took) in [
             ("the end of all faults to route = owner = address", &self.healings),
             ("the death of the owner's process to the last route", &self.failovers.0),

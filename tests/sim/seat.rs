@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use vipd::clock;
 use vipd::config::{Config, InForce};
 use vipd::decide::{Decide, Event, Gate, Now};
-use vipd::driver::{Driver, EVENTS_MAX, Hands, Inputs, QUERIES_MAX, settings};
+use vipd::driver::{DROPPED, Driver, EVENTS_MAX, Hands, Inputs, QUERIES_MAX, settings};
 use vipd::metrics::Metrics;
 use vipd::model::route::Stamp;
 use vipd::model::{EniId, Health};
@@ -78,12 +78,15 @@ pub struct Seat {
     pub health: Health,
     pub living: Option<Living>,
     pub lives: u64,
+    /// Of the lives that are over.
+    dropped_before: u64,
 }
 
 /// A running daemon, from outside.
 pub struct Living {
     pub host: Host,
     pub desk: Desk,
+    metrics: Metrics,
     health: watch::Sender<Health>,
     stop: watch::Sender<bool>,
 }
@@ -127,6 +130,7 @@ impl Seat {
             health: Health::Healthy,
             living: None,
             lives: 0,
+            dropped_before: 0,
         }
     }
 
@@ -147,6 +151,7 @@ impl Seat {
             host_of_disk.kill();
         });
         let desk = Desk::new(queries_tx, group_rx);
+        let metrics = Metrics::new().expect("metrics of distinct names");
         let daemon = Daemon {
             around: around.clone(),
             index,
@@ -154,6 +159,7 @@ impl Seat {
             config,
             host: host.clone(),
             desk: desk.clone(),
+            metrics: metrics.clone(),
             group: group_tx,
             queries,
             health,
@@ -166,7 +172,7 @@ impl Seat {
             daemon.run(store).await;
             let _ = exits.send((index, life));
         }));
-        self.living = Some(Living { host, desk, health: health_tx, stop: stop_tx });
+        self.living = Some(Living { host, desk, metrics, health: health_tx, stop: stop_tx });
         self.lives += 1;
     }
 
@@ -183,7 +189,13 @@ impl Seat {
             }
             around.referee.ends(self.index);
             self.disk.crash(unsaved);
+            self.dropped_before += living.dropped();
         }
+    }
+
+    /// Calls that its daemon counts as dropped with the lease, in all its lives.
+    pub fn dropped(&self) -> u64 {
+        self.dropped_before + self.living.as_ref().map_or(0, Living::dropped)
     }
 
     /// Its daemon is told to stop; it hands over first.
@@ -201,6 +213,12 @@ impl Seat {
     }
 }
 
+impl Living {
+    fn dropped(&self) -> u64 {
+        self.metrics.fenced_calls(DROPPED)
+    }
+}
+
 struct Daemon {
     around: Around,
     index: usize,
@@ -208,6 +226,7 @@ struct Daemon {
     config: Arc<Config>,
     host: Host,
     desk: Desk,
+    metrics: Metrics,
     group: watch::Sender<Option<vipd::raft::Group>>,
     queries: mpsc::Receiver<vipd::rpc::desk::Query>,
     health: watch::Receiver<Health>,
@@ -281,7 +300,7 @@ impl Daemon {
             gate,
             cloud: Arc::new(cloud),
             addresses: self.interface.clone(),
-            metrics: Metrics::new().expect("metrics of distinct names"),
+            metrics: self.metrics,
             pulse: Pulse::default(),
             credentials: None,
             stamp,

@@ -31,7 +31,8 @@ pub enum Story {
     Unmoved,
     /// One member is drained, then the owner dies: the third owns, whichever of the two is elected.
     Drained,
-    /// One owner within 5 s of healing, and the terms have not run away.
+    /// While a round trip exceeds the timings nobody owns; one owner within 5 s of healing, and the terms have not
+    /// run away.
     Lossy,
     /// A call that the owner's predecessor made is executed ten minutes late.
     LateCall,
@@ -49,6 +50,9 @@ const ASKED_FOR: Duration = Duration::from_secs(5);
 
 /// How long nothing may move.
 const CALM: Duration = Duration::from_secs(3);
+
+/// So long after the last answer in time no lease is left, and no entry on its way: three of the longest leases.
+const LEASES_OVER: Duration = Duration::from_millis(900);
 
 /// R while reading is fast: 2 s, two round trips, and an intent through the log.
 const R: Duration = Duration::from_millis(2_100);
@@ -250,7 +254,10 @@ impl World {
 
     async fn lossy(&mut self, plan: &Plan) -> Result<(), Broken> {
         let term = self.around.referee.newest_term();
-        self.suffer(plan).await;
+        let (from, to) = (true_now(), true_now() + plan.safety);
+        self.schedule = (plan.faults)(&mut self.rng, plan.seats, from, to);
+        self.pass(from + LEASES_OVER).await;
+        self.nobody_owns(to).await?;
         self.status_names_the_round_trip().await?;
         // One campaign a second and member would be running away.
         let climbed = self.around.referee.newest_term() - term;
@@ -260,6 +267,21 @@ impl World {
         self.heal();
         let healed = self.until_healed(Duration::from_secs(5)).await;
         healed.map(drop).map_err(|e| ("one owner within 5 s of healing", e))
+    }
+
+    /// Nobody may call or take the address, and nobody claims.
+    async fn nobody_owns(&mut self, until: Duration) -> Result<(), Broken> {
+        let broken = "nobody owns where a round trip exceeds the timings";
+        let claims = self.around.referee.claims();
+        while true_now() < until {
+            self.pass(true_now() + LOOK_EVERY).await;
+            let open = (0..self.seats.len()).find_map(|seat| self.around.referee.open(seat));
+            if let Some(permit) = open {
+                return Err((broken, format!("{permit:?} is open")));
+            }
+        }
+        let claimed = self.around.referee.claims() - claims;
+        if claimed > 0 { Err((broken, format!("{claimed} claims"))) } else { Ok(()) }
     }
 
     /// Each member that runs says that what it measures is more than its timings bear.

@@ -59,6 +59,8 @@ pub struct Mail {
     pub lost: u64,
     pub doubled: u64,
     pub late: u64,
+    /// In bad weather, there before another that left the same member for the same one earlier.
+    pub overtook: u64,
     pub cut: u64,
     /// Lifelines: by the leader's death, without it, by a reset.
     pub ended: u64,
@@ -66,8 +68,30 @@ pub struct Mail {
     pub reset: u64,
 }
 
+/// When messages from one member to another leave and arrive.
+#[derive(Default)]
+struct Traffic {
+    /// When the last one left.
+    left: Duration,
+    /// When the last of those arrives that left before, and of all.
+    earlier: Duration,
+    all: Duration,
+}
+
+impl Traffic {
+    /// Whether what leaves at `now` overtakes another. The two copies of a doubled message leave at one moment.
+    fn overtakes(&mut self, now: Duration, arrives: Duration) -> bool {
+        if now > self.left {
+            (self.left, self.earlier) = (now, self.all);
+        }
+        self.all = self.all.max(arrives);
+        arrives < self.earlier
+    }
+}
+
 struct Net {
     doors: BTreeMap<String, Door>,
+    traffic: BTreeMap<(usize, usize), Traffic>,
     /// From whom to whom nothing goes.
     cut: BTreeSet<(usize, usize)>,
     weather: Weather,
@@ -100,6 +124,7 @@ impl Wires {
     pub fn new(seed: u64, referee: Referee) -> Self {
         let net = Net {
             doors: BTreeMap::new(),
+            traffic: BTreeMap::new(),
             cut: BTreeSet::new(),
             weather: Weather::default(),
             rng: SmallRng::seed_from_u64(seed),
@@ -189,7 +214,11 @@ impl Wires {
             net.mail.late += 1;
             us += net.rng.random_range(5_000..=300_000);
         }
-        Leg::After(Duration::from_micros(us))
+        let (now, takes) = (true_now(), Duration::from_micros(us));
+        let overtakes = net.traffic.entry((from, to)).or_default().overtakes(now, now + takes);
+        let fair = weather.latency_us == Weather::default().latency_us && weather.late == 0;
+        net.mail.overtook += u64::from(overtakes && !fair);
+        Leg::After(takes)
     }
 
     fn is_doubled(&self) -> bool {

@@ -42,6 +42,11 @@ pub struct Report {
     /// Taken over from another, and started from.
     pub snapshots: (u64, u64),
     pub slow_saves: u64,
+    pub failed_saves: u64,
+    /// Entries that the referee applied itself, and how often it went on from a member's ledger.
+    pub replayed: (u64, u64),
+    /// Calls that members count as dropped with the lease.
+    pub dropped: u64,
     pub digest: u64,
     pub transcript: Vec<String>,
 }
@@ -527,6 +532,9 @@ impl World {
             healing: self.healing,
             snapshots,
             slow_saves: self.seats.iter().map(|seat| seat.disk.slow_saves()).sum(),
+            failed_saves: self.seats.iter().map(|seat| seat.disk.failed_saves()).sum(),
+            replayed: referee.replayed(),
+            dropped: self.seats.iter().map(Seat::dropped).sum(),
             digest,
             transcript,
         }

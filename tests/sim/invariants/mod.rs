@@ -213,6 +213,11 @@ impl Invariants {
         ask(&mut self.no_flapping, at, seen, &mut wrong);
         wrong
     }
+
+    /// Entries that `same_ledger` applied itself, and how often it had to go on from a member's ledger.
+    pub fn replayed(&self) -> (u64, u64) {
+        (self.same_ledger.replayed_in_all, self.same_ledger.taken_up)
+    }
 }
 
 fn ask<I: Invariant>(i: &mut I, at: Duration, seen: &Seen<'_>, wrong: &mut Vec<(&'static str, String)>) {

@@ -20,6 +20,9 @@ pub struct SameLedger {
     /// At each index the term and the ledger: the replay's, or a member's that came before it.
     at: BTreeMap<u64, (u64, Arc<Ledger>)>,
     last: BTreeMap<usize, (u64, u64)>,
+    pub replayed_in_all: u64,
+    /// How often the replay went on from a member's ledger.
+    pub taken_up: u64,
 }
 
 impl SameLedger {
@@ -33,6 +36,7 @@ impl SameLedger {
                 self.replay.apply(index, term, &command);
             }
             self.replayed = index;
+            self.replayed_in_all += 1;
             let ledger = Arc::new(self.replay.clone());
             let wrong = self.differs(index, term, &ledger);
             self.at.insert(index, (term, ledger));
@@ -66,6 +70,66 @@ impl Invariant for SameLedger {
         let wrong = self.replay(disk, *index);
         let wrong = wrong.or_else(|| self.differs(*index, *term, ledger));
         self.at.entry(*index).or_insert_with(|| (*term, Arc::clone(ledger)));
+        if self.replayed < *index && wrong.is_none() {
+            // It came here by a snapshot of what was applied since the last look, by somebody who is gone. This one
+            // ledger is taken as it is; whatever follows is replayed again.
+            (self.replay, self.replayed) = (Ledger::clone(ledger), *index);
+            self.taken_up += 1;
+        }
         wrong
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vipd::ledger::Command;
+    use vipd::model::{Term, WallMs};
+    use vipd::raft::types::{Entry, LogId};
+
+    use super::*;
+
+    fn claim(index: u64, member: &str) -> Entry {
+        let member = member.parse().expect("a name");
+        let claim = Command::Claim { member, term: Term(1), at: WallMs(0), routes: Vec::new() };
+        Entry { log_id: LogId::new_term_index(1, index), payload: openraft::EntryPayload::Normal(claim) }
+    }
+
+    /// What `members` one after the other make of an empty ledger.
+    fn applied(members: &[&str]) -> Applied {
+        let mut ledger = Ledger::default();
+        for (index, member) in (1..).zip(members) {
+            let openraft::EntryPayload::Normal(command) = claim(index, member).payload else { continue };
+            ledger.apply(index, 1, &command);
+        }
+        Applied { ledger: Arc::new(ledger), index: members.len() as u64, term: 1 }
+    }
+
+    fn see(i: &mut SameLedger, seat: usize, disk: &Disk, members: &[&str]) -> bool {
+        let applied = applied(members);
+        i.see(Duration::ZERO, &Seen::Applied { seat, applied: &applied, disk }).is_some()
+    }
+
+    #[test]
+    fn a_ledger_that_is_not_made_of_the_entries_or_not_anothers_is_seen() {
+        let (mut i, disk) = (SameLedger::default(), Disk::new(0));
+        disk.write([claim(1, "a"), claim(2, "b")]);
+        assert!(!see(&mut i, 0, &disk, &["a"]) && !see(&mut i, 0, &disk, &["a", "b"]));
+        // By a snapshot, and with nothing else on its disk.
+        assert!(!see(&mut i, 1, &Disk::new(1), &["a", "b"]));
+        assert!(see(&mut i, 2, &Disk::new(2), &["a", "c"]));
+        // The entry says otherwise.
+        disk.write([claim(3, "c")]);
+        assert!(see(&mut i, 0, &disk, &["a", "b", "a"]));
+        assert_eq!((i.replayed_in_all, i.taken_up), (3, 0));
+    }
+
+    #[test]
+    fn after_a_gap_the_replay_goes_on() {
+        let (mut i, disk) = (SameLedger::default(), Disk::new(0));
+        disk.write([claim(3, "c"), claim(4, "d")]);
+        assert!(!see(&mut i, 0, &disk, &["a", "b"]));
+        assert_eq!((i.replayed_in_all, i.taken_up), (0, 1));
+        assert!(see(&mut i, 0, &disk, &["a", "b", "c", "a"]), "replayed, and not believed");
+        assert_eq!((i.replayed_in_all, i.taken_up), (2, 1));
     }
 }

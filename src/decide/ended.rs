@@ -41,12 +41,20 @@ impl Decide {
         let mine = self.raft.member(me).map(|m| rank(me, m.priority))?;
         // To be cut off from EC2 is a rank here: where all are, somebody leads all the same.
         let may = |name: &Name| matches!(self.refusal(name), None | Some(Refusal::CutOff(..)));
+        // Members know each other by the log of their first leader, which may die before any has said a word to another.
+        // Who was never heard of is taken for as good as oneself, or each of two would be the first.
+        let unheard = |name: &Name| {
+            !self.peers.contains_key(name) && matches!(self.refusal(name), Some(Refusal::Unreachable(_)))
+        };
+        let precedes = |name: &Name, priority: u32| match unheard(name) {
+            true => (Reverse(priority), name) < (mine.2, &mine.3),
+            false => may(name) && rank(name, priority) < mine,
+        };
         let before = self
             .raft
             .members()
             .map(|(_, m)| m)
-            .filter(|m| m.name != *me && Some(&m.name) != leader && may(&m.name))
-            .filter(|m| rank(&m.name, m.priority) < mine);
+            .filter(|m| m.name != *me && Some(&m.name) != leader && precedes(&m.name, m.priority));
         Some(u32::try_from(before.count()).unwrap_or(u32::MAX))
     }
 }

@@ -58,6 +58,18 @@ fn who_is_known_not_to_win_or_not_to_own_is_not_waited_for() {
 }
 
 #[test]
+fn two_that_have_not_heard_of_each_other_do_not_ask_at_the_same_time() {
+    for (priority, place) in [(50, 0), (200, 8)] {
+        let mut w = follower(|s| s.members[2].priority = priority);
+        w.decide.peers.clear();
+        assert_eq!(asks(&mut w), Some(place), "c of {priority} is after or before a as c finds too");
+    }
+    let mut w = follower(|s| (s.members[2].priority, s.members[2].witness) = (200, true));
+    w.decide.peers.clear();
+    assert_eq!(asks(&mut w), Some(0), "a witness");
+}
+
+#[test]
 fn where_all_are_cut_off_from_ec2_they_still_ask_one_after_the_other() {
     let mut w = follower(|s| s.members[2].priority = 200);
     w.looks_fail(secs(25), &unreachable());

@@ -1,13 +1,20 @@
 #!/usr/bin/env bash
 # Builds the Debian package of the programs that are built already:
 #   ./cluster/deb/build.sh [PROFILE [DIR]]     dev, target/debian
-# Needs cargo-deb (./cluster/setup.sh cargo-deb) and dpkg-dev. Prints the package's path.
+# Needs cargo-deb and dpkg-dev (./cluster/setup.sh cargo-deb dpkg-dev). Prints the package's path.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # shellcheck source=cluster/setup.sh
 source cluster/setup.sh
 PATH="$(setup_tools_dir)/bin:$PATH"
 
+for tool in cargo-deb dpkg-shlibdeps; do
+    if ! command -v "$tool" >/dev/null; then
+        echo "error: $tool is missing" >&2
+        echo "next: ./cluster/setup.sh cargo-deb dpkg-dev" >&2
+        exit 1
+    fi
+done
 profile="${1:-dev}"
 target="${CARGO_TARGET_DIR:-target}"
 out="${2:-$target/debian}"

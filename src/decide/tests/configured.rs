@@ -40,6 +40,18 @@ fn a_table_that_is_new_is_looked_at_at_once_and_swapped_under_an_intent() {
 }
 
 #[test]
+fn a_missing_route_is_created_at_once_when_a_reload_allows_it() {
+    let mut w = World::steady();
+    w.cloud.routes.insert(route("rtb-1"), Observed::Missing);
+    w.run(secs(30));
+    assert_eq!(w.cloud.routes.get(&route("rtb-1")), Some(&Observed::Missing), "not allowed");
+    reload(&mut w, |t| t.create_missing = true);
+    w.run(ms(100));
+    assert_eq!(w.cloud.routes.get(&route("rtb-1")), Some(&at("eni-a")));
+    assert_eq!(w.decide.route_error(&route("rtb-1")), None);
+}
+
+#[test]
 fn a_table_that_left_is_left_alone_even_by_a_look_that_was_under_way() {
     let mut w = World::steady();
     w.hands.look = false;

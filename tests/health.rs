@@ -194,6 +194,32 @@ async fn fault_80_a_frozen_haproxy_is_found_by_each_check() {
     }
 }
 
+/// For what this machine adds by itself; less than what is told apart.
+const SLACK: Duration = Duration::from_millis(500);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_80_a_frozen_haproxy_is_found_within_an_interval_and_fall_timeouts() {
+    let haproxy = Haproxy::start(&[]);
+    let (interval, timeout, fall) = (Duration::from_secs(2), Duration::from_millis(200), 4);
+    let seldom = |config| HealthConfig { interval, timeout, fall, ..config };
+    for config in
+        [config(Some(&haproxy.socket()), None), config(None, Some(haproxy.url("/healthz")))].map(seldom)
+    {
+        let mut shown = spawn(&config);
+        // As late as can be: the next probe comes a whole interval after the one that passed.
+        healthy(&mut shown).await;
+        haproxy.signal(Signal::STOP);
+        let frozen = Instant::now();
+        let why = unhealthy(&mut shown).await;
+        let took = frozen.elapsed();
+        eprintln!("frozen to unhealthy: {} ms: {why}", took.as_millis());
+        assert!(why.contains("no answer within 200 ms"), "{why}");
+        // With one probe an interval it would be 6.2 s at least.
+        assert!(took <= interval + timeout * fall + SLACK, "{took:?}");
+        haproxy.signal(Signal::CONT);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fault_82_reloads_move_nothing_and_no_old_process_is_kept() {
     let haproxy = Haproxy::start(&["-W"]);

@@ -24,6 +24,18 @@ struct Bind {
     address: String,
     ip: IpAddr,
     transparent: bool,
+    /// An IPv6 wildcard that leaves IPv4 alone (HAProxy's manual, "v6only").
+    v6only: bool,
+}
+
+impl Bind {
+    fn serves(&self, vip: Vip) -> bool {
+        self.ip == vip.ip() || covers(self.ip, vip) && !self.is_deaf_to(vip)
+    }
+
+    fn is_deaf_to(&self, vip: Vip) -> bool {
+        self.v6only && vip.ip().is_ipv4()
+    }
 }
 
 /// What is found for each VIP. `own`: ports that vipd itself listens on.
@@ -51,7 +63,7 @@ fn one(root: &Root, vip: Vip, binds: &[Bind], listeners: &[SocketAddr]) -> Findi
             ways(&bad.address),
         );
     }
-    if let Some(good) = binds.iter().find(|b| b.ip == vip.ip() || covers(b.ip, vip)) {
+    if let Some(good) = binds.iter().find(|b| b.serves(vip)) {
         return Finding::ok(CHECK, format!("{} binds {}, which serves {vip}", good.place, good.address));
     }
     if let Some(at) = listeners.iter().find(|l| l.ip() == vip.ip()).filter(|_| !foreign) {
@@ -63,12 +75,24 @@ fn one(root: &Root, vip: Vip, binds: &[Bind], listeners: &[SocketAddr]) -> Findi
             ways(&at.to_string()),
         );
     }
-    let serves = |l: &&SocketAddr| l.ip() == vip.ip() || covers(l.ip(), vip);
+    // The kernel does not show which of the IPv6 wildcards takes IPv4: with such a line, none is believed to.
+    let deaf = binds.iter().find(|b| b.is_deaf_to(vip));
+    let believed = |l: &SocketAddr| deaf.is_none() || l.is_ipv4();
+    let serves = |l: &&SocketAddr| l.ip() == vip.ip() || covers(l.ip(), vip) && believed(l);
     let mut ports: Vec<u16> = listeners.iter().filter(serves).map(SocketAddr::port).collect();
     ports.sort_unstable();
     ports.dedup();
     // Everybody's remote shell is no sign of HAProxy.
     ports.retain(|port| *port != 22);
+    if let (true, Some(deaf)) = (ports.is_empty(), deaf) {
+        return Finding::new(
+            Level::Fail,
+            CHECK,
+            format!("{} binds {} v6only, and nobody listens for {vip}", deaf.place, deaf.address),
+            "v6only takes no IPv4: nothing would answer the VIP here",
+            "bind *:PORT beside it, or take v6only away; then systemctl reload haproxy",
+        );
+    }
     if ports.is_empty() {
         return Finding::new(
             Level::Fail,
@@ -136,8 +160,9 @@ fn lines(file: &str, text: &str) -> Vec<Bind> {
         for address in addresses.split(',') {
             let Some(ip) = host(address) else { continue };
             let transparent = rest.contains(&"transparent");
+            let v6only = rest.contains(&"v6only") && ip.is_ipv6() && ip.is_unspecified();
             let place = format!("{file}:{number}");
-            binds.push(Bind { place, address: address.to_owned(), ip, transparent });
+            binds.push(Bind { place, address: address.to_owned(), ip, transparent, v6only });
         }
     }
     binds

@@ -88,6 +88,35 @@ fn fault_84_without_its_configuration_the_sockets_tell() {
 }
 
 #[test]
+fn fault_84_an_ipv6_wildcard_that_says_v6only_serves_no_ipv4_vip() {
+    let of = |cfg: &str, listening: &[&str]| {
+        let tcp: String = listening.iter().map(|on| listens(on)).collect();
+        let host =
+            Host::new().with("etc/haproxy/haproxy.cfg", cfg).with("proc/net/tcp", &(TCP.to_owned() + &tcp));
+        // [::]:80, as HAProxy's own line makes it.
+        let six =
+            "   0: 00000000000000000000000000000000:0050 00000000000000000000000000000000:0000 0A 0 0 0 0\n";
+        host.with("proc/net/tcp6", &(TCP.to_owned() + six))
+    };
+    let alone = bind(&of("frontend x\n  bind :::80 v6only\n", &["0.0.0.0:22"]));
+    assert_eq!(alone.level, Level::Fail, "{alone:?}");
+    assert!(alone.finding.contains("haproxy.cfg:2 binds :::80 v6only"), "{alone:?}");
+    assert!(alone.mend.contains("bind *:PORT"), "{alone:?}");
+    let v6 = haproxy::bind(
+        &of("bind :::80 v6only\n", &[]).root(),
+        &["fd00:77::10/128".parse().expect("a VIP")],
+        &[],
+    );
+    assert_eq!(v6[0].level, Level::Ok, "{v6:?}");
+    for both in ["bind :::80\n", "bind :::80 v6only\nbind *:80\n", "bind :::80,*:80 v6only\n"] {
+        assert_eq!(bind(&of(both, &[])).level, Level::Ok, "{both}");
+    }
+    // A line that names its address by a variable is not to be read; its socket is.
+    let by_name = "bind :::80 v6only\nbind \"$VIP:80\"\n";
+    assert_eq!(bind(&of(by_name, &["0.0.0.0:80"])).level, Level::Ok);
+}
+
+#[test]
 fn the_configuration_is_that_of_the_process() {
     let host = Host::new()
         .with("etc/haproxy/haproxy.cfg", "bind 192.168.77.10:443\n")

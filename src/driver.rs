@@ -601,8 +601,8 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
                 self.hands.metrics.repairs.inc();
                 tracing::warn!(table = %swap.route.table, vip = %swap.route.vip, "the route was changed by someone else: putting it right");
             }
-            Story::RouteMissing { route } => {
-                tracing::error!(table = %route.table, vip = %route.vip, "the route is missing: create it, or set aws.create_missing = true");
+            Story::RouteMissing { route, words } => {
+                tracing::error!(table = %route.table, vip = %route.vip, "{words}");
             }
             Story::Denied { table, why } => {
                 tracing::error!(%table, %why, "EC2 does not let this member change the routes of a table");

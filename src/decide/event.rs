@@ -538,8 +538,10 @@ pub enum Story {
     Repair {
         swap: Swap,
     },
+    /// And how to make it.
     RouteMissing {
         route: RouteKey,
+        words: String,
     },
     /// EC2 does not let this member change the routes of a table.
     Denied {

@@ -7,8 +7,8 @@ use super::plan::{Budget, Churn, Fix, Pace, in_sync, plan};
 use super::proposal::Proposal;
 use super::{Decide, Effect, Look, Now, PROPOSAL_WAIT, Stage, Story, WARM_EVERY};
 use crate::ledger::{Claim, Command, Kind, Phases, REQUEST_IDS_KEPT};
-use crate::model::route::{CloudError, Outcome, ROUTES_MAX, Sight, Swap, Verb};
-use crate::model::{Epoch, Name, Observed, RouteKey, Term, Time, WallMs};
+use crate::model::route::{CloudError, Outcome, ROUTES_MAX, Sight, Swap, Verb, create_command};
+use crate::model::{EniId, Epoch, Name, Observed, RouteKey, Term, Time, WallMs};
 use crate::mutant::{self, Mutant};
 
 /// How long the first swaps wait for the address: it takes well under a millisecond, and a route
@@ -418,6 +418,12 @@ impl Decide {
         };
     }
 
+    fn how_to_create(&self, route: &RouteKey) -> String {
+        let eni = self.settings.eni.as_ref().map_or("ENI", EniId::as_str);
+        let command = create_command(route.table.as_str(), &route.vip.to_string(), eni);
+        format!("the route is missing; create it with {command}, or set aws.create_missing = true")
+    }
+
     /// Desired against observed, by a look that was asked at `asked`.
     fn mend(
         &mut self,
@@ -444,9 +450,9 @@ impl Decide {
                     o.was_in_sync.insert(route);
                 }
                 Fix::Missing => {
-                    let words = "the route is missing; create it with aws ec2 create-route, or set aws.create_missing = true";
-                    if self.errors.insert(route.clone(), words.to_owned()).is_none() {
-                        out.push(Effect::Tell(Story::RouteMissing { route }));
+                    let words = self.how_to_create(&route);
+                    if self.errors.insert(route.clone(), words.clone()).is_none() {
+                        out.push(Effect::Tell(Story::RouteMissing { route, words }));
                     }
                 }
                 Fix::Swap(swap) => {

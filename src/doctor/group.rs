@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::finding::{Finding, Level};
+use crate::model::route::create_command;
 use crate::proto;
 use crate::rpc::agree::{Setting, differences};
 
@@ -210,8 +211,6 @@ fn routes(status: &proto::Status) -> Vec<Finding> {
         for route in vip.routes.iter().filter(|r| !r.in_sync) {
             let (table, address) = (&route.route_table, &vip.address);
             let missing = route.state == "missing";
-            let flag =
-                if address.contains(':') { "destination-ipv6-cidr-block" } else { "destination-cidr-block" };
             let eni = status
                 .members
                 .iter()
@@ -221,19 +220,21 @@ fn routes(status: &proto::Status) -> Vec<Finding> {
             all.push(Finding::new(
                 if missing { Level::Fail } else { Level::Warn },
                 check,
-                format!("{address} in {table} points at {} ({})", route.target.as_deref().unwrap_or("nothing"), route.state),
+                format!(
+                    "{address} in {table} points at {} ({})",
+                    route.target.as_deref().unwrap_or("nothing"),
+                    route.state
+                ),
                 if missing {
-                    "that table's subnets do not reach the VIP, and a failover does not change that".to_owned()
+                    "that table's subnets do not reach the VIP, and a failover does not change that"
+                        .to_owned()
                 } else if route.error.is_empty() {
                     "that table's subnets reach another member than the owner, or none".to_owned()
                 } else {
                     route.error.clone()
                 },
                 if missing {
-                    format!(
-                        "aws ec2 create-route --route-table-id {table} --{flag} {address} --network-interface-id {eni}; or \
-                         aws.create_missing = true"
-                    )
+                    format!("{}; or aws.create_missing = true", create_command(table, address, eni))
                 } else {
                     "vipctl routes; the owner puts it right as soon as EC2 lets it".to_owned()
                 },

@@ -53,6 +53,15 @@ impl Verb {
     }
 }
 
+/// The command by which people make a missing route (FAULTS 40): what vipd does itself with `aws.create_missing`.
+pub fn create_command(table: &str, destination: &str, eni: &str) -> String {
+    let flag =
+        if destination.contains(':') { "destination-ipv6-cidr-block" } else { "destination-cidr-block" };
+    format!(
+        "aws ec2 create-route --route-table-id {table} --{flag} {destination} --network-interface-id {eni}"
+    )
+}
+
 /// How an attempt ended. Only a later look says what EC2 did in the end.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {

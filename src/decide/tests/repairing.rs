@@ -196,7 +196,11 @@ fn fault_40_a_missing_route_is_told_once_and_created_only_where_that_is_allowed(
     assert!(w.told(is_swap).is_empty());
     assert_eq!(w.told(told).len(), 1);
     let error = w.decide.route_error(&route("rtb-1")).expect("an error");
-    assert!(error.contains("aws ec2 create-route"), "fault 40: {error}");
+    let command = "create it with aws ec2 create-route --route-table-id rtb-1 --destination-cidr-block 192.168.77.10/32 \
+                   --network-interface-id eni-a, or ";
+    assert!(error.contains(command), "fault 40: {error}");
+    let words = |s: &Story| matches!(s, Story::RouteMissing { words, .. } if words == error);
+    assert_eq!(w.stories(words), 1, "the log has it as well");
     let w = missing(true);
     let create = |e: &Effect| matches!(e, Effect::Swap(s, _) if s.verb == crate::model::route::Verb::Create);
     assert_eq!((w.told(create).len(), w.told(told).len()), (1, 0));

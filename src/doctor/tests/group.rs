@@ -126,6 +126,10 @@ fn fault_40_a_missing_route_comes_with_the_command_that_makes_it() {
     assert_eq!(found.level, Level::Fail);
     let command = "aws ec2 create-route --route-table-id rtb-0a --destination-cidr-block 192.168.77.10/32 --network-interface-id eni-0a";
     assert!(found.mend.starts_with(command), "{found:?}");
+    status.vips[0].address = "fd00:77::10/128".into();
+    let all = judge(&status, &BTreeSet::new());
+    let found = all.iter().find(|f| f.check == "routes").expect("it is named");
+    assert!(found.mend.contains(" --destination-ipv6-cidr-block fd00:77::10/128 "), "{found:?}");
 }
 
 #[test]

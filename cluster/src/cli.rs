@@ -315,6 +315,20 @@ pub enum Ec2 {
         #[arg(long)]
         destination: Option<String>,
     },
+    /// Tag a table.
+    Tag {
+        #[arg(long)]
+        table: String,
+        /// KEY=VALUE, split at the first =.
+        #[arg(value_parser = assignment)]
+        tag: (String, String),
+    },
+    /// Take a tag that was put by hand off a table.
+    Untag {
+        #[arg(long)]
+        table: String,
+        key: String,
+    },
     /// An ENI's source/dest check, or its absence.
     Eni {
         /// ENI or member.
@@ -335,5 +349,5 @@ fn pair(text: &str) -> Result<(u64, u64), String> {
 
 fn assignment(text: &str) -> Result<(String, String), String> {
     let split = text.split_once('=').map(|(a, b)| (a.to_owned(), b.to_owned()));
-    split.ok_or_else(|| format!("want MEMBER=ENI, not {text:?}"))
+    split.ok_or_else(|| format!("there is no = in {text:?}"))
 }

@@ -105,6 +105,15 @@ pub enum Request {
         /// ENI or member; absent: the route goes.
         eni: Option<String>,
     },
+    /// A tag of a table, set by someone else.
+    Tag {
+        /// Route table.
+        table: String,
+        /// The tag's.
+        key: String,
+        /// Absent: the tag goes.
+        value: Option<String>,
+    },
     /// An ENI that is detached and deleted, or comes back.
     Eni {
         /// ENI or member.

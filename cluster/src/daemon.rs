@@ -182,6 +182,10 @@ impl Daemon {
                 Ok(serde_json::to_value(faults.view())?)
             }
             Request::SetRoute { table, destination, eni } => self.set_route(table, destination, eni).await,
+            Request::Tag { table, key, value } => {
+                self.ec2.state.lock().await.tag(&table, &key, value)?;
+                Ok(json!({"table": table, "at_boot_ns": boot_ns()}))
+            }
             Request::Eni { eni, gone, source_dest_check } => self.eni(&eni, gone, source_dest_check).await,
             Request::Imds { on, credentials } => {
                 if let Some(on) = on {

@@ -233,6 +233,8 @@ fn ec2_request(ec2: Ec2) -> Request {
         Ec2::Faults => Request::Faults,
         Ec2::SetRoute { table, eni, destination } => Request::SetRoute { table, destination, eni: Some(eni) },
         Ec2::DeleteRoute { table, destination } => Request::SetRoute { table, destination, eni: None },
+        Ec2::Tag { table, tag: (key, value) } => Request::Tag { table, key, value: Some(value) },
+        Ec2::Untag { table, key } => Request::Tag { table, key, value: None },
         Ec2::Eni { eni, source_dest_check, gone } => {
             Request::Eni { eni, gone: gone.map(is_on), source_dest_check: source_dest_check.map(is_on) }
         }

@@ -62,14 +62,6 @@ fn bad_filter(name: &str) -> Refusal {
     Refusal::BadValue(format!("The filter '{name}' is invalid"))
 }
 
-/// The tags of every table; a filter can ask for them.
-fn tags(state: &State, table: &str) -> Vec<(String, String)> {
-    vec![
-        ("Name".into(), format!("{}-{table}", state.spec.name)),
-        ("vipd:cluster".into(), state.spec.cluster.clone()),
-    ]
-}
-
 fn route_tables(state: &State, params: &Params, read_at_ns: u64) -> Result<Xml, Refusal> {
     let ids = params.list("RouteTableId");
     if let Some(unknown) = ids.iter().find(|id| !state.spec.tables.iter().any(|t| t.id == **id)) {
@@ -88,7 +80,7 @@ fn route_tables(state: &State, params: &Params, read_at_ns: u64) -> Result<Xml, 
                 "vpc-id" => values.contains(&VPC_ID),
                 tag => {
                     let key = tag.strip_prefix("tag:").ok_or_else(|| bad_filter(tag))?;
-                    tags(state, &table.id).iter().any(|(k, v)| k == key && values.contains(&v.as_str()))
+                    state.tags(&table.id).iter().any(|(k, v)| k == key && values.contains(&v.as_str()))
                 }
             };
         }
@@ -118,7 +110,7 @@ fn route_tables(state: &State, params: &Params, read_at_ns: u64) -> Result<Xml, 
             xml.text("routeTableId", &table.id).text("subnetId", subnet).text("main", "false");
         });
         xml.nest("propagatingVgwSet", |_| {});
-        xml.items("tagSet", tags(state, &table.id), |xml, (key, value)| {
+        xml.items("tagSet", state.tags(&table.id), |xml, (key, value)| {
             xml.text("key", &key).text("value", &value);
         });
     });

@@ -21,6 +21,8 @@ pub struct State {
     /// ENIs with source/dest check on.
     pub checked: Vec<String>,
     routes: BTreeMap<(String, String), VecDeque<Change>>,
+    /// By table and key, beside those that every table has.
+    tags: BTreeMap<(String, String), String>,
     fib: Fib,
 }
 
@@ -59,7 +61,8 @@ pub struct Entry {
 impl State {
     /// As the spec says, with the kernel made to agree.
     pub async fn new(spec: Spec, fib: Fib, now_ns: u64) -> Result<Self, Refusal> {
-        let mut state = Self { spec, gone: Vec::new(), checked: Vec::new(), routes: BTreeMap::new(), fib };
+        let (routes, tags) = (BTreeMap::new(), BTreeMap::new());
+        let mut state = Self { spec, gone: Vec::new(), checked: Vec::new(), routes, tags, fib };
         if let Some(eni) = state.spec.initial_route.clone() {
             for table in state.spec.tables.clone() {
                 for vip in state.spec.vips.clone() {
@@ -141,6 +144,37 @@ impl State {
             self.checked.push(eni.into());
         }
         Ok(())
+    }
+
+    /// Tags a table, or takes a tag that was put here away.
+    pub fn tag(&mut self, table: &str, key: &str, value: Option<String>) -> Result<(), Refusal> {
+        if !self.spec.tables.iter().any(|t| t.id == table) {
+            return Err(Refusal::NoTable(table.into()));
+        }
+        let place = (table.to_owned(), key.to_owned());
+        match value {
+            Some(value) => {
+                self.tags.insert(place, value);
+            }
+            None => {
+                let there = self.tags.remove(&place);
+                there.ok_or_else(|| {
+                    Refusal::BadValue(format!("{table} has no tag {key} that was put by hand"))
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every tag of a table.
+    pub fn tags(&self, table: &str) -> Vec<(String, String)> {
+        let mut all = vec![
+            ("Name".to_owned(), format!("{}-{table}", self.spec.name)),
+            ("vipd:cluster".to_owned(), self.spec.cluster.clone()),
+        ];
+        let own = self.tags.iter().filter(|((of, _), _)| of == table);
+        all.extend(own.map(|((_, key), value)| (key.clone(), value.clone())));
+        all
     }
 
     /// Every route as it was at `at_ns`; `u64::MAX`: as it is.

@@ -104,6 +104,17 @@ async fn a_swap_is_read_back() {
     let ask = "Action=DescribeRouteTables&Filter.1.Name=tag%3Avipd%3Acluster&Filter.1.Value.1=";
     assert_eq!(post(at, &format!("{ask}edge")).await.unwrap().1.matches("<propagatingVgwSet>").count(), 3);
     assert_eq!(post(at, &format!("{ask}other")).await.unwrap().1.matches("<propagatingVgwSet>").count(), 0);
+    ec2.state.lock().await.tag("rtb-0b", "vipd:own", Some("yes".into())).unwrap();
+    let ask = "Action=DescribeRouteTables&Filter.1.Name=tag%3Avipd%3Aown&Filter.1.Value.1=yes";
+    let (_, body) = post(at, ask).await.unwrap();
+    assert_eq!(body.matches("<propagatingVgwSet>").count(), 1);
+    assert!(
+        body.contains("<item><key>vipd:own</key><value>yes</value></item>") && body.contains("rtb-0b"),
+        "{body}"
+    );
+    ec2.state.lock().await.tag("rtb-0b", "vipd:own", None).unwrap();
+    assert!(!post(at, ask).await.unwrap().1.contains("rtb-0b"));
+    assert!(ec2.state.lock().await.tag("rtb-0b", "vipd:own", None).is_err(), "it has none");
     let create = "Action=CreateRoute&RouteTableId=rtb-0c&DestinationIpv6CidrBlock=fd00%3A77%3A%3A10%2F128&NetworkInterfaceId=eni-0c";
     assert_eq!(post(at, create).await.unwrap().0, 200);
     let (_, body) = post(at, "Action=DescribeRouteTables&RouteTableId.1=rtb-0c").await.unwrap();

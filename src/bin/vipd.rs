@@ -41,7 +41,8 @@ use vipd::vpc::{CloudError, Stamp};
 #[command(
     version,
     after_help = "VIPD_LOG sets the log's filter (info, vipd=debug, ...); VIPD_MEMBER the member's name.\n\
-SIGHUP reads the file again: tables, health, policy and log; the rest takes a restart, and the log says so.\n\
+SIGHUP reads the file again: tables, health, policy and log, and what the files of [tls] hold; the rest takes a restart, \
+and the log says so.\n\
 Exit codes: 0 stopped, 1 failed, 2 wrong configuration or data directory in use."
 )]
 struct Args {

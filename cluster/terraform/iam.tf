@@ -3,7 +3,9 @@ data "aws_caller_identity" "here" {}
 data "aws_partition" "here" {}
 
 locals {
-  arn = "arn:${data.aws_partition.here.partition}:ec2:${data.aws_region.here.name}:${data.aws_caller_identity.here.account_id}"
+  # ReplaceRoute, and CreateRoute where vipd.toml asks for it.
+  change = var.create_missing ? ["ec2:ReplaceRoute", "ec2:CreateRoute"] : ["ec2:ReplaceRoute"]
+  arn    = "arn:${data.aws_partition.here.partition}:ec2:${data.aws_region.here.name}:${data.aws_caller_identity.here.account_id}"
 }
 
 # EC2 cannot limit ReplaceRoute to one destination: the role may change any route of these tables. It knows no narrower
@@ -18,8 +20,22 @@ data "aws_iam_policy_document" "routes" {
     for_each = var.assume_role_arn == null ? [1] : []
     content {
       sid       = "Swap"
-      actions   = var.create_missing ? ["ec2:ReplaceRoute", "ec2:CreateRoute"] : ["ec2:ReplaceRoute"]
+      actions   = local.change
       resources = [for id in var.route_table_ids : "${local.arn}:route-table/${id}"]
+    }
+  }
+  # As vipctl iam-policy prints it: whoever may tag a table then says that vipd may change it.
+  dynamic "statement" {
+    for_each = var.assume_role_arn == null && var.route_table_tag != null ? [var.route_table_tag] : []
+    content {
+      sid       = "SwapByTag"
+      actions   = local.change
+      resources = ["${local.arn}:route-table/*"]
+      condition {
+        test     = "StringEquals"
+        variable = "aws:ResourceTag/${statement.value.key}"
+        values   = [statement.value.value]
+      }
     }
   }
   # The route tables are another account's: what concerns them is that role's (vipctl iam-policy --role routes).

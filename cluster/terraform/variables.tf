@@ -35,6 +35,15 @@ variable "route_table_ids" {
   type        = list(string)
 }
 
+variable "route_table_tag" {
+  description = "As aws.route_table_tag, split at its first =: the role may change the tables that carry it as well. Their routes and tags are whoever owns the tables'."
+  type = object({
+    key   = string
+    value = string
+  })
+  default = null
+}
+
 variable "client_cidrs" {
   description = "Where clients come from. CIDRs: a reference to a security group does not match traffic to an overlay address."
   type        = list(string)
@@ -86,7 +95,7 @@ variable "assume_role_arn" {
 }
 
 variable "tags" {
-  description = "On everything that can have tags. For aws.route_table_tag the tables have theirs by whoever owns them."
+  description = "On everything that can have tags."
   type        = map(string)
   default     = {}
 }

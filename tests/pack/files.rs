@@ -104,6 +104,10 @@ fn the_policy_is_the_least() {
     for action in &allowed {
         assert!(terraform.contains(&format!("\"{action}\"")), "{action} is not in cluster/terraform/iam.tf");
     }
+    // Any table at all, but for its tag.
+    let by_tag = terraform.split_once("\"SwapByTag\"").unwrap().1.split_once("\n  }\n").unwrap().0;
+    assert!(by_tag.contains("\"aws:ResourceTag/${statement.value.key}\""), "{by_tag}");
+    assert_eq!(terraform.matches(":route-table/*").count(), 1, "only by tag");
 }
 
 /// No provider is to be had where the tests run: that the module is applied nowhere here makes its

@@ -453,6 +453,9 @@ async fn wrong_usage_exits_2_and_says_why() {
         (&["--cert", missing, "status"], "--key"),
         (&["drain"], "<NAME>"),
         (&["undrain"], "<NAME>"),
+        (&["member", "replace", "az-c"], "--peer <HOST:PORT>"),
+        (&["certs", "issue"], "<ROLE>"),
+        (&["member", "add"], "<NAME>"),
         (&["pause", "az-a"], "az-a"),
     ];
     for (arguments, expected) in cases {
@@ -464,12 +467,16 @@ async fn wrong_usage_exits_2_and_says_why() {
         let with_json: Vec<&str> = ["-o", "json"].iter().chain(*arguments).copied().collect();
         let output = vipctl(&[], &with_json).await;
         assert_eq!(code(output.status), 2, "{arguments:?}");
-        assert_eq!(json(&output)["error"]["kind"], "usage", "{arguments:?}");
+        let error = &json(&output)["error"];
+        assert_eq!(error["kind"], "usage", "{arguments:?}");
+        let cause = error["cause"].as_str().unwrap();
+        assert!(cause.contains(expected) && !cause.contains("Usage:"), "{expected:?} in {cause}");
+        assert!(!cause.contains('\n') && !cause.starts_with("error: "), "{cause}");
     }
 }
 
 #[tokio::test]
-async fn every_verb_has_an_example() {
+async fn every_verb_has_an_example_and_says_what_its_arguments_are() {
     let verbs = [
         "status",
         "routes",
@@ -499,6 +506,18 @@ async fn every_verb_has_an_example() {
         let help = text(&output.stdout);
         let examples = help.split_once("\nExample").map(|(_, after)| after).unwrap_or_default();
         assert!(examples.contains(&format!("vipctl {verb}")), "{verb}: {help}");
+        // And says what each of its arguments is: with -h, one a line.
+        let short: Vec<_> = verb.split(' ').chain(["-h"]).collect();
+        let output = vipctl(&[], &short).await;
+        let help = text(&output.stdout);
+        let positional = help.split_once("\nArguments:\n").map(|(_, after)| after).unwrap_or_default();
+        for line in positional.lines().take_while(|line| !line.is_empty()) {
+            let (name, words) = line.trim_start().split_once("  ").unwrap_or((line, ""));
+            assert!(
+                words.trim_start().starts_with(char::is_alphabetic),
+                "{verb}: {name} has no text: {help}"
+            );
+        }
     }
     // None is left out: the list is what vipctl itself says of its verbs.
     let output = vipctl(&[], &["--help"]).await;

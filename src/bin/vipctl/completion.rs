@@ -11,6 +11,7 @@ use crate::{Cli, render};
 #[derive(Args)]
 #[command(after_help = "Example:\n  vipctl completion bash > /etc/bash_completion.d/vipctl")]
 pub struct Arguments {
+    /// Whose completion it is
     #[arg(value_enum)]
     shell: clap_complete::Shell,
 }

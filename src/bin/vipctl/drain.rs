@@ -22,6 +22,7 @@ Examples:
   vipctl drain az-a
   vipctl drain az-a --wait 30s && systemctl restart haproxy && vipctl undrain az-a")]
 pub struct Arguments {
+    /// The member, as vipctl status names it
     #[arg(value_name = "NAME")]
     member: String,
     /// How long the route may take to move: 500ms, 10s, 2m

@@ -179,14 +179,20 @@ fn wrong_usage(wrong: &clap::Error) -> ExitCode {
             |pair| matches!(pair, [flag, value] if (flag == "-o" || flag == "--output") && value == "json"),
         );
     if wants_json && !asked_for_help {
-        let text = wrong.to_string();
-        let first = text.lines().next().unwrap_or_default();
-        let cause = first.strip_prefix("error: ").unwrap_or(first);
-        Error::new(Kind::Usage, cause, "see vipctl --help").report(Output::Json);
+        Error::new(Kind::Usage, cause_of(wrong), "see vipctl --help").report(Output::Json);
     } else {
         // Nobody is left to tell where standard error is closed.
         let _ = wrong.print();
     }
     // clap's own: 0 for --help and --version, 2 for the rest.
     ExitCode::from(u8::try_from(wrong.exit_code()).unwrap_or(2))
+}
+
+/// In one line: clap names what is missing, or what is possible, in lines of its own, indented below the first. What
+/// follows after an empty line is usage.
+fn cause_of(wrong: &clap::Error) -> String {
+    let text = wrong.to_string();
+    let paragraph = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
+    let cause = paragraph.collect::<Vec<_>>().join(" ");
+    cause.strip_prefix("error: ").unwrap_or(&cause).to_owned()
 }

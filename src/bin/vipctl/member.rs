@@ -38,6 +38,7 @@ enum Verb {
     /// log. Refused (exit 4) if its name or address is another's, or if it is not there within --wait.
     #[command(after_help = "Example:\n  vipctl member add az-d --peer 10.0.4.10:7400 --wait 1m")]
     Add {
+        /// The new member, as its own vipd.toml names it
         #[arg(value_name = "NAME")]
         member: String,
         #[command(flatten)]
@@ -51,6 +52,7 @@ enum Verb {
     /// Refused (exit 4) if it does not answer or lags, or if the group would lose its quorum by it.
     #[command(after_help = "Example:\n  vipctl member promote az-d")]
     Promote {
+        /// The learner, as vipctl member list names it
         #[arg(value_name = "NAME")]
         member: String,
         /// How long it may take, besides --timeout: 500ms, 10s, 2m
@@ -63,6 +65,7 @@ enum Verb {
     /// The member's vipd says that it was removed, and does no harm; stop it.
     #[command(after_help = "Example:\n  vipctl member remove az-c")]
     Remove {
+        /// The member, as vipctl member list names it
         #[arg(value_name = "NAME")]
         member: String,
         /// Let the owner hand over although the group is paused
@@ -81,8 +84,10 @@ Examples:
   vipctl member replace az-c az-d --peer 10.0.4.10:7400
   vipctl member replace az-c --peer 10.0.3.11:7400")]
     Replace {
+        /// The member that goes, as vipctl member list names it
         #[arg(value_name = "OLD")]
         old: String,
+        /// The one that comes, as its own vipd.toml names it; none: OLD comes back at another address
         #[arg(value_name = "NEW")]
         new: Option<String>,
         #[command(flatten)]

@@ -16,6 +16,7 @@ use crate::order::{self, Order};
 #[derive(Args)]
 #[command(after_help = "Example:\n  vipctl undrain az-a")]
 pub struct Arguments {
+    /// The member, as vipctl status names it
     #[arg(value_name = "NAME")]
     member: String,
 }

@@ -248,6 +248,19 @@ impl World {
         self.apply(Term(term), &handover)
     }
 
+    /// `who` leads, claims, swaps and hands back at once; this member leads again.
+    pub fn there_and_back(&mut self, who: &str) {
+        let (id, term) = (self.settings.members.iter().position(|m| m.name == name(who)), self.view.term.0);
+        let id = id.map(|at| Incarnation(at as u64 + 1));
+        self.follow(term + 1, id);
+        self.claimed_by(who, term + 1, &[]);
+        self.moved(true);
+        self.cloud.routes.values_mut().for_each(|to| *to = at(&format!("eni-{who}")));
+        let me = self.settings.me.clone();
+        self.hand_over(who, me.as_str(), term + 1);
+        self.lead(term + 2);
+    }
+
     /// The newest claim's move ends, as its owner says.
     pub fn moved(&mut self, in_sync: bool) -> Vec<Effect> {
         let claim = self.ledger.claim.clone().expect("a claim");

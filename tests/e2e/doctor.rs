@@ -118,7 +118,7 @@ fn fault_38_an_owner_that_may_read_and_not_replace_hands_over_to_one_that_may() 
 }
 
 #[test]
-fn fault_47_a_wrong_table_and_region_are_named_at_the_start_and_by_doctor() {
+fn fault_47_a_wrong_table_is_named_at_the_start_and_by_doctor() {
     let tables = "aws.route_tables=[\"rtb-0a\", \"rtb-0b\", \"rtb-0c\", \"rtb-0dead\"]";
     let lab = Lab::up_with("wrongtable", &["--set", tables]);
     let gone = "does not exist in this region and account";

@@ -54,8 +54,8 @@ impl Lab {
         let out = self.dir.join("load.json");
         let on = self.dir.join("load.json.on");
         let _ = std::fs::remove_file(&on);
-        // Longer than any test waits: the test ends it.
-        let mut command = self.command(&["load", "--seconds", "120", "--out"]);
+        // Three times the longest, a hundred transfers: the test ends it.
+        let mut command = self.command(&["load", "--seconds", "300", "--out"]);
         let child = command.arg(&out).stdout(Stdio::null()).spawn().unwrap();
         let load = Load { child, out, vip: vip.to_owned() };
         until("the client's first answer", BOUND, || holds(on.exists(), || "none".into()));

@@ -48,8 +48,13 @@ fn fault_40_a_missing_route_is_named_and_left_alone() {
     let owner = lab.steady();
     lab.ok(&["ec2", "delete-route", "--table", "rtb-0c"]);
     let status = lab.says(&owner, "degraded", |s| s.state == "degraded" && !s.route("rtb-0c").in_sync);
-    assert!(status.route("rtb-0c").error.contains("create-route"), "{status:?}");
-    assert!(status.problems.iter().any(|p| p.contains("rtb-0c")), "{status:?}");
+    let command = format!(
+        "aws ec2 create-route --route-table-id rtb-0c --destination-cidr-block 192.168.77.10/32 --network-interface-id {}, or",
+        crate::status::eni(&owner)
+    );
+    assert!(status.route("rtb-0c").error.contains(&command), "{status:?}");
+    assert!(status.problems.iter().any(|p| p.contains("rtb-0c") && p.contains(&command)), "{status:?}");
+    assert!(lab.vipd_log(&owner).contains(&command), "{}", lab.vipd_log(&owner));
     // The other two move without it.
     lab.ok(&["kill", &owner, "--only", "vipd"]);
     let ask = others(&owner)[0];
@@ -103,6 +108,42 @@ fn fault_43_who_keeps_changing_a_route_is_shown() {
     let changes = lab.calls().iter().filter(|c| c.action == "set-route").count();
     assert_eq!(changes, 5, "the fifth is the one that is shown");
     lab.routes_come_to(&owner);
+    lab.assert_fenced();
+}
+
+/// Nobody tells the members: they look the tag up again at every reconcile.
+#[test]
+fn a_table_that_is_tagged_is_managed_and_one_that_is_untagged_is_left_alone() {
+    let tag = "aws.route_table_tag=\"vipd:own=yes\"";
+    let listed = ["--route-table", "rtb-0a", "--route-table", "rtb-0b"];
+    let lab = Lab::up_with("tagged", &[&listed[..], &["--set", tag, "--set", "aws.reconcile_s=1"]].concat());
+    let managed = |member: &str, n: usize| {
+        lab.says(member, &format!("steady with {n} tables"), |s| {
+            s.state == "steady" && s.vips[0].routes.len() == n && s.vips[0].routes.iter().all(|r| r.in_sync)
+        })
+    };
+    let owner = managed("az-a", 2).owner.unwrap();
+    let other = others(&owner)[0];
+    lab.ok(&["ec2", "set-route", "--table", "rtb-0c", "--eni", other]);
+    lab.ok(&["ec2", "tag", "--table", "rtb-0c", "vipd:own=yes"]);
+    lab.routes_come_to(&owner);
+    managed(&owner, 3);
+    // And it moves with the others.
+    let (code, moved) = lab.vipctl_json(&owner, &["transfer-leader", "--to", other]);
+    assert_eq!((code, &moved["to"]), (0, &other.into()), "{moved}");
+    lab.routes_are_on(other).unwrap();
+
+    lab.ok(&["ec2", "untag", "--table", "rtb-0c", "vipd:own"]);
+    managed(other, 2);
+    // Both are changed by hand, that one first; what is managed is put right.
+    let changed = lab.json(&["ec2", "set-route", "--table", "rtb-0c", "--eni", &owner]);
+    let at = changed["at_boot_ns"].as_u64().unwrap();
+    lab.ok(&["ec2", "set-route", "--table", "rtb-0b", "--eni", &owner]);
+    until("what is managed is put right", BOUND, || {
+        holds(!lab.swaps_since(at).is_empty(), || "nothing is swapped".into())
+    });
+    let swaps = lab.swaps_since(at);
+    assert!(swaps.iter().all(|c| c.table.as_deref() == Some("rtb-0b")), "{swaps:?}");
     lab.assert_fenced();
 }
 

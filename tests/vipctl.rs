@@ -470,7 +470,9 @@ async fn wrong_usage_exits_2_and_says_why() {
         let error = &json(&output)["error"];
         assert_eq!(error["kind"], "usage", "{arguments:?}");
         let cause = error["cause"].as_str().unwrap();
-        assert!(cause.contains(expected) && !cause.contains("Usage:"), "{expected:?} in {cause}");
+        let next = error["next"].as_str().unwrap();
+        assert!(format!("{cause} {next}").contains(expected), "{expected:?} in {error}");
+        assert!(!cause.contains("Usage:"), "{cause}");
         assert!(!cause.contains('\n') && !cause.starts_with("error: "), "{cause}");
     }
 }
@@ -511,7 +513,8 @@ async fn every_verb_has_an_example_and_says_what_its_arguments_are() {
         let output = vipctl(&[], &short).await;
         let help = text(&output.stdout);
         let positional = help.split_once("\nArguments:\n").map(|(_, after)| after).unwrap_or_default();
-        for line in positional.lines().take_while(|line| !line.is_empty()) {
+        let named = |line: &&str| line.trim_start().starts_with(['<', '[']);
+        for line in positional.lines().take_while(|line| !line.is_empty()).filter(named) {
             let (name, words) = line.trim_start().split_once("  ").unwrap_or((line, ""));
             assert!(
                 words.trim_start().starts_with(char::is_alphabetic),

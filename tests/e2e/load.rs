@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
@@ -101,7 +102,7 @@ impl Report {
     pub fn assert_no_failed_new_connection(&self, lab: &Lab, what: &str, owner: &str) {
         self.print_outage(what, owner);
         assert!(self.ok > 0);
-        let swapped_ns = *self.swaps_ns(lab).last().unwrap();
+        let swapped_ns = *self.swaps_ns(lab).last().unwrap().end();
         for failure in &self.failures {
             let across = failure.kind == "reset" && failure.start_boot_ns < swapped_ns;
             assert!(
@@ -116,22 +117,26 @@ impl Report {
     pub fn assert_only_what_straddled_a_swap_failed(&self, lab: &Lab, what: &str, owner: &str) {
         self.print_outage(what, owner);
         assert!(self.ok > 0);
-        let swapped_ns = self.swaps_ns(lab);
+        let swaps = self.swaps_ns(lab);
         for failure in &self.failures {
-            let open = failure.start_boot_ns..failure.end_boot_ns;
-            let across = failure.kind == "reset" && swapped_ns.iter().any(|at| open.contains(at));
+            let open = |swap: &RangeInclusive<u64>| {
+                failure.start_boot_ns <= *swap.end() && *swap.start() <= failure.end_boot_ns
+            };
+            let across = failure.kind == "reset" && swaps.iter().any(open);
             assert!(across && failure.retry_ok == Some(true), "{failure:?} of {}", self.kinds());
         }
     }
 
-    /// When EC2 moved what the client asks, in the client's own table.
-    fn swaps_ns(&self, lab: &Lab) -> Vec<u64> {
+    /// When EC2 moved what the client asks, in the client's own table: between the call and the moment that it notes
+    /// when it has done it, which is after the route's effect.
+    fn swaps_ns(&self, lab: &Lab) -> Vec<RangeInclusive<u64>> {
         let vip = format!("{}/", self.vip.ip());
         let is_of = |c: &crate::calls::Call| {
             c.table.as_deref() == Some("rtb-0a")
                 && c.destination.as_ref().is_some_and(|d| d.starts_with(&vip))
         };
-        lab.swaps().into_iter().filter(is_of).filter_map(|c| c.executed_boot_ns).collect()
+        let swaps = lab.swaps().into_iter().filter(is_of);
+        swaps.filter_map(|c| Some(c.received_boot_ns..=c.executed_boot_ns?)).collect()
     }
 
     fn kinds(&self) -> String {

@@ -1,8 +1,9 @@
 //! Whoever has promised a leader to vote for nobody else votes for nobody else, itself included, before
 //! the promise is over, across its restarts. A transfer sets the promises to that leader free, and so does
-//! the end of that leader's process: not that somebody thinks so. A vote by way of a transfer breaks the
-//! promises to leaders of terms before the one that hands over too, and those alone may be broken by no other
-//! vote (FENCING.md, section 2). A leader's promise to itself lasts as long as its gate is open.
+//! the end of that leader's process: not that somebody thinks so. Whoever has promised a leader of a later term
+//! is bound to that one, and to none before it; and a vote by way of a transfer breaks the promises to leaders of
+//! terms before the one that hands over (FENCING.md, section 2, for both). A leader's promise to itself lasts as
+//! long as its gate is open.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,7 +14,8 @@ use super::{Invariant, Seen};
 
 #[derive(Default)]
 pub struct PromiseKept {
-    until: BTreeMap<(Incarnation, Incarnation), (Term, Duration)>,
+    /// To the leader of the newest term that each voter has promised anything.
+    promises: BTreeMap<Incarnation, Promise>,
     /// Leaders that hand over.
     freed: BTreeSet<(Incarnation, Term)>,
     /// The newest term of one.
@@ -22,15 +24,25 @@ pub struct PromiseKept {
     died: BTreeMap<Incarnation, Term>,
 }
 
+#[derive(Clone, Copy)]
+struct Promise {
+    leader: Incarnation,
+    of: Term,
+    until: Duration,
+}
+
 impl Invariant for PromiseKept {
     const PROPERTY: &'static str = "no vote while a promise stands";
 
     fn see(&mut self, at: Duration, seen: &Seen<'_>) -> Option<String> {
         match seen {
             Seen::Promises { voter, leader, term, until } => {
-                let kept = self.until.entry((*voter, *leader)).or_insert((*term, *until));
-                if *term >= kept.0 {
-                    *kept = (*term, kept.1.max(*until));
+                let newer = Promise { leader: *leader, of: *term, until: *until };
+                let kept = self.promises.entry(*voter).or_insert(newer);
+                if newer.of > kept.of {
+                    *kept = newer;
+                } else if newer.of == kept.of {
+                    kept.until = kept.until.max(newer.until);
                 }
                 None
             }
@@ -47,15 +59,12 @@ impl Invariant for PromiseKept {
                 Some(format!("{voter} votes in term {term} while its permit of term {} is open", open.term()))
             }
             Seen::Votes { voter, term, candidate, by_transfer, .. } => {
-                let broken = self.until.iter().find(|((who, leader), (of, until))| {
-                    let binds = who == voter && leader != candidate && of < term;
-                    let dead = self.died.get(leader).is_some_and(|led| of <= led);
-                    let freed =
-                        self.freed.contains(&(*leader, *of)) || *by_transfer && *of < self.handed_over;
-                    binds && at < *until && !dead && !freed
-                });
-                broken.map(|((_, leader), (of, until))| {
-                    let left = *until - at;
+                let Promise { leader, of, until } = *self.promises.get(voter)?;
+                let binds = leader != *candidate && of < *term && at < until;
+                let dead = self.died.get(&leader).is_some_and(|led| of <= *led);
+                let freed = self.freed.contains(&(leader, of)) || *by_transfer && of < self.handed_over;
+                (binds && !dead && !freed).then(|| {
+                    let left = until - at;
                     format!("{voter} votes for {candidate} in term {term}, bound to {leader} of term {of} for another {left:?}")
                 })
             }

@@ -9,7 +9,7 @@ use openraft::ChangeMembers;
 
 use super::Shared;
 use super::form::hello;
-use super::types::{Node, Raft};
+use super::types::{Node, Raft, RaftMetrics};
 use crate::clock;
 use crate::decide::{Change, Refusal};
 use crate::model::{GroupId, Incarnation, Member, Time};
@@ -34,7 +34,10 @@ pub(super) type Members = ChangeMembers<u64, Node>;
 pub(super) async fn make(shared: &Arc<Shared>, change: Change) -> Result<(), Refusal> {
     match change {
         Change::Learn { member, until } => learn(shared, &member, until).await.map(drop),
-        Change::Promote(id) => voters(shared, Members::AddVoterIds([id.0].into())).await,
+        Change::Promote(id) => {
+            until_it_knows(shared, id, CHANGE_DEADLINE).await?;
+            voters(shared, Members::AddVoterIds([id.0].into())).await
+        }
         Change::Remove(ids) => remove(shared, &ids).await,
         Change::Replace { old, member, until } => {
             let new = learn(shared, &member, until).await?;
@@ -128,10 +131,29 @@ pub(super) async fn add_learner(
 ) -> Result<(), Refusal> {
     let learn = raft(shared)?.add_learner(id.0, node, true);
     match runtime::timeout(patience, learn).await {
-        Ok(Ok(_)) => Ok(()),
+        Ok(Ok(_)) => until_it_knows(shared, id, patience).await,
         Ok(Err(error)) => Err(Refusal::Unchanged(error.to_string())),
-        Err(_) => Err(Refusal::Unchanged(format!("the newcomer did not catch up within {patience:?}"))),
+        Err(_) => Err(no_match(patience)),
     }
+}
+
+/// Waits until `id` has the entry that took it in. To openraft a newcomer has caught up that lacks a few entries, that one
+/// among them; and who was in the group before, and thinks that it is out, votes for nobody. Where such a one were to vote
+/// at once, and the leader died with the only copy of the entry that says so, nobody could be elected any more.
+async fn until_it_knows(shared: &Shared, id: Incarnation, patience: Duration) -> Result<(), Refusal> {
+    let raft = raft(shared)?;
+    let knows = |metrics: &RaftMetrics| {
+        let taken_in = metrics.membership_config.log_id().as_ref();
+        // Who leads no more learns it from what comes next.
+        let Some(replication) = &metrics.replication else { return true };
+        replication.get(&id.0).is_some_and(|matched| matched.as_ref() >= taken_in)
+    };
+    let waited = raft.wait(Some(patience)).metrics(knows, "the newcomer knows that it is in").await;
+    waited.map(drop).map_err(|_| no_match(patience))
+}
+
+fn no_match(patience: Duration) -> Refusal {
+    Refusal::Unchanged(format!("the newcomer did not catch up within {patience:?}"))
 }
 
 /// Its incarnation; or why it is not ready yet.

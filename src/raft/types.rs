@@ -87,5 +87,7 @@ pub type StoredMembership = openraft::alias::StoredMembershipOf<TypeConfig>;
 pub type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
 /// A snapshot: its meta, and the ledger as JSON.
 pub type Snapshot = openraft::alias::SnapshotOf<TypeConfig, Vec<u8>>;
+/// What openraft says of itself, of its log and of its followers.
+pub type RaftMetrics = openraft::RaftMetrics<TypeConfig>;
 /// openraft itself.
 pub type Raft = openraft::Raft<TypeConfig, super::store::Machine>;

@@ -78,3 +78,12 @@ fn hole_9_a_newcomer_that_is_emptied_leaves_no_directory_behind() {
     assert!(tally.failed.is_empty(), "{tally}");
     assert!(tally.faults["wipe"] == SEEDS && tally.faults["member replaced"] > SEEDS / 2);
 }
+
+#[test]
+fn hole_9_a_member_that_was_removed_takes_anothers_place_as_the_leader_dies() {
+    let plan = Plan { faults: chaos::comes_back, newcomers: 1, ..Plan::default() };
+    let tally = many(0, 10 * SEEDS, &plan, &[], After::GoOn);
+    assert!(tally.failed.is_empty(), "{tally}");
+    let (gone, cut) = ("member removed", "leader and newcomer cut off");
+    assert!(tally.faults[gone] > SEEDS && tally.faults[cut] > SEEDS, "{tally}");
+}

@@ -297,6 +297,26 @@ pub fn splits(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) ->
     s
 }
 
+/// Of three one is removed, and takes another's place later; as it is about to vote, the leader and it are cut off from
+/// all others or from each other, and the leader dies. All that are left are needed by then: the old voters and the
+/// new ones have one more member each beside the leader.
+pub fn comes_back(rng: &mut SmallRng, seats: usize, from: Duration, _: Duration) -> Schedule {
+    let mut s = Schedule::default();
+    s.add(from, Act::Wires(Weather { latency_us: (200, 9_000), ..Weather::default() }));
+    let voters = seats - 1;
+    let (via, gone) = (rng.random_range(0..voters), rng.random_range(0..voters));
+    let replaced = (gone + rng.random_range(1..voters)) % voters;
+    let at = from + ms(rng, 10, 500);
+    s.add(at, Act::Members { via, roster: Roster::Remove { seat: gone } });
+    let at = at + ms(rng, 4_000, 5_000);
+    s.add(at, Act::SplitAtNewcomer { after: ms(rng, 0, 40) });
+    s.add(at, Act::Members { via, roster: Roster::Replace { seat: replaced, emptied: false } });
+    let at = at + ms(rng, 10, 100);
+    s.add(at, Act::IsolateOwner(Cut::Both));
+    s.add(at + ms(rng, 10, 100), Act::CrashOwner { unsaved: unsaved(rng) });
+    s
+}
+
 /// A newcomer's directory is emptied while it is a learner; then it takes another's place.
 pub fn emptied_newcomer(rng: &mut SmallRng, seats: usize, from: Duration, _: Duration) -> Schedule {
     let mut s = Schedule::default();

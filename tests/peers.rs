@@ -97,7 +97,7 @@ async fn restarted() -> Member {
     tokio::spawn(async move { while told.recv().await.is_some() {} });
     let started = clock::now();
     let starting =
-        Starting::new(&config, store, Arc::new(Lazy(Transport::Insecure)), Arc::clone(&gate), events)
+        Starting::new(&config, store, Arc::new(Lazy::new(Transport::Insecure)), Arc::clone(&gate), events)
             .expect("a machine");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("its address");

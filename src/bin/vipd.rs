@@ -183,7 +183,7 @@ async fn run(path: PathBuf, config: Config, transport: Transport, log: log::Filt
     let metrics = Metrics::new()?;
     let desk = Desk::new(queries_tx, group_rx);
 
-    let dial = Arc::new(Lazy(transport.clone()));
+    let dial = Arc::new(Lazy::new(transport.clone()));
     let starting = Starting::new(&config, store, dial, Arc::clone(&gate), events_tx.clone())?;
     listen::peers(&config, &transport, starting.service(), starting.lifelines()).await?;
     listen::operators(&config, &transport, desk.clone()).await?;

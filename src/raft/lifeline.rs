@@ -253,6 +253,8 @@ struct Followed {
 struct Line {
     term: Term,
     renew: Time,
+    /// When it is let go, although no other could be opened.
+    ends: Time,
     end: Held,
 }
 
@@ -264,7 +266,9 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     let mut not_before = clock::now();
     loop {
         let followed = shared.followed();
-        if followed.is_none() {
+        // One that grows too old without another is let go, and that says nothing of the leader. Attempts to renew it
+        // turn this loop until then.
+        if followed.is_none() || line.as_ref().is_some_and(|line| clock::now() >= line.ends) {
             line = None;
         }
         let due = match (&line, &followed) {
@@ -287,8 +291,8 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             opened = open(&shared, followed.as_ref(), due) => {
                 not_before = clock::now() + AGAIN;
                 if let Some((term, end)) = opened {
-                    let renew = clock::now() + shared.links.renewal.lifeline;
-                    line = Some(Line { term, renew, end });
+                    let (now, renewal) = (clock::now(), shared.links.renewal);
+                    line = Some(Line { term, renew: now + renewal.lifeline, ends: now + renewal.ends, end });
                 }
             }
             changed = changes.changed() => if changed.is_err() { return },

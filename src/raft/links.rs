@@ -1,5 +1,6 @@
 //! One lazy channel to each member, replaced where it has gone dead, and before it grows old.
 
+mod aged;
 mod cork;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use tonic::codegen::http;
 use tonic::transport::Endpoint;
 use tower::util::BoxCloneSyncService;
 
+use self::aged::Aged;
 use self::cork::Corked;
 use super::lifeline::{self, Held};
 use crate::clock;
@@ -39,12 +41,23 @@ pub struct Renewal {
     /// A lifeline: what remembers connections between the members (a security group's tracking, for
     /// one, within 60 s at the least: EC2's ConnectionTrackingSpecification) forgets silent ones, and then drops the FIN.
     pub lifeline: Duration,
+    /// Either is let go, although no other could be opened: whoever is at the other end may be let in no more, and
+    /// hold on to what it has.
+    pub ends: Duration,
 }
 
 impl Renewal {
     /// What vipd does.
-    pub const USUAL: Self = Self { calls: Duration::from_secs(50 * 60), lifeline: Duration::from_secs(45) };
+    pub const USUAL: Self = Self {
+        calls: Duration::from_secs(50 * 60),
+        lifeline: Duration::from_secs(45),
+        ends: Duration::from_secs(60 * 60),
+    };
 }
+
+/// At this age a connection is closed whatever is under way on it: six minutes after it has carried its last new call,
+/// as at the other end (`rpc/caller.rs`).
+const CLOSED_AT: Duration = Duration::from_secs(66 * 60);
 
 /// Until the next attempt, where one failed.
 const RENEW_AGAIN: Duration = Duration::from_secs(30);
@@ -91,7 +104,22 @@ pub trait Dial: Send + Sync + 'static {
 /// gRPC over TCP, or over TLS to the member that is meant and no other; connects with the first request,
 /// and again when a connection is gone.
 #[derive(Debug)]
-pub struct Lazy(pub Transport);
+pub struct Lazy {
+    transport: Transport,
+    /// At this age this end closes a connection that carries calls.
+    closed_at: Duration,
+}
+
+impl Lazy {
+    pub fn new(transport: Transport) -> Self {
+        Self::closing(transport, CLOSED_AT)
+    }
+
+    /// As [`new`](Self::new), with connections that are closed at this age.
+    pub fn closing(transport: Transport, closed_at: Duration) -> Self {
+        Self { transport, closed_at }
+    }
+}
 
 impl Dial for Lazy {
     fn dial(&self, member: &str, address: &str) -> Result<Carrier, CallError> {
@@ -99,12 +127,12 @@ impl Dial for Lazy {
         // TLS, where there is any, is the connector's: for tonic every member speaks in the clear.
         let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| wrong())?;
         let whom = Whom::Member(member.parse().map_err(|_| wrong())?);
-        let (transport, address) = (self.0.clone(), address.to_owned());
+        let (transport, address, closed_at) = (self.transport.clone(), address.to_owned(), self.closed_at);
         let channel = endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
             let (transport, whom, address) = (transport.clone(), whom.clone(), address.clone());
             async move {
                 let wire = transport.connect(whom, &address, CONNECT_TIMEOUT).await?;
-                Ok::<_, ConnectError>(TokioIo::new(Corked::new(wire)))
+                Ok::<_, ConnectError>(TokioIo::new(Corked::new(Aged::new(wire, closed_at))))
             }
         }));
         let failed = |e: tonic::transport::Error| tonic::Status::unavailable(in_full(&e));
@@ -118,7 +146,7 @@ impl Dial for Lazy {
         greeting: Vec<u8>,
     ) -> BoxFuture<'static, Result<Held, CallError>> {
         let whom = member.parse().map(Whom::Member).map_err(|_| CallError::Address(address.to_owned()));
-        let (transport, address) = (self.0.clone(), address.to_owned());
+        let (transport, address) = (self.transport.clone(), address.to_owned());
         Box::pin(async move {
             let wire = transport.connect(whom?, &address, CONNECT_TIMEOUT).await?;
             Ok(lifeline::grasp(wire, greeting).await?)
@@ -160,6 +188,8 @@ struct Slot {
     silent_since: Option<Time>,
     /// When a new connection is opened in its place.
     renew: Time,
+    /// When it is let go, whether or not one was.
+    ends: Time,
 }
 
 impl Links {
@@ -170,8 +200,9 @@ impl Links {
     fn connect(&self, member: &str, address: &str) -> Result<Slot, CallError> {
         let client = PeerClient::new(self.dial.dial(member, address)?);
         let client = client.max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX);
-        let renew = clock::now() + self.renewal.calls;
-        Ok(Slot { member: member.to_owned(), client, silent_since: None, renew })
+        let now = clock::now();
+        let (renew, ends) = (now + self.renewal.calls, now + self.renewal.ends);
+        Ok(Slot { member: member.to_owned(), client, silent_since: None, renew, ends })
     }
 
     /// Holds on to that member at `address`.
@@ -214,6 +245,9 @@ impl Links {
             let dead = slot.silent_since.is_some_and(|at| now.since(at) >= DEAD_AFTER);
             if dead {
                 *slot = Slot { silent_since: Some(now), ..self.connect(member, address)? };
+            } else if now >= slot.ends {
+                tracing::warn!(%member, "an old connection is let go, although no new one could be opened");
+                *slot = self.connect(member, address)?;
             } else if now >= slot.renew {
                 // Tried again a little later, if it fails.
                 slot.renew = now + RENEW_AGAIN;

@@ -29,7 +29,7 @@ pub(super) fn starting(
 #[tokio::test]
 async fn openraft_is_set_as_the_fence_needs_it() {
     let (events, _) = mpsc::channel(1);
-    let (starting, _dir) = starting(Arc::new(Lazy(Transport::Insecure)), events);
+    let (starting, _dir) = starting(Arc::new(Lazy::new(Transport::Insecure)), events);
     let set = settings(&starting.shared, &starting.timing, SNAPSHOT_EVERY).unwrap();
     assert_eq!(set.enable_leader_restore, Some(false), "hole 1");
     assert!(!set.enable_elect, "hole 2: the quarantine turns it on");

@@ -100,7 +100,7 @@ async fn member_renewing(
     }
     let gate = Arc::new(Gate::new(config.timing.margin()));
     let (sender, events) = mpsc::channel(4096);
-    let dial = Arc::new(Lazy(Transport::Insecure));
+    let dial = Arc::new(Lazy::new(Transport::Insecure));
     let starting = Starting::renewing(&config, store, dial, gate, sender, renewal).expect("a machine");
     serve_peers(listener, &Transport::Insecure, starting.service(), starting.lifelines());
     let group = starting.start().await.expect("Raft starts");
@@ -311,6 +311,29 @@ async fn a_follower_opens_the_next_lifeline_before_it_lets_go_of_the_last() {
     drop(old);
     assert_eq!(f.sees_an_end().await, Term(1));
     drop(next);
+}
+
+#[tokio::test]
+async fn a_lifeline_that_cannot_be_renewed_is_let_go_at_an_age_and_that_is_no_end() {
+    let ends = Duration::from_millis(1500);
+    let renewal = Renewal { lifeline: Duration::from_millis(300), ends, ..Renewal::USUAL };
+    let mut f = Follower::renewing(renewal).await;
+    let mut old = f.lifeline().await;
+    f.held().await;
+    // From here on nothing that it asks for is held: whoever leads keeps the old one and no more.
+    let read = tokio::time::timeout(BOUND, old.read(&mut [0])).await.expect("it is let go of");
+    assert!(!matches!(read, Ok(1..)), "{read:?}");
+    assert!(!f.saw_an_end(), "that was none");
+    f.append(Vec::new()).await.expect("it hears its leader");
+    assert!(!f.would_vote(1).await, "and is bound to it");
+    // Where the leader lets it in again, it is held again. Those that it has given up are still in the queue.
+    let mut streams = Vec::new();
+    while f.member.group.lifelines() != 1 {
+        let mut next = f.asked().await;
+        let _ = next.write_all(&[6]).await;
+        streams.push(next);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// A member that says in answer to each report that the group has removed who reports, and nothing else.

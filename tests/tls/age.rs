@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 use vipd::proto::admin_client::AdminClient;
 use vipd::proto::peer_client::PeerClient;
 use vipd::proto::{HelloRequest, StatusRequest};
+use vipd::raft::{Dial as _, Lazy};
 use vipd::rpc::caller::Age;
 use vipd::rpc::listen::{routes, serve_operators_until, serve_peers_until};
 use vipd::tls::{Credentials, Files, Transport, Whom};
@@ -167,6 +168,47 @@ async fn fault_64_who_is_taken_back_or_over_goes_when_the_connection_ends() {
     is_let_in_no_more(|| ask(&alice), "it is revoked").await;
     is_let_in_no_more(|| greet(&over, "az-b"), "it is over").await;
     is_let_in(&b, "az-b").await;
+}
+
+#[tokio::test]
+async fn fault_64_whom_this_member_has_called_goes_although_it_closes_nothing() {
+    let pki = Pki::new();
+    pki.revoke(&[], 30);
+    let files = pki.issue_as("az-a", "member/az-a", &Kind { serial: Some(21), ..Kind::default() });
+    let theirs = Credentials::of_member(files, &name("edge"), &name("az-a")).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let member = member::new(None).await;
+    // It lets connections grow older than this test.
+    member.serve(listener, &Transport::Mutual(Arc::new(theirs)));
+
+    let files = Files { crl: Some(pki.path("crl.pem")), ..pki.issue("member/az-b") };
+    let mine = Arc::new(Credentials::of_member(files, &name("edge"), &name("az-b")).unwrap());
+    let closed_at = AGE.max + AGE.grace;
+    let carrier =
+        Lazy::closing(Transport::Mutual(Arc::clone(&mine)), closed_at).dial("az-a", &address).unwrap();
+    let greet = || {
+        let mut client = PeerClient::new(carrier.clone());
+        async move {
+            let hello = HelloRequest { cluster: "edge".into(), member: "az-b".into(), incarnation: 5 };
+            client.hello(hello).await.map(drop)
+        }
+    };
+    let begun = Instant::now();
+    greet().await.expect("is called");
+    pki.revoke(&[21], 30);
+    mine.reload().unwrap();
+    let refused = loop {
+        assert!(begun.elapsed() < BOUND, "it is called as before");
+        let Err(status) = greet().await else { continue };
+        let (words, took) = (in_full(&status), begun.elapsed());
+        assert!(took >= closed_at, "it had its time: {took:?}: {words}");
+        // A call that is under way then is lost with the connection.
+        if !words.contains("timed out") {
+            break words;
+        }
+    };
+    assert!(refused.contains("it is revoked"), "{refused}");
 }
 
 async fn is_let_in(channel: &Channel, who: &str) {

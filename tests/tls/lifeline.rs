@@ -129,7 +129,7 @@ async fn run(
     let store = Store::open(&config.data_dir, &config.cluster, &config.member, on_fatal).unwrap();
     let gate = Arc::new(Gate::new(config.timing.margin()));
     let (tx, events) = mpsc::channel(65_536);
-    let dial = Arc::new(Lazy(transport.clone()));
+    let dial = Arc::new(Lazy::new(transport.clone()));
     let starting = Starting::renewing(&config, store, dial, gate, tx, RENEWAL).unwrap();
     serve_peers_until(listener, &transport, starting.service(), starting.lifelines(), AGE);
     Running { group: starting.start().await.unwrap(), events, mine }

@@ -71,7 +71,7 @@ pub async fn new(group: Option<GroupId>) -> Member {
     let me = store.incarnation();
     let gate = Arc::new(Gate::new(config.timing.margin()));
     let (tx, events) = mpsc::channel(1024);
-    let starting = Starting::new(&config, store, Arc::new(Lazy(Transport::Insecure)), gate, tx).unwrap();
+    let starting = Starting::new(&config, store, Arc::new(Lazy::new(Transport::Insecure)), gate, tx).unwrap();
     Member { starting, me, dir, events }
 }
 

@@ -1,4 +1,4 @@
-//! Against sockets that say nothing, and against a server that lets no connection grow old.
+//! Against sockets that say nothing, and against servers that let no connection grow old, or hold on to one.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ async fn fault_31_a_half_open_connection_is_noticed_and_replaced() {
     let (address, accepted) = silent().await;
     let (address, links) = (
         address.to_string(),
-        Links::new(Arc::new(Lazy(Transport::Insecure)), HelloRequest::default(), Renewal::USUAL),
+        Links::new(Arc::new(Lazy::new(Transport::Insecure)), HelloRequest::default(), Renewal::USUAL),
     );
     let began = clock::now();
     while accepted.load(Ordering::SeqCst) < 2 {
@@ -86,14 +86,17 @@ impl Dial for Far {
     }
 }
 
-#[tokio::test]
-async fn an_old_connection_is_replaced_and_no_call_waits_for_the_new_one() {
-    let (events, _) = tokio::sync::mpsc::channel(1);
-    let (starting, _dir) = crate::raft::tests::starting(Arc::new(Lazy(Transport::Insecure)), events);
+fn greeting() -> HelloRequest {
+    HelloRequest { cluster: "edge".into(), member: "az-b".into(), incarnation: 5 }
+}
+
+async fn serve(
+    starting: &crate::raft::Starting<crate::raft::store::Store>,
+    mut server: tonic::transport::Server,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
+    let address = listener.local_addr().unwrap();
     let accepted = tokio_stream::wrappers::TcpListenerStream::new(listener);
-    let mut server = tonic::transport::Server::builder().max_connection_age(Duration::from_secs(3));
     let known = tonic::service::interceptor::InterceptedService::new(
         starting.service(),
         |mut request: tonic::Request<()>| {
@@ -102,11 +105,19 @@ async fn an_old_connection_is_replaced_and_no_call_waits_for_the_new_one() {
         },
     );
     tokio::spawn(server.add_service(known).serve_with_incoming(accepted));
+    address
+}
+
+#[tokio::test]
+async fn an_old_connection_is_replaced_and_no_call_waits_for_the_new_one() {
+    let (events, _) = tokio::sync::mpsc::channel(1);
+    let (starting, _dir) = crate::raft::tests::starting(Arc::new(Lazy::new(Transport::Insecure)), events);
+    let server = tonic::transport::Server::builder().max_connection_age(Duration::from_secs(3));
+    let address = serve(&starting, server).await.to_string();
 
     let connected = Arc::new(AtomicUsize::new(0));
     let renewal = Renewal { calls: Duration::from_millis(500), ..Renewal::USUAL };
-    let greeting = HelloRequest { cluster: "edge".into(), member: "az-b".into(), incarnation: 5 };
-    let links = Links::new(Arc::new(Far(Arc::clone(&connected))), greeting, renewal);
+    let links = Links::new(Arc::new(Far(Arc::clone(&connected))), greeting(), renewal);
     let until = clock::now() + Duration::from_secs(20);
     while !matches!(hello_within(&links, &address, CALL).await, Ok(_) | Err(CallError::Status(_))) {
         assert!(clock::now() < until, "the first connection");
@@ -118,4 +129,63 @@ async fn an_old_connection_is_replaced_and_no_call_waits_for_the_new_one() {
         assert!(matches!(answer, Ok(_) | Err(CallError::Status(_))), "call {calls}: {answer:?}");
         calls += 1;
     }
+}
+
+/// Holds on to the first connection, whatever its age, and lets no other in. The sender goes when the first has ended.
+async fn holds_on_to_the_first(server: SocketAddr) -> (SocketAddr, tokio::sync::oneshot::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (ended, end) = tokio::sync::oneshot::channel::<()>();
+    tokio::spawn(async move {
+        let (mut first, _) = listener.accept().await.unwrap();
+        let mut behind = tokio::net::TcpStream::connect(server).await.unwrap();
+        tokio::spawn(async move {
+            let _ = tokio::io::copy_bidirectional(&mut first, &mut behind).await;
+            drop(ended);
+        });
+        while let Ok((stream, _)) = listener.accept().await {
+            drop(stream);
+        }
+    });
+    (address, end)
+}
+
+const BOUND: Duration = Duration::from_secs(20);
+
+/// None of these is reached within a test.
+const NEVER: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn an_old_connection_is_let_go_although_no_new_one_can_be_opened() {
+    let (events, _) = tokio::sync::mpsc::channel(1);
+    let (starting, _dir) = crate::raft::tests::starting(Arc::new(Lazy::new(Transport::Insecure)), events);
+    let (address, end) =
+        holds_on_to_the_first(serve(&starting, tonic::transport::Server::builder()).await).await;
+    let address = address.to_string();
+    let renewal =
+        Renewal { calls: Duration::from_millis(200), ends: Duration::from_millis(600), ..Renewal::USUAL };
+    let dial = Arc::new(Lazy::closing(Transport::Insecure, NEVER));
+    let links = Links::new(dial, greeting(), renewal);
+    let call = || links.call("az-b", &address, BOUND, |mut c| async move { c.hello(greeting()).await });
+    let began = clock::now();
+    call().await.expect("the first connection");
+    while call().await.is_ok() {
+        assert!(clock::now().since(began) < BOUND, "it is used as before");
+    }
+    let held = clock::now().since(began);
+    assert!(held >= renewal.ends, "until then it is used, although it could not be renewed: {held:?}");
+    let _ = tokio::time::timeout(BOUND, end).await.expect("and this end closes it");
+}
+
+#[tokio::test]
+async fn a_connection_on_which_nothing_is_asked_any_more_is_closed_at_its_age() {
+    let (events, _) = tokio::sync::mpsc::channel(1);
+    let (starting, _dir) = crate::raft::tests::starting(Arc::new(Lazy::new(Transport::Insecure)), events);
+    let (address, end) =
+        holds_on_to_the_first(serve(&starting, tonic::transport::Server::builder()).await).await;
+    let dial = Lazy::closing(Transport::Insecure, Duration::from_millis(500));
+    let mut client = PeerClient::new(dial.dial("az-b", &address.to_string()).unwrap());
+    client.hello(greeting()).await.expect("the first connection");
+    let _ = tokio::time::timeout(BOUND, end).await.expect("this end closes it");
+    assert!(client.hello(greeting()).await.is_err(), "no other was to be had");
 }

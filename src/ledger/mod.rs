@@ -32,6 +32,10 @@ pub const MOVES_KEPT: usize = 256;
 const REASON_CHARS: usize = 300;
 pub const REQUEST_IDS_KEPT: usize = 64;
 
+/// How many names of removed members are kept, the newest: each takes an operator's order, and a group has a handful
+/// of members.
+pub const REMOVED_KEPT: usize = 256;
+
 /// One entry of the log.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
@@ -139,6 +143,10 @@ pub struct Ledger {
     /// Since when operators keep the group from moving.
     #[serde(default)]
     pub paused: Option<WallMs>,
+    /// Who was a member and is none any more, the newest last, at most [`REMOVED_KEPT`]: what lists them still, lets
+    /// nobody in by their names. A snapshot of a version without it has none.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub removed: VecDeque<Name>,
 }
 
 /// A claim that was applied.
@@ -220,6 +228,16 @@ pub struct Move {
 }
 
 impl Ledger {
+    /// The members are these now, and were those before. Whether somebody has gone.
+    pub fn seat(&mut self, before: &BTreeSet<Name>, now: &BTreeSet<Name>) -> bool {
+        self.removed.retain(|name| !now.contains(name));
+        let gone: Vec<_> = before.difference(now).filter(|name| !self.removed.contains(name)).collect();
+        self.removed.extend(gone.iter().map(|name| (*name).clone()));
+        let surplus = self.removed.len().saturating_sub(REMOVED_KEPT);
+        self.removed.drain(..surplus);
+        !gone.is_empty()
+    }
+
     pub fn owner(&self) -> Option<&Name> {
         self.claim.as_ref().map(|c| &c.member)
     }

@@ -176,3 +176,25 @@ fn a_drained_member_s_claim_is_void_and_the_one_it_holds_stands() {
     l.apply(6, 3, &claim("b", 3));
     assert_eq!(l.owner(), Some(&name("b")));
 }
+
+fn names(of: &[&str]) -> BTreeSet<Name> {
+    of.iter().map(|n| name(n)).collect()
+}
+
+#[test]
+fn who_has_gone_is_remembered_until_taken_in_again() {
+    let mut l = Ledger::default();
+    assert!(!l.seat(&names(&[]), &names(&["a", "b", "c"])));
+    assert!(l.seat(&names(&["a", "b", "c"]), &names(&["a", "b"])));
+    assert!(!l.seat(&names(&["a", "b"]), &names(&["a", "b", "d"])));
+    assert_eq!(l.removed, [name("c")]);
+    let again: Ledger = serde_json::from_slice(&serde_json::to_vec(&l).unwrap()).unwrap();
+    assert_eq!(again, l);
+    assert!(l.seat(&names(&["a", "b", "d"]), &names(&["a", "c", "d"])));
+    assert_eq!(l.removed, [name("b")]);
+    for i in 0..2 * REMOVED_KEPT {
+        let gone = format!("x{i}");
+        l.seat(&names(&[&gone]), &names(&[]));
+    }
+    assert_eq!((l.removed.len(), l.removed.back()), (REMOVED_KEPT, Some(&name("x511"))));
+}

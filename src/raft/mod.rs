@@ -119,6 +119,9 @@ pub struct Shared {
     /// Places of memberships in the log: the newest with this member, and the one that is without it.
     included_at: AtomicU64,
     removed_at: AtomicU64,
+    /// Who is in the group, as the others say.
+    rosters: Mutex<BTreeMap<Incarnation, removed::Roster>>,
+    applied: watch::Receiver<Applied>,
     /// The view has changed, although openraft's state has not.
     review: Notify,
     answers: Mutex<BTreeMap<Incarnation, Time>>,
@@ -210,12 +213,6 @@ impl Shared {
         metrics.membership_config.nodes().find(|(id, _)| **id == who.0).map(|(_, node)| node.name.clone())
     }
 
-    /// Whether a member of that name is in the membership, or listed in the file.
-    fn knows(&self, name: &Name) -> bool {
-        self.members.iter().any(|m| m.name == *name)
-            || self.nodes().values().any(|node| node.name == name.as_str())
-    }
-
     fn others(&self) -> Vec<(Incarnation, Node)> {
         self.nodes().into_iter().filter(|(id, _)| *id != self.me).collect()
     }
@@ -296,6 +293,8 @@ impl<S: RaftLogStorage<TypeConfig> + Stable + Clone> Starting<S> {
             led_since: AtomicU64::new(u64::MAX),
             included_at: AtomicU64::new(0),
             removed_at: AtomicU64::new(0),
+            rosters: Mutex::default(),
+            applied: applied.clone(),
             review: Notify::new(),
             answers: Mutex::default(),
             changing: tokio::sync::Mutex::default(),

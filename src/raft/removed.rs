@@ -1,23 +1,37 @@
-//! Whether the group has removed this member.
+//! Whether the group has removed this member, or another that asks.
 //!
 //! A leader stops sending to a voter with the very entry that removes it, so that the member need not learn of
 //! it that way. It goes on reporting once a second to whom it knows, and says which membership it knows: who
 //! has a newer one, committed, without it answers with that one's log index.
+//!
+//! A name that was in an applied membership and is in none any more is let in by no file that lists it still: the ledger
+//! keeps such names (docs/decisions/0041). A member that lags behind may hold one for removed that was taken in again, and
+//! that may lead: so each answer to a report says who is in the group.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
 
 use openraft::async_runtime::WatchReceiver as _;
 
 use super::Shared;
 use super::codec::MAX_NUMBER;
-use super::types::StoredMembership;
+use super::types::{Node, StoredMembership};
 use crate::clock;
-use crate::model::{Incarnation, Term};
+use crate::decide::MEMBERS_MAX;
+use crate::model::{Incarnation, Name, Term};
 use crate::mutant::{self, Mutant};
 
 /// Where in the log a membership stands, counted from 1, since the first one is the entry 0; 0: nowhere yet.
 pub(super) fn place(membership: &StoredMembership) -> u64 {
     membership.log_id().map_or(0, |id| id.index + 1)
+}
+
+/// Who is in the group by another member's word.
+#[derive(Debug)]
+pub(super) struct Roster {
+    at: u64,
+    names: BTreeSet<Name>,
 }
 
 impl Shared {
@@ -92,6 +106,56 @@ impl Shared {
         if let Some(raft) = self.raft.get() {
             raft.runtime_config().elect(may);
         }
+    }
+
+    /// Whether one of that name is let in by its certificate alone: it is in the membership, or listed in the file and
+    /// was not removed since.
+    pub(super) fn knows(&self, name: &Name) -> bool {
+        let named = |node: &Node| node.name == name.as_str();
+        let (seated, committed_at) = match self.raft.get() {
+            None => (false, 0),
+            Some(raft) => {
+                let metrics = raft.server_metrics();
+                let metrics = metrics.borrow_watched();
+                let (effective, committed) =
+                    (&metrics.membership_config, &metrics.committed_membership_config);
+                // What this member alone has in its log may never be agreed.
+                let mut nodes = effective.nodes().chain(committed.nodes());
+                (nodes.any(|(_, node)| named(node)), place(committed))
+            }
+        };
+        if seated {
+            return true;
+        }
+        let removed = self.applied.borrow().ledger.removed.contains(name);
+        (!removed && self.members.iter().any(|m| m.name == *name))
+            || self.rosters().values().any(|roster| roster.at > committed_at && roster.names.contains(name))
+    }
+
+    /// What another member says of who is in the group; the newest of each that is a member counts.
+    pub(super) fn hear_of_members(&self, from: Incarnation, at: u64, names: &[String]) {
+        if at > MAX_NUMBER || names.len() > MEMBERS_MAX {
+            return;
+        }
+        let names = names.iter().filter_map(|name| name.parse().ok()).collect();
+        let nodes = self.nodes();
+        let mut rosters = self.rosters();
+        rosters.insert(from, Roster { at, names });
+        rosters.retain(|id, _| nodes.contains_key(id));
+    }
+
+    fn rosters(&self) -> MutexGuard<'_, BTreeMap<Incarnation, Roster>> {
+        self.rosters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest membership that this member knows to be committed: its place, and who is in it.
+    pub(super) fn roster(&self) -> (u64, Vec<String>) {
+        let Some(raft) = self.raft.get() else { return (0, Vec::new()) };
+        let metrics = raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let committed = &metrics.committed_membership_config;
+        let names: BTreeSet<_> = committed.nodes().map(|(_, node)| node.name.clone()).collect();
+        (place(committed), names.into_iter().collect())
     }
 
     /// The membership, committed and newer than `known`, that is without `who`.

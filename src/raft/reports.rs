@@ -126,7 +126,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     .await;
                 match answer {
                     Ok(proto::ReportResponse { removed_at: Some(at), .. }) => shared.hear_of_removal(at),
-                    Ok(proto::ReportResponse { member: Some(theirs), .. }) if theirs.name == node.name => {
+                    Ok(proto::ReportResponse { member: Some(theirs), membership, members, .. })
+                        if theirs.name == node.name =>
+                    {
+                        shared.hear_of_members(id, membership, &members);
                         shared.reports.keep(theirs, Some(clock::now().since(asked)));
                     }
                     Ok(_) => {}

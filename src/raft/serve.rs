@@ -307,7 +307,8 @@ impl Peer for PeerService {
         let from = self.0.is_meant(request.envelope.as_ref())?;
         // Whoever was removed may be in no file and no membership any more: it is told that, and nothing else.
         if let Some(at) = self.0.is_without(from, request.membership) {
-            return Ok(Response::new(proto::ReportResponse { member: None, removed_at: Some(at) }));
+            let told = proto::ReportResponse { removed_at: Some(at), ..Default::default() };
+            return Ok(Response::new(told));
         }
         self.admit(&speaker, request.envelope.as_ref())?;
         let member = request.member.ok_or_else(|| garbled("no report in it"))?;
@@ -316,7 +317,9 @@ impl Peer for PeerService {
         }
         fault!(wait "serve.report", error(e) => return Err(internal(e)));
         let mine = self.0.reports.exchange(member);
-        Ok(Response::new(proto::ReportResponse { member: Some(mine), removed_at: None }))
+        let (membership, members) = self.0.roster();
+        let answer = proto::ReportResponse { member: Some(mine), removed_at: None, membership, members };
+        Ok(Response::new(answer))
     }
 
     async fn forward(&self, request: Request<proto::ForwardRequest>) -> Answer<proto::ForwardResponse> {

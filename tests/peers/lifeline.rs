@@ -348,7 +348,10 @@ macro_rules! nothing_else {
                 _: tonic::Request<vipd::proto::ReportRequest>,
             ) -> Result<tonic::Response<vipd::proto::ReportResponse>, tonic::Status> {
                 let removed_at = Some(1 << 40);
-                Ok(tonic::Response::new(vipd::proto::ReportResponse { member: None, removed_at }))
+                Ok(tonic::Response::new(vipd::proto::ReportResponse {
+                    removed_at,
+                    ..Default::default()
+                }))
             }
             $(async fn $method(
                 &self,

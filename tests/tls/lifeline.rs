@@ -90,22 +90,25 @@ async fn over_tls_only_a_bare_fin_is_an_end() {
     assert_eq!(ended_by(Ending::Fin).await, End::Fin);
 }
 
-fn config(dir: &std::path::Path, me: &str, peers: [SocketAddr; 2]) -> Config {
-    let [a, b] = peers;
+fn config(dir: &std::path::Path, me: &str, peers: &[SocketAddr]) -> Config {
+    let listed: String = ["az-a", "az-b", "az-c", "az-d"]
+        .iter()
+        .zip(peers)
+        .map(|(name, peer)| format!("[[members]]\nname = \"{name}\"\npeer = \"{peer}\"\n"))
+        .collect();
     let text = format!(
         "cluster = \"edge\"\nmember = \"{me}\"\ndata_dir = \"{}\"\n[peer]\nlisten = \"127.0.0.1:7400\"\n\
-         [[members]]\nname = \"az-a\"\npeer = \"{a}\"\n[[members]]\nname = \"az-b\"\npeer = \"{b}\"\n\
-         [vip]\naddresses = [\"192.168.77.10/32\"]\n[aws]\nroute_tables = [\"rtb-0a\"]\n\
+         {listed}[vip]\naddresses = [\"192.168.77.10/32\"]\n[aws]\nroute_tables = [\"rtb-0a\"]\n\
          [raft]\nheartbeat_ms = 100\nelection_ms = [1000, 1500]\n[tls]\ninsecure = true\n",
         dir.join(me).display()
     );
     Config::parse(text.as_bytes(), "test", None).unwrap()
 }
 
-struct Running {
-    group: Group,
+pub struct Running {
+    pub group: Group,
     events: mpsc::Receiver<Event>,
-    mine: Arc<Credentials>,
+    pub mine: Arc<Credentials>,
 }
 
 /// In place of an hour: the leader's side ends what carries calls at this age.
@@ -114,12 +117,12 @@ const AGE: Age = Age { max: Duration::from_millis(600), grace: Duration::from_mi
 /// The members' own lifelines are as old as they usually get: longer than this test.
 const RENEWAL: Renewal = Renewal { calls: Duration::from_millis(300), ..Renewal::USUAL };
 
-async fn run(
+pub async fn run(
     pki: &Pki,
     dir: &std::path::Path,
     me: &str,
     listener: TcpListener,
-    peers: [SocketAddr; 2],
+    peers: &[SocketAddr],
 ) -> Running {
     let files = pki.issue(&format!("member/{me}"));
     let mine = Arc::new(Credentials::of_member(files, &name("edge"), &name(me)).unwrap());
@@ -140,7 +143,7 @@ async fn pair(pki: &Pki, dir: &std::path::Path) -> (Running, Running, SocketAddr
     let bind = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (a, b) = (bind().await, bind().await);
     let peers = [a.local_addr().unwrap(), b.local_addr().unwrap()];
-    let (a, b) = tokio::join!(run(pki, dir, "az-a", a, peers), run(pki, dir, "az-b", b, peers));
+    let (a, b) = tokio::join!(run(pki, dir, "az-a", a, &peers), run(pki, dir, "az-b", b, &peers));
     if first_leads(&a.group, &b.group, BOUND).await { (a, b, peers[0]) } else { (b, a, peers[1]) }
 }
 

@@ -14,6 +14,7 @@ mod member;
 mod pair;
 mod pki;
 mod raw;
+mod removed;
 mod revoked;
 mod roles;
 mod start;

@@ -1,6 +1,7 @@
 //! The ledger as openraft's state machine. It lives in memory; what survives is the snapshot and
 //! the log after it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::watch;
 
 use crate::ledger::Ledger;
+use crate::model::Name;
 use crate::raft::types::{LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 
 use super::Stable;
@@ -69,6 +71,11 @@ impl Machine {
     }
 }
 
+/// Whoever is in it, as voter or learner.
+fn names(membership: &StoredMembership) -> BTreeSet<Name> {
+    membership.nodes().filter_map(|(_, node)| node.name.parse().ok()).collect()
+}
+
 impl RaftStateMachine<TypeConfig> for Machine {
     type SnapshotData = Vec<u8>;
     type SnapshotBuilder = Builder;
@@ -93,6 +100,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 }
             };
             let id = entry.log_id;
+            let mut gone = false;
             match entry.payload {
                 EntryPayload::Blank => {}
                 EntryPayload::Normal(command) => {
@@ -103,10 +111,17 @@ impl RaftStateMachine<TypeConfig> for Machine {
                     if membership.get_joint_config().len() > 1 {
                         fault!(wait "machine.joint");
                     }
+                    let before = names(&self.membership);
                     self.membership = StoredMembership::new(Some(id), membership);
+                    gone = Arc::make_mut(&mut self.ledger).seat(&before, &names(&self.membership));
                 }
             }
             self.last = Some(id);
+            if gone {
+                // After a restart too, before it is known again how far the log is committed: whose key was removed
+                // could ask for votes until then.
+                self.get_snapshot_builder().await.build_snapshot().await?;
+            }
             responders.extend(responder);
         }
         fault!(wait "machine.publish");

@@ -161,6 +161,24 @@ async fn what_was_saved_is_there_after_reopening() {
 }
 
 #[tokio::test]
+async fn who_was_removed_is_known_after_reopening_however_little_was_saved_since() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path()).unwrap();
+    let nodes = std::collections::BTreeMap::from([(1, Node { name: "az-a".into(), ..Node::default() })]);
+    let without = Membership::new(vec![[1].into()], nodes).unwrap();
+    let without = Entry { log_id: id(1, 1), payload: EntryPayload::Membership(without) };
+    let entries = vec![membership(1, 0), without, note(1, 2, "later")];
+    append(&mut store, entries.clone()).await;
+    let mut machine = Machine::new(Arc::new(store.clone())).unwrap();
+    apply(&mut machine, entries).await;
+    assert_eq!(machine.applied().borrow().ledger.removed, ["az-b".parse().unwrap()]);
+    drop((store, machine));
+    let machine = Machine::new(Arc::new(open(dir.path()).unwrap())).unwrap();
+    let applied = machine.applied().borrow().clone();
+    assert_eq!((applied.index, applied.ledger.removed.len()), (1, 1));
+}
+
+#[tokio::test]
 async fn each_batch_is_published_once_and_whole() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();

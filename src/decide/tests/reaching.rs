@@ -283,6 +283,8 @@ fn fault_28_five_minutes_of_flapping_move_the_vip_once_a_min_hold_at_most() {
     // Where it leaves in the end, b hands back as soon as it may, the worst that b can do.
     let mut w = World::failed_over();
     w.peer("c", |p| p.reachable = false);
+    // It keeps up with the log: one that lags is not handed to either.
+    w.peer("b", |p| p.applied = u64::MAX);
     let (end, mut since, mut moves) = (w.now + secs(300), w.now, 0);
     for n in 0.. {
         let health = if n % 2 == 0 { Health::Unhealthy("down".into()) } else { Health::Healthy };
@@ -304,7 +306,7 @@ fn fault_28_five_minutes_of_flapping_move_the_vip_once_a_min_hold_at_most() {
     }
     let most = secs(300).as_secs() / w.settings.min_hold.as_secs();
     assert!(
-        (2..=most).contains(&moves),
-        "{moves} moves, at most {most}; an unhealthy owner leaves in the end"
+        (most / 2..=most).contains(&moves),
+        "{moves} moves, at most {most}; an unhealthy owner leaves as soon as it may"
     );
 }

@@ -143,6 +143,9 @@ pub struct Ledger {
     /// Since when operators keep the group from moving.
     #[serde(default)]
     pub paused: Option<WallMs>,
+    /// The members, by the newest membership.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub seated: BTreeSet<Name>,
     /// Who was a member and is none any more, the newest last, at most [`REMOVED_KEPT`]: what lists them still, lets
     /// nobody in by their names. A snapshot of a version without it has none.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
@@ -228,14 +231,16 @@ pub struct Move {
 }
 
 impl Ledger {
-    /// The members are these now, and were those before. Whether somebody has gone.
-    pub fn seat(&mut self, before: &BTreeSet<Name>, now: &BTreeSet<Name>) -> bool {
-        self.removed.retain(|name| !now.contains(name));
-        let gone: Vec<_> = before.difference(now).filter(|name| !self.removed.contains(name)).collect();
-        self.removed.extend(gone.iter().map(|name| (*name).clone()));
+    /// The members are these now. Whether somebody has gone.
+    pub fn seat(&mut self, now: BTreeSet<Name>) -> bool {
+        let before = std::mem::replace(&mut self.seated, now);
+        self.removed.retain(|name| !self.seated.contains(name));
+        let kept = self.removed.len();
+        self.removed.extend(before.into_iter().filter(|name| !self.seated.contains(name)));
+        let gone = self.removed.len() > kept;
         let surplus = self.removed.len().saturating_sub(REMOVED_KEPT);
         self.removed.drain(..surplus);
-        !gone.is_empty()
+        gone
     }
 
     pub fn owner(&self) -> Option<&Name> {

@@ -10,12 +10,11 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
-use openraft::{EntryPayload, OptionalSend, RaftLogReader};
+use openraft::{OptionalSend, RaftLogReader};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::{mpsc, oneshot};
 
-use vipd::ledger::Command;
 use vipd::model::{GroupId, Incarnation};
 use vipd::mutant::{self, Mutant};
 use vipd::raft::store::{Stable, StoreError};
@@ -109,15 +108,15 @@ impl Disk {
         }
     }
 
-    /// The entries of the log from `first` to `last`: index, term, command.
-    pub fn entries(&self, first: u64, last: u64) -> Vec<(u64, u64, Option<Command>)> {
+    /// The entries of the log from `first` to `last`.
+    pub fn entries(&self, first: u64, last: u64) -> Vec<Entry> {
         let p = self.lock();
-        let command = |e: &Entry| match &e.payload {
-            EntryPayload::Normal(command) => Some(command.clone()),
-            EntryPayload::Blank | EntryPayload::Membership(_) => None,
-        };
-        let of = |e: &Entry| (e.log_id.index, e.log_id.leader_id.term, command(e));
-        p.written.log.range(first..).take_while(|(index, _)| **index <= last).map(|(_, e)| of(e)).collect()
+        p.written
+            .log
+            .range(first..)
+            .take_while(|(index, _)| **index <= last)
+            .map(|(_, e)| e.clone())
+            .collect()
     }
 
     /// Whether the entry at `index` of `term` is in the log, or under a snapshot.

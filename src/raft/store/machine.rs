@@ -1,7 +1,6 @@
 //! The ledger as openraft's state machine. It lives in memory; what survives is the snapshot and
 //! the log after it.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -11,7 +10,6 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::watch;
 
 use crate::ledger::Ledger;
-use crate::model::Name;
 use crate::raft::types::{LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 
 use super::Stable;
@@ -71,11 +69,6 @@ impl Machine {
     }
 }
 
-/// Whoever is in it, as voter or learner.
-fn names(membership: &StoredMembership) -> BTreeSet<Name> {
-    membership.nodes().filter_map(|(_, node)| node.name.parse().ok()).collect()
-}
-
 impl RaftStateMachine<TypeConfig> for Machine {
     type SnapshotData = Vec<u8>;
     type SnapshotBuilder = Builder;
@@ -111,9 +104,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
                     if membership.get_joint_config().len() > 1 {
                         fault!(wait "machine.joint");
                     }
-                    let before = names(&self.membership);
+                    // Voters and learners.
+                    let names = membership.nodes().filter_map(|(_, node)| node.name.parse().ok()).collect();
+                    gone = Arc::make_mut(&mut self.ledger).seat(names);
                     self.membership = StoredMembership::new(Some(id), membership);
-                    gone = Arc::make_mut(&mut self.ledger).seat(&before, &names(&self.membership));
                 }
             }
             self.last = Some(id);

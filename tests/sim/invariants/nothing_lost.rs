@@ -31,7 +31,8 @@ impl Invariant for NothingLost {
                     return None;
                 }
                 let mut wrong = None;
-                for (index, term, _) in disk.entries(before + 1, applied.index) {
+                for entry in disk.entries(before + 1, applied.index) {
+                    let (index, term) = (entry.log_id.index, entry.log_id.leader_id.term);
                     let first = *self.applied.entry(index).or_insert(term);
                     let last = self.last_of.entry(term).or_default();
                     *last = index.max(*last);

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::EntryPayload;
 use vipd::ledger::Ledger;
 use vipd::raft::store::Applied;
+use vipd::raft::types::Entry;
 
 use crate::disk::Disk;
 
@@ -28,13 +30,16 @@ pub struct SameLedger {
 impl SameLedger {
     /// Replays what `disk` has of the entries up to `index`.
     fn replay(&mut self, disk: &Disk, index: u64) -> Option<String> {
-        for (index, term, command) in disk.entries(self.replayed + 1, index) {
+        if self.replayed == 0 {
+            // The first membership is the entry 0.
+            disk.entries(0, 0).iter().for_each(|founding| self.take(founding));
+        }
+        for entry in disk.entries(self.replayed + 1, index) {
+            let (index, term) = (entry.log_id.index, entry.log_id.leader_id.term);
             if index != self.replayed + 1 {
                 break;
             }
-            if let Some(command) = command {
-                self.replay.apply(index, term, &command);
-            }
+            self.take(&entry);
             self.replayed = index;
             self.replayed_in_all += 1;
             let ledger = Arc::new(self.replay.clone());
@@ -45,6 +50,18 @@ impl SameLedger {
             }
         }
         None
+    }
+
+    fn take(&mut self, entry: &Entry) {
+        let (index, term) = (entry.log_id.index, entry.log_id.leader_id.term);
+        match &entry.payload {
+            EntryPayload::Blank => {}
+            EntryPayload::Normal(command) => self.replay.apply(index, term, command),
+            EntryPayload::Membership(membership) => {
+                let names = membership.nodes().filter_map(|(_, node)| node.name.parse().ok()).collect();
+                self.replay.seat(names);
+            }
+        }
     }
 
     fn differs(&self, index: u64, term: u64, ledger: &Arc<Ledger>) -> Option<String> {
@@ -84,7 +101,7 @@ impl Invariant for SameLedger {
 mod tests {
     use vipd::ledger::Command;
     use vipd::model::{Term, WallMs};
-    use vipd::raft::types::{Entry, LogId};
+    use vipd::raft::types::LogId;
 
     use super::*;
 

@@ -104,6 +104,13 @@ pub async fn grasp(mut wire: Wire, greeting: Vec<u8>) -> io::Result<Held> {
 #[derive(Clone)]
 pub struct Lifelines(pub(super) Arc<Shared>);
 
+/// A lifeline whose greeting is in order, and which is not held yet.
+#[derive(Debug)]
+pub struct Greeted {
+    wire: Wire,
+    from: Incarnation,
+}
+
 /// Why a lifeline is not held.
 #[derive(Debug, thiserror::Error)]
 pub enum Unheld {
@@ -136,15 +143,27 @@ impl Lifelines {
         if leads { Ok(from) } else { Err(Unheld::NotLeader(Term(greeting.term))) }
     }
 
-    /// Holds one lifeline until its other end is gone. `wire` has said the preface.
-    pub async fn hold(self, mut wire: Wire, speaker: Speaker) {
+    /// Reads the greeting on `wire`, which has said the preface. Until that is checked whoever greets is a stranger as any
+    /// other, and may be dropped: nothing was said to it, so that its connection's end is none.
+    pub async fn greet(&self, mut wire: Wire, speaker: &Speaker) -> Option<Greeted> {
+        match runtime::timeout(DEADLINE, self.greeted(&mut wire, speaker)).await {
+            Ok(Ok(from)) => return Some(Greeted { wire, from }),
+            Ok(Err(why)) => tracing::debug!(%why, "a lifeline was refused"),
+            Err(_) => tracing::debug!("a lifeline's greeting did not come"),
+        }
+        None
+    }
+
+    /// Holds one lifeline until its other end is gone.
+    pub async fn hold(self, greeted: Greeted) {
+        let Greeted { mut wire, from } = greeted;
         // Duplicated before the first byte is said: from then on this end closes by a reset only.
         let kept = match wire.tcp().as_fd().try_clone_to_owned() {
             Ok(kept) => Kept(ManuallyDrop::new(kept)),
             Err(error) => return tracing::warn!(%error, "a lifeline cannot be held"),
         };
-        match runtime::timeout(DEADLINE, self.greeted(&mut wire, &speaker)).await {
-            Ok(Ok(from)) => {
+        match runtime::timeout(DEADLINE, say_held(&mut wire)).await {
+            Ok(Ok(())) => {
                 tracing::debug!(%from, "holds a lifeline");
                 let ours = self.0.lifelines.add(from);
                 let mut byte = [0];
@@ -158,8 +177,8 @@ impl Lifelines {
                     self.0.forget(from);
                 }
             }
-            Ok(Err(why)) => tracing::debug!(%why, "a lifeline was refused"),
-            Err(_) => tracing::debug!("a lifeline's greeting did not come"),
+            Ok(Err(error)) => tracing::debug!(%from, %error, "a lifeline broke before it was held"),
+            Err(_) => tracing::debug!(%from, "a lifeline was not taken in time"),
         }
         kept.reset();
     }
@@ -176,12 +195,14 @@ impl Lifelines {
         }
         let mut greeting = vec![0; length];
         wire.read_exact(&mut greeting).await?;
-        let from = self.admit(speaker, &greeting)?;
-        fault!(wait "lifeline.admitted", error(e) => return Err(Unheld::Io(e)));
-        wire.write_all(&[HELD]).await?;
-        wire.flush().await?;
-        Ok(from)
+        self.admit(speaker, &greeting)
     }
+}
+
+async fn say_held(wire: &mut Wire) -> io::Result<()> {
+    fault!(wait "lifeline.admitted", error(e) => return Err(e));
+    wire.write_all(&[HELD]).await?;
+    wire.flush().await
 }
 
 /// A second descriptor of a connection (close-on-exec). Dropped, it stays open until the process ends:

@@ -151,8 +151,11 @@ pub(super) fn members(
                     let Some(caller) = doorway.seat(from, speaker) else { return };
                     let _ = sender.send(Ok(Known::new(wire, caller, age))).await;
                 }
-                // A task of its own: it is known what it is, and nothing ends it.
-                Some(First::Lifeline(wire)) => drop(tokio::spawn(lifelines.hold(wire, speaker))),
+                Some(First::Lifeline(wire)) => {
+                    // Unknown until it has greeted. Then a task of its own, which nothing ends.
+                    let Some(greeted) = lifelines.greet(wire, &speaker).await else { return };
+                    drop(tokio::spawn(lifelines.hold(greeted)));
+                }
                 None => tracing::debug!(%from, "a connection that is none of a member was closed"),
             }
         }

@@ -11,6 +11,7 @@ mod wire;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use vipd::raft::lifeline::PREFACE;
 
 use self::attack::{APPEND, Body, Pace, Reset};
 use self::ward::Ward;
@@ -24,6 +25,10 @@ const EACH: Duration = Duration::from_secs(3);
 /// What a member may grow by under each. Far above what was measured (docs/SECURITY.md), and far below what
 /// it takes where connections or requests that are being received are not bounded.
 const GROWTH_MAX_KIB: u64 = 48 * 1024;
+
+/// Descriptors that a member may have more of under each: two ports' unknown connections and known ones of strangers, and
+/// what is accepted before the oldest are dropped. A number, whatever the time it takes to close them.
+const DESCRIPTORS_MAX: usize = 1_000;
 
 /// Connections of a port of which it is not known yet what they are (`rpc/admit.rs`).
 const UNKNOWN_MAX: usize = 256;
@@ -115,6 +120,11 @@ fn fault_66_what_strangers_send_costs_bounded_memory_and_moves_nothing() {
     under("rapid resets", &|target| streams(target, Reset::AtOnce, STREAMS, STREAMS_WITHIN));
     under("slow headers", &slow_headers);
     under("half handshakes", &|target| half_handshakes(&target.way, b"PRI", UNKNOWN_MAX));
+    // What is exempt from every bound once it has greeted, and does not greet.
+    let lifeline = [&PREFACE[..], &[1, 0]].concat();
+    ward.under("lifelines that do not greet", &ward.owner, &ports[..1], |target| {
+        half_handshakes(&target.way, &lifeline, UNKNOWN_MAX)
+    });
     ward.nothing_moved();
     lab.client_reaches(&ward.owner);
 }

@@ -8,6 +8,7 @@ use super::http2::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Http2, NO_WINDOW, RST_STREAM, frame, headers,
 };
 use super::wire::{Target, Way, Wire, short_on_time};
+use crate::lab::BOUND;
 
 /// A path that each port serves.
 pub const APPEND: &str = "/vipd.v1.Peer/Append";
@@ -234,8 +235,9 @@ pub fn half_handshakes(way: &Way, first: &[u8], most: usize, bear: usize, bound:
             held.retain_mut(Wire::is_open);
         }
     }
-    // The last of them wait to be accepted; the server's deadline for a handshake is longer than this.
-    let waited = ends(Duration::from_secs(2));
+    // The last of them wait to be accepted. That it is their number which closes them, and not a deadline, is told by the
+    // member's descriptors meanwhile (`ward.rs`).
+    let waited = ends(BOUND);
     held.retain_mut(Wire::is_open);
     while held.len() > bear && !waited() {
         std::thread::sleep(Duration::from_millis(20));

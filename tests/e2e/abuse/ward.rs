@@ -1,19 +1,22 @@
 //! What is watched while a member is attacked.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::nice;
 
-use super::GROWTH_MAX_KIB;
 use super::attack::{APPEND, STATUS};
 use super::wire::{Target, Way};
+use super::{DESCRIPTORS_MAX, GROWTH_MAX_KIB};
 use crate::anybody::{config, shown};
 use crate::lab::{BOUND, Lab, MEMBERS, measured, until};
 use crate::status::Status;
 
 /// Between two looks at the lease: it says the least of the last 15 s at least (`src/driver/ebb.rs`).
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Between two counts of the descriptors: a connection that says nothing is held for a second or longer.
+const COUNT_EVERY: Duration = Duration::from_millis(50);
 
 pub struct Ward<'a> {
     lab: &'a Lab,
@@ -29,6 +32,11 @@ fn kib(pid: &str, key: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with(key)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// How many a process has open.
+fn descriptors(pid: &str) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
 fn address(member: &str, port: u16) -> std::net::SocketAddr {
@@ -100,22 +108,26 @@ impl<'a> Ward<'a> {
         let pid = self.lab.pid(member).as_raw_nonzero().to_string();
         // The high-water mark starts anew (proc(5), clear_refs).
         std::fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
-        let before = kib(&pid, "VmRSS");
+        let (before, open_before) = (kib(&pid, "VmRSS"), descriptors(&pid));
         let from = if ways.iter().any(|t| matches!(t.way, Way::Tcp(a) if a.ip().is_loopback())) {
             member
         } else {
             "client"
         };
         let over = AtomicBool::new(false);
-        let (did, least) = std::thread::scope(|scope| {
+        let (did, least, most_open) = std::thread::scope(|scope| {
             // The monitors' port may be what is attacked: then a look fails, and the one afterwards counts.
             let watcher = scope.spawn(|| {
-                let mut least = Duration::MAX;
+                let (mut least, mut most_open, mut looked) = (Duration::MAX, 0, None::<Instant>);
                 while !over.load(Ordering::Relaxed) {
-                    least = least.min(self.lowest().unwrap_or(Duration::MAX));
-                    std::thread::sleep(LOOK_EVERY);
+                    most_open = most_open.max(descriptors(&pid));
+                    if looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
+                        least = least.min(self.lowest().unwrap_or(Duration::MAX));
+                        looked = Some(Instant::now());
+                    }
+                    std::thread::sleep(COUNT_EVERY);
                 }
-                least
+                (least, most_open)
             });
             let did = self.lab.within(from, || {
                 std::thread::scope(|scope| {
@@ -132,13 +144,18 @@ impl<'a> Ward<'a> {
                 })
             });
             over.store(true, Ordering::Relaxed);
-            (did, watcher.join().unwrap())
+            let (least, most_open) = watcher.join().unwrap();
+            (did, least, most_open)
         });
+        let more_open = most_open.saturating_sub(open_before);
         let growth = kib(&pid, "VmHWM").saturating_sub(before);
         let least = least.min(until("the monitors' port answers", BOUND, || self.lowest()));
         let did = did.join(", ");
-        measured(&format!("{name} on {member}: {did}; {before} KiB grew by {growth} KiB; lease {least:?}"));
+        measured(&format!(
+            "{name} on {member}: {did}; {before} KiB grew by {growth} KiB, {open_before} descriptors by {more_open}; lease {least:?}"
+        ));
         assert!(growth <= GROWTH_MAX_KIB, "{name}: {growth} KiB");
+        assert!(more_open <= DESCRIPTORS_MAX, "{name}: {more_open} descriptors");
         assert!(least >= self.least, "{name}: of the lease {least:?} was left");
         self.is_as_before(name);
     }

@@ -1,22 +1,27 @@
-//! Every method of every service, tried with every kind of certificate, on the real ports.
+//! Every method of every service, tried with every kind of certificate, on every port.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use prost::Message as _;
 use rustls::pki_types::ServerName;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
-use vipd::rpc::listen::{routes, serve_operators};
+use vipd::metrics::Metrics;
+use vipd::rpc::listen;
 use vipd::rpc::roles::{Denied, TABLE, check};
 use vipd::tls::{Credentials, Role, Speaker, Transport};
 
 use crate::member::{self, desk, name};
-use crate::pki::{Pki, expired};
+use crate::pki::{Kind, Pki, expired};
 use crate::raw::{self, Shown};
 
 const BOUND: Duration = Duration::from_secs(10);
@@ -51,7 +56,7 @@ struct Method {
 }
 
 /// The path of every method that is described, ours and the two services of gRPC's own.
-fn methods() -> Vec<String> {
+pub fn methods() -> Vec<String> {
     let sets = [
         vipd::proto::DESCRIPTORS,
         tonic_health::pb::FILE_DESCRIPTOR_SET,
@@ -143,6 +148,21 @@ async fn channel(address: SocketAddr, shown: Option<Shown>) -> Result<Channel, t
 /// Calls a method with an empty message: what the service makes of that does not matter here.
 async fn call(address: SocketAddr, shown: Option<Shown>, path: &str) -> Came {
     let Ok(channel) = channel(address, shown).await else { return Came::NoHandshake };
+    ask(channel, path).await
+}
+
+/// The same on the unix socket, as the user that runs the tests.
+async fn call_local(socket: &Path, path: &str) -> Came {
+    let socket = socket.to_owned();
+    let connect = tower::service_fn(move |_| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    let endpoint = Endpoint::from_static("http://vipd");
+    ask(endpoint.connect_with_connector(connect).await.unwrap(), path).await
+}
+
+async fn ask(channel: Channel, path: &str) -> Came {
     let mut grpc = tonic::client::Grpc::new(channel);
     if grpc.ready().await.is_err() {
         return Came::NoHandshake;
@@ -163,61 +183,152 @@ fn is_the_guards(status: &Status) -> bool {
     code && failure.kind == "refused" && !failure.next.is_empty()
 }
 
-#[tokio::test]
-async fn fault_64_every_method_with_every_identity() {
-    let (pki, other) = (Pki::new(), Pki::named("another"));
+/// As a monitor would ask: HTTP/1 is all that port speaks. Through is any answer but that there is no such thing.
+async fn post(address: SocketAddr, path: &str) -> Came {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nhost: vipd\r\ncontent-type: application/grpc\r\ncontent-length: 5\r\n\
+         connection: close\r\n\r\n\0\0\0\0\0"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    if answer.starts_with("HTTP/1.1 404 ") { Came::Denied } else { Came::Through }
+}
+
+/// Where each listener of az-a is, and its unix socket.
+struct Listeners {
+    peer: SocketAddr,
+    operators: SocketAddr,
+    socket: PathBuf,
+    metrics: SocketAddr,
+    _dir: tempfile::TempDir,
+    _kept: Box<dyn Any>,
+}
+
+/// An address that nothing listens on.
+fn free() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+async fn listeners(pki: &Pki) -> Listeners {
     let credentials =
         Arc::new(Credentials::of_member(pki.issue("member/az-a"), &name("edge"), &name("az-a")).unwrap());
     let transport = Transport::Mutual(credentials);
     let member = member::new(None).await;
-    let (peers, operators) =
-        (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
-    let (peer_port, operators_port) = (peers.local_addr().unwrap(), operators.local_addr().unwrap());
+    let peers = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let peer = peers.local_addr().unwrap();
     member.serve(peers, &transport);
-    let (desk, _kept) = desk();
-    serve_operators(operators, &transport, routes(desk).await.unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let (operators, metrics, socket) = (free(), free(), dir.path().join("admin.sock"));
+    let more = format!(
+        "[admin]\nlisten = \"{operators}\"\nsocket = \"{}\"\n[metrics]\nlisten = \"{metrics}\"\n",
+        socket.display()
+    );
+    let config = member::config(dir.path(), &more);
+    let (desk, kept) = desk();
+    listen::operators(&config, &transport, desk).await.unwrap();
+    let (stands, standing) = tokio::sync::watch::channel(Default::default());
+    listen::monitors(&config, Metrics::new().unwrap(), standing).await.unwrap();
+    Listeners { peer, operators, socket, metrics, _dir: dir, _kept: Box::new((kept, stands, member)) }
+}
 
+/// One row a method, one column an identity, in the order of the heads.
+type Table = BTreeMap<String, Vec<Came>>;
+
+fn print(port: &str, heads: &[&str], table: &Table) {
+    println!("\n{port:<60} | {}", heads.join(" | "));
+    for (path, row) in table {
+        let row = row.iter().zip(heads).map(|(came, head)| format!("{:<w$}", came.shown(), w = head.len()));
+        println!("{path:<60} | {}", row.collect::<Vec<_>>().join(" | "));
+    }
+}
+
+/// Each method, as each of them, on a port with TLS.
+async fn tried(port: SocketAddr, identities: &[(&str, Option<Shown>)]) -> Table {
+    let mut table = Table::new();
+    for path in methods() {
+        for (_, shown) in identities {
+            let shown = shown.as_ref().map(|(chain, key)| (chain.clone(), key.clone_key()));
+            let came = timeout(BOUND, call(port, shown, &path)).await.expect("an answer in time");
+            table.entry(path.clone()).or_default().push(came);
+        }
+    }
+    table
+}
+
+#[tokio::test]
+async fn fault_64_every_method_on_every_port_with_every_identity() {
+    let (pki, other) = (Pki::new(), Pki::named("another"));
+    let az_a = listeners(&pki).await;
     let raw = |who: &str| Some(pki.raw(&pki.issue(who)));
-    let identities: [(&str, Option<Shown>); 8] = [
+    let not_ours = |who: &str| Some(other.raw(&other.issue(who)));
+    let over = |file: &str, who: &str| Some(pki.raw(&pki.issue_as(file, who, &expired())));
+    let elsewhere = |file: &str, role: &str| {
+        let kind = Kind { uris: vec![format!("spiffe://core/{role}")], ..Kind::default() };
+        Some(pki.raw(&pki.issue_as(file, role, &kind)))
+    };
+    let identities: [(&str, Option<Shown>); 12] = [
         ("none", None),
-        ("wrong CA", Some(other.raw(&other.issue("operator/alice")))),
-        ("wrong CA, member", Some(other.raw(&other.issue("member/az-b")))),
-        ("expired operator", Some(pki.raw(&pki.issue_as("old", "operator/alice", &expired())))),
-        ("expired member", Some(pki.raw(&pki.issue_as("old-b", "member/az-b", &expired())))),
+        ("operator, other CA", not_ours("operator/alice")),
+        ("viewer, other CA", not_ours("viewer/eve")),
+        ("member, other CA", not_ours("member/az-b")),
+        ("operator, expired", over("old", "operator/alice")),
+        ("viewer, expired", over("old-v", "viewer/eve")),
+        ("member, expired", over("old-b", "member/az-b")),
+        ("operator, other cluster", elsewhere("core", "operator/alice")),
+        ("member, other cluster", elsewhere("core-b", "member/az-b")),
         ("viewer", raw("viewer/eve")),
         ("operator", raw("operator/alice")),
         ("member", raw("member/az-b")),
     ];
-    let mut table: BTreeMap<String, Vec<Came>> = BTreeMap::new();
-    for path in methods() {
-        let port = if path.starts_with("/vipd.v1.Peer/") { peer_port } else { operators_port };
-        for (_, shown) in &identities {
-            let shown = shown.as_ref().map(|(chain, key)| (chain.clone(), key.clone_key()));
-            let came =
-                tokio::time::timeout(BOUND, call(port, shown, &path)).await.expect("an answer in time");
-            table.entry(path.clone()).or_default().push(came);
-        }
-    }
     let heads: Vec<&str> = identities.iter().map(|(head, _)| *head).collect();
-    println!("{:<60} | {}", "method", heads.join(" | "));
-    for (path, row) in &table {
-        let row = row.iter().zip(&heads).map(|(came, head)| format!("{:<w$}", came.shown(), w = head.len()));
-        println!("{path:<60} | {}", row.collect::<Vec<_>>().join(" | "));
-    }
     use Came::{Denied as No, NoHandshake as Out, Through as Yes};
+
+    let table = tried(az_a.peer, &identities).await;
+    print("the members' port", &heads, &table);
     for (path, row) in &table {
-        let expected = match path.as_str() {
-            p if p.starts_with("/vipd.v1.Peer/") => [Out, Out, Out, Out, Out, Out, Out, Yes],
-            "/vipd.v1.Admin/TransferLeader"
-            | "/vipd.v1.Admin/Order"
-            | "/vipd.v1.Admin/ChangeMembers"
-            | "/vipd.v1.Admin/Diagnose" => [Out, Out, Out, Out, Out, No, Yes, Out],
-            _ => [Out, Out, Out, Out, Out, Yes, Yes, Out],
-        };
-        assert_eq!(row[..], expected, "{path}");
+        assert_eq!(row[..11], [Out; 11], "{path} on the members' port");
+        let ours = if path.starts_with("/vipd.v1.Peer/") { Yes } else { No };
+        assert_eq!(row[11], ours, "{path} on the members' port, by a member");
     }
+
+    let table = tried(az_a.operators, &identities).await;
+    print("the operators' port", &heads, &table);
+    for (path, row) in &table {
+        assert_eq!(row[..9], [Out; 9], "{path} on the operators' port");
+        assert_eq!(row[9..], [of(Role::Viewer, path), of(Role::Operator, path), Out], "{path}");
+    }
+
+    // The kernel says who speaks: root is an operator. Other users: local.rs.
+    let (mut local, mut monitor) = (Table::new(), Table::new());
+    for path in methods() {
+        let came = timeout(BOUND, call_local(&az_a.socket, &path)).await.expect("an answer in time");
+        assert_eq!(came, of(Role::Operator, &path), "{path} on the socket");
+        local.insert(path.clone(), vec![came]);
+        let came = timeout(BOUND, post(az_a.metrics, &path)).await.expect("an answer in time");
+        assert_eq!(came, No, "{path} on the monitors' port");
+        monitor.insert(path, vec![came]);
+    }
+    print("the unix socket", &["root"], &local);
+    print("the monitors' port", &["anybody"], &monitor);
+
     // A method that nobody has described, on either port.
-    for (port, who) in [(peer_port, "member/az-b"), (operators_port, "operator/alice")] {
+    for (port, who) in [(az_a.peer, "member/az-b"), (az_a.operators, "operator/alice")] {
         assert_eq!(call(port, raw(who), "/vipd.v1.Admin/Anything").await, No);
     }
+}
+
+/// What operators and viewers may, written down a second time: not read from the table that is tested.
+fn of(role: Role, path: &str) -> Came {
+    let (operators, both) = match path {
+        p if p.starts_with("/vipd.v1.Peer/") => (false, false),
+        "/vipd.v1.Admin/TransferLeader"
+        | "/vipd.v1.Admin/Order"
+        | "/vipd.v1.Admin/ChangeMembers"
+        | "/vipd.v1.Admin/Diagnose" => (true, false),
+        _ => (true, true),
+    };
+    let may = if role == Role::Operator { operators } else { both };
+    if may { Came::Through } else { Came::Denied }
 }

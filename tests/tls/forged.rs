@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
-use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
-use vipd::model::GroupId;
+use tonic::{Code, Status};
+use vipd::ledger::Ledger;
+use vipd::model::{GroupId, Term, Time};
 use vipd::proto::peer_client::PeerClient;
 use vipd::proto::{
     AppendRequest, Blank, Entry, Envelope, ExamineRequest, FormRequest, ForwardRequest, HelloRequest,
     JoinRequest, LogId, MembersRequest, Membership, OrderRequest, RaftNode, RaftVote, ReportRequest,
-    StatusRequest, TransferLeaderRequest, VoteRequest, Voters, append_response, entry,
+    SnapshotRequest, StatusRequest, TransferLeaderRequest, TransferRequest, VoteRequest, Voters,
+    append_response, entry,
 };
 use vipd::raft::{Answer, Passed, Verb, Who};
 use vipd::tls::{Credentials, Speaker, Transport, Whom};
@@ -57,13 +59,17 @@ impl Scene {
         Some(Envelope { cluster: "edge".into(), group: GROUP.to_bytes(), from, to: self.running.me.0 })
     }
 
-    /// As the leader of term 1, with the membership as the first entry.
-    fn append(&self, from: u64, voted_for: u64) -> AppendRequest {
+    fn membership(&self) -> Membership {
         let node =
             |name: &str| RaftNode { name: name.into(), peer: "127.0.0.1:1".into(), ..RaftNode::default() };
         let ids = vec![self.running.me.0, B, C];
         let nodes = [(self.running.me.0, node("az-a")), (B, node("az-b")), (C, node("az-c"))];
-        let membership = Membership { configs: vec![Voters { ids }], nodes: nodes.into_iter().collect() };
+        Membership { configs: vec![Voters { ids }], nodes: nodes.into_iter().collect() }
+    }
+
+    /// As the leader of term 1, with the membership as the first entry.
+    fn append(&self, from: u64, voted_for: u64) -> AppendRequest {
+        let membership = self.membership();
         let log_id = LogId { term: 1, index: 0 };
         AppendRequest {
             envelope: self.envelope(from),
@@ -139,6 +145,143 @@ async fn fault_65_nobody_greets_founds_or_joins_in_anothers_name() {
     assert!(!c.join(join("az-c")).await.unwrap().into_inner().taken_in);
     let form = FormRequest { cluster: "edge".into(), from: "az-a".into(), ..FormRequest::default() };
     assert_eq!(c.form(form).await.expect_err("forged").code(), Code::PermissionDenied);
+}
+
+/// Who a message says that it is of.
+#[derive(Clone, Copy, Debug)]
+struct Says {
+    name: &'static str,
+    from: u64,
+    /// In whose name a vote, an append, a snapshot or a transfer is.
+    voted_for: u64,
+}
+
+/// What carries a vote: in whose name it is.
+const OF_A_VOTE: [&str; 5] = ["Append", "Vote", "PreVote", "Snapshot", "Transfer"];
+
+/// The methods of the peer port, from their descriptors.
+fn methods() -> Vec<String> {
+    let all = crate::roles::methods();
+    all.iter().filter_map(|path| path.strip_prefix("/vipd.v1.Peer/")).map(str::to_owned).collect()
+}
+
+impl Scene {
+    /// The message of a method, whole but for who sends it. It would change the term, where it has one.
+    async fn say(&self, client: &mut PeerClient<Channel>, method: &str, says: Says) -> Result<(), Status> {
+        let Says { name, from, voted_for } = says;
+        let (cluster, group, envelope) = ("edge".to_owned(), GROUP.to_bytes(), self.envelope(from));
+        let vote = Some(RaftVote { term: 5, voted_for, committed: true });
+        let (at, to) = (Some(LogId { term: 1, index: 0 }), self.running.me.0);
+        match method {
+            "Hello" => {
+                let request = HelloRequest { cluster, member: name.into(), incarnation: from };
+                client.hello(request).await.map(drop)
+            }
+            "Form" => {
+                let (from, to_incarnation) = (name.into(), to);
+                let members = vec!["az-a=127.0.0.1:7400".into()];
+                let request =
+                    FormRequest { cluster, group, from, to: "az-a".into(), to_incarnation, members };
+                client.form(request).await.map(drop)
+            }
+            "Join" => {
+                let request = JoinRequest { cluster, group, member: name.into(), incarnation: from };
+                client.join(request).await.map(drop)
+            }
+            "Append" => {
+                let entries = vec![Entry {
+                    log_id: Some(LogId { term: 5, index: 1 }),
+                    payload: Some(entry::Payload::Blank(Blank {})),
+                }];
+                let leader_commit = at;
+                let request = AppendRequest { envelope, vote, prev_log_id: at, entries, leader_commit };
+                client.append(request).await.map(drop)
+            }
+            "Vote" => client.vote(self.vote(from, voted_for)).await.map(drop),
+            "PreVote" => client.pre_vote(self.vote(from, voted_for)).await.map(drop),
+            "Snapshot" => {
+                let data = serde_json::to_vec(&Ledger::default()).unwrap();
+                let (last, membership_at) = (Some(LogId { term: 5, index: 9 }), at);
+                let membership = self.membership();
+                let request = SnapshotRequest {
+                    envelope,
+                    vote,
+                    last_log_id: last,
+                    membership_log_id: membership_at,
+                    membership: Some(membership),
+                    data,
+                };
+                client.snapshot(request).await.map(drop)
+            }
+            "Transfer" => {
+                let request = TransferRequest { envelope, from_leader: vote, to, last_log_id: at };
+                client.transfer(request).await.map(drop)
+            }
+            "Report" => {
+                let member = Some(vipd::proto::Member { name: name.into(), ..Default::default() });
+                client.report(ReportRequest { envelope, member, membership: 0 }).await.map(drop)
+            }
+            "Forward" => {
+                let verb = Some(Verb::Order(OrderRequest { order: 1, ..OrderRequest::default() }));
+                let (who, role) = ("spiffe://edge/operator/alice".into(), "operator".into());
+                client.forward(ForwardRequest { envelope, verb, who, role }).await.map(drop)
+            }
+            other => panic!("{other}: write its message here"),
+        }
+    }
+
+    /// What a forged message would have changed.
+    fn known(&self) -> (Term, u64, u64, Option<Time>, u64) {
+        let view = self.running.group.view();
+        let applied = self.running.group.applied().borrow().index;
+        (view.term, view.last_index, view.membership, view.heard, applied)
+    }
+}
+
+#[tokio::test]
+async fn fault_65_no_message_is_taken_from_another_than_its_sender() {
+    let scene = Scene::new().await;
+    let mut b = scene.client("az-b").await;
+    b.append(scene.append(B, B)).await.unwrap();
+    let before = scene.known();
+    let (mut c, mut z) = (scene.client("az-c").await, scene.client("az-z").await);
+    let methods = methods();
+    assert!(OF_A_VOTE.iter().all(|method| methods.iter().any(|m| m == method)));
+    for method in &methods {
+        // As az-b; as this member itself.
+        for (name, from) in [("az-b", B), ("az-a", scene.running.me.0)] {
+            let says = Says { name, from, voted_for: from };
+            for (client, who) in [(&mut c, "az-c"), (&mut z, "az-z")] {
+                let refused = scene.say(client, method, says).await.expect_err(method);
+                assert_eq!(refused.code(), Code::PermissionDenied, "{method} of {name} by {who}: {refused}");
+                let by = format!("comes from spiffe://edge/member/{who}");
+                assert!(refused.message().contains(&by), "{method} of {name} by {who}: {refused}");
+            }
+        }
+        // By its right sender, in another's name.
+        if OF_A_VOTE.contains(&method.as_str()) {
+            let says = Says { name: "az-c", from: C, voted_for: B };
+            let refused = scene.say(&mut c, method, says).await.expect_err(method);
+            assert!(refused.message().contains("speaks in the name of"), "{method}: {refused}");
+        }
+        // By one of the CA's that is in no list, as itself: all that has an envelope.
+        if !["Hello", "Form", "Join"].contains(&method.as_str()) {
+            let says = Says { name: "az-z", from: 1234, voted_for: 1234 };
+            let refused = scene.say(&mut z, method, says).await.expect_err(method);
+            assert_eq!(refused.code(), Code::PermissionDenied, "{method}: {refused}");
+            assert!(refused.message().contains("is no member of this group"), "{method}: {refused}");
+        }
+    }
+    assert_eq!(scene.known(), before, "a forged message has changed something");
+    // Each of them by its sender gets as far as what it asks for.
+    for method in &methods {
+        if let Err(status) = scene.say(&mut b, method, Says { name: "az-b", from: B, voted_for: B }).await {
+            let sender = ["speaks in the name of", "comes from", "is no member of"];
+            let because = sender.iter().any(|words| status.message().contains(words));
+            assert!(status.code() != Code::PermissionDenied && !because, "{method}: {status}");
+        }
+    }
+    assert_ne!(scene.known(), before, "what was forged would have changed something");
 }
 
 /// What an operator may ask, and a viewer may not.

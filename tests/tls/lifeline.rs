@@ -196,3 +196,39 @@ async fn a_lifeline_outlives_the_age_that_ends_the_connections_beside_it() {
     let ended = std::iter::from_fn(|| follower.events.try_recv().ok());
     assert!(!ended.into_iter().any(|event| matches!(event, Event::Ended { .. })));
 }
+
+#[tokio::test]
+async fn fault_65_nobody_holds_a_lifeline_in_anothers_name() {
+    let (pki, dir) = (Pki::new(), tempfile::tempdir().unwrap());
+    let (leader, follower, address) = pair(&pki, dir.path()).await;
+    let (me, it) = (leader.group.incarnation().0, follower.group.incarnation().0);
+    let hello = |who: &str| HelloRequest { cluster: "edge".into(), member: who.into(), incarnation: 5 };
+    let name_of = |running: &Running| running.mine.identity().name.to_string();
+    let (channel, _) = crate::age::channel(Arc::clone(&follower.mine), address);
+    let answer = PeerClient::new(channel).hello(hello(&name_of(&follower))).await.unwrap();
+    let group = answer.into_inner().group;
+    let greets = async |who: &str, from: u64| {
+        let files = pki.issue(&format!("member/{who}"));
+        let credentials = Credentials::of_member(files, &name("edge"), &name(who)).unwrap();
+        let wire = credentials.connect(Whom::AnyMember, &address.to_string()).await.unwrap();
+        let envelope = Envelope { cluster: "edge".into(), group: group.clone(), from, to: me };
+        let greeting = LifelineGreeting { envelope: Some(envelope), term: leader.group.view().term.0 };
+        tokio::time::timeout(BOUND, grasp(wire, greeting.encode_to_vec())).await.expect("an answer")
+    };
+    let held = leader.group.lifelines();
+    let forged = [
+        // A member of the CA's that is in no list: as the follower, and as itself.
+        ("az-z".to_owned(), it),
+        ("az-z".to_owned(), 1234),
+        // The leader's own key, as the follower; the follower's, as the leader.
+        (name_of(&leader), it),
+        (name_of(&follower), me),
+    ];
+    for (who, from) in forged {
+        assert!(greets(&who, from).await.is_err(), "{who} holds a lifeline as {from:016x}");
+        assert_eq!(leader.group.lifelines(), held, "{who} as {from:016x}");
+    }
+    // The same words by whose they are.
+    let _line = greets(&name_of(&follower), it).await.expect("it is held");
+    assert_eq!(leader.group.lifelines(), held + 1);
+}

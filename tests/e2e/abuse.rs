@@ -42,7 +42,7 @@ const HALF_HANDSHAKES: usize = 10_000;
 
 /// Of each port: a million in all. And how long they may take, on a machine that has the lab to run as well.
 const STREAMS: u64 = 500_000;
-const STREAMS_WITHIN: Duration = Duration::from_secs(60);
+const STREAMS_WITHIN: Duration = Duration::from_secs(120);
 
 /// The beginning of a ClientHello of 512 bytes (RFC 8446, section 4.1.2).
 const HALF_HELLO: &[u8] = &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
@@ -65,10 +65,12 @@ fn half_handshakes(way: &Way, first: &[u8], bear: usize) -> String {
 
 fn streams(target: &Target, reset: Reset, most: u64, bound: Duration) -> String {
     let begun = Instant::now();
-    let (opened, connections) = attack::streams(target, reset, most, bound);
-    assert!(opened >= most.min(5_000), "{opened} streams");
+    let (opened, met, connections) = attack::streams(target, reset, most, bound);
+    // Without a number, as many as there is time for.
+    let least = if most == u64::MAX { 5_000 } else { most };
+    assert!(met >= least, "of {opened} streams the server has met {met}");
     let took = begun.elapsed().as_secs_f64();
-    format!("{opened} streams on {connections} connections in {took:.0} s")
+    format!("{opened} streams, {met} of them met, on {connections} connections in {took:.0} s")
 }
 
 fn slow_headers(target: &Target) -> String {
@@ -80,7 +82,7 @@ fn slow_headers(target: &Target) -> String {
 fn whole_streams(target: &Target, body: Body, most: u64, bound: Duration) -> String {
     let begun = Instant::now();
     let ended = attack::whole_streams(target, body, most, bound);
-    assert!(ended >= most.min(1_000), "{ended} streams");
+    assert!(ended >= if most == u64::MAX { 1_000 } else { most }, "{ended} streams");
     format!("{ended} streams to their end in {:.0} s", begun.elapsed().as_secs_f64())
 }
 
@@ -105,9 +107,9 @@ fn fault_66_what_strangers_send_costs_bounded_memory_and_moves_nothing() {
         ward.under(name, &ward.owner, &ports, attack);
     };
     under("a message of 5 GB", &|target| {
-        let sent = attack::huge(target, EACH);
-        assert!(sent > 0, "nothing was sent");
-        format!("{} KiB sent", sent / 1024)
+        let (sent, refused) = attack::huge(target, EACH);
+        assert!(sent > 0 && refused >= 10, "{refused} refused, {sent} bytes sent");
+        format!("{refused} refused after {} KiB", sent / 1024)
     });
     under("messages that are never whole", &|target| {
         let size = if target.path == APPEND { 4_000_000 } else { 60_000 };

@@ -20,9 +20,9 @@ fn ends(bound: Duration) -> impl Fn() -> bool {
 }
 
 /// Messages that are announced with 4 GiB, all that gRPC's prefix holds, in a body of 5 GB; then bytes,
-/// as long as the server takes them. How many bytes were sent.
-pub fn huge(Target { way, path, .. }: &Target, bound: Duration) -> u64 {
-    let (over, mut sent) = (ends(bound), 0);
+/// as long as the server takes them. How many bytes were sent, and how many of the messages the server has refused.
+pub fn huge(Target { way, path, .. }: &Target, bound: Duration) -> (u64, u64) {
+    let (over, mut sent, mut refused) = (ends(bound), 0, 0);
     while !over() {
         let Some(mut connection) = Http2::open(way) else { continue };
         let head = headers(path, Some(5_000_000_000));
@@ -40,8 +40,9 @@ pub fn huge(Target { way, path, .. }: &Target, bound: Duration) -> u64 {
             let granted: i64 = connection.granted.drain(..).map(|(_, more)| more).sum();
             connection.first += granted;
         }
+        refused += connection.met(2);
     }
-    sent
+    (sent, refused)
 }
 
 /// Messages of nearly the size that is allowed, on as many streams as there may be, none of them ever
@@ -163,15 +164,16 @@ impl Body {
     }
 }
 
-/// Streams that are opened and left open, or reset at once: how many, on how many connections.
-pub fn streams(target: &Target, reset: Reset, most: u64, bound: Duration) -> (u64, u64) {
-    let (over, mut opened, mut connections) = (ends(bound), 0, 0);
+/// Streams that are opened and left open, or reset at once: how many, of how many the server itself says that it has met
+/// them, on how many connections.
+pub fn streams(target: &Target, reset: Reset, most: u64, bound: Duration) -> (u64, u64, u64) {
+    let (over, mut opened, mut met, mut connections) = (ends(bound), 0, 0, 0);
     let head = headers(target.path, None);
-    while !over() && opened < most {
+    while !over() && met < most {
         let Some(mut connection) = Http2::knock(&target.way, &[]) else { continue };
         connections += 1;
         let mut next = 1;
-        while !over() && !connection.gone && opened < most && next < 0x7fff_0000 {
+        while !over() && !connection.gone && met + connection.met(next) < most && next < 0x7fff_0000 {
             let mut batch = Vec::new();
             for _ in 0..100 {
                 batch.extend(frame(HEADERS, END_HEADERS, next, &head));
@@ -184,8 +186,9 @@ pub fn streams(target: &Target, reset: Reset, most: u64, bound: Duration) -> (u6
             connection.send(&batch);
             connection.look(Duration::ZERO);
         }
+        met += connection.met(next);
     }
-    (opened, connections)
+    (opened, met, connections)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -226,7 +229,9 @@ pub fn half_handshakes(way: &Way, first: &[u8], most: usize, bear: usize, bound:
     let (mut held, mut opened) = (Vec::new(), 0);
     while !over() && opened < most {
         let Some(mut wire) = way.open() else { continue };
-        let _ = wire.write_all(first);
+        if wire.write_all(first).is_err() {
+            continue;
+        }
         wire.do_not_wait();
         held.push(wire);
         opened += 1;

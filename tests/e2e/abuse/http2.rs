@@ -38,6 +38,8 @@ pub struct Http2 {
     pub granted: Vec<(u32, i64)>,
     /// Streams that the server has ended.
     pub ended: Vec<u32>,
+    /// The last stream that it says it has taken in, once it closes the connection (section 6.8).
+    last: Option<u32>,
     pub gone: bool,
 }
 
@@ -76,7 +78,8 @@ impl Http2 {
         let stream = way.open()?;
         let (heard, granted, ended) = Default::default();
         let (window, first) = (FIRST_WINDOW, FIRST_WINDOW);
-        let mut this = Self { stream, heard, taken: 0, window, first, granted, ended, gone: false };
+        let (last, gone) = (None, false);
+        let mut this = Self { stream, heard, taken: 0, window, first, granted, ended, last, gone };
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
         this.send(&[preface, &frame(SETTINGS, 0, 0, settings)].concat());
         (!this.gone).then_some(this)
@@ -84,6 +87,13 @@ impl Http2 {
 
     pub fn send(&mut self, bytes: &[u8]) {
         self.gone |= self.stream.write_all(bytes).is_err();
+    }
+
+    /// How many of the streams below `next` the server has met, by its own word: those it has ended, or all up to the
+    /// last that it took in. For one whose `ended` was left as it is.
+    pub fn met(&self, next: u32) -> u64 {
+        let taken_in = self.last.filter(|last| *last < next).map_or(0, |last| last.div_ceil(2));
+        u64::from(taken_in).max(u64::try_from(self.ended.len()).unwrap())
     }
 
     /// Takes in what the server says, for so long at most; zero: what is there.
@@ -143,7 +153,10 @@ impl Http2 {
             WINDOW_UPDATE => self.granted.push((stream, number(0))),
             RST_STREAM => self.ended.push(stream),
             HEADERS if head[4] & 1 == 1 => self.ended.push(stream),
-            GOAWAY => self.gone = true,
+            GOAWAY => {
+                self.last = u32::try_from(number(0)).ok();
+                self.gone = true;
+            }
             _ => {}
         }
         true

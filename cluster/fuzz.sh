@@ -15,30 +15,38 @@ build="${CARGO_TARGET_DIR:-$cache/target}-fuzz"
 found="$build/corpus"
 # The sanitizers need a nightly compiler's libraries, and vipd forbids unsafe code: the targets look for
 # panics, overflows, and values that do not survive being told on. --cfg fuzzing is cargo-fuzz's own.
-options=(--sanitizer none --target-dir "$build")
+host="$(rustc --print host-tuple)"
+options=(--sanitizer none --target "$host" --target-dir "$build")
+# Of the AWS SDK only what vipd calls is built, where it is called (cargo's hints.mostly-unused): with all of it, its
+# 700 operations take longer than everything else. Flags that cargo-fuzz gives are a nightly compiler's as well.
+export RUSTC_BOOTSTRAP=1 CARGO_UNSTABLE_PROFILE_HINT_MOSTLY_UNUSED=true
 # Larger inputs than any seed, smaller than what would make a run slow; memory and time as a decoder may use.
 limits=(-max_len=8192 -rss_limit_mb=1024 -timeout=10 -print_final_stats=0)
+files_max=400
 
 say() { printf '%s\n' "$*" >&2; }
 
 ./cluster/setup.sh cargo-fuzz
 
-# EC2's answers have no program: the AWS SDK is not built with coverage (docs/decisions/0050). A unit test hunts.
-ec2() {
-    mkdir -p "$found/ec2"
-    CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$cache/target}" VIPD_FUZZ_SECONDS="$seconds" VIPD_FUZZ_FOUND="$found/ec2" \
-        cargo test --quiet --workspace --lib fuzz::tests::hunt -- --nocapture >"$build/ec2.log" 2>&1 || return 1
-    # A test that is not found passes too.
-    grep -q DONE "$build/ec2.log"
+# keep TARGET: of what is kept and what was found, few that take every branch together; the longest of them, which
+# take the most, up to the number that a unit test allows (src/fuzz/tests.rs). What has a name stays.
+keep() {
+    local kept="fuzz/corpus/$1" few="$build/few/$1"
+    rm -rf "$few" && mkdir -p "$few" "$found/$1"
+    find "$kept" -regextype egrep -regex '.*/[0-9a-f]{40}' -exec mv -t "$found/$1" {} +
+    cp "$kept"/* "$few"
+    local named
+    named="$(find "$kept" -type f | wc -l)"
+    "$build/$host/release/$1" "${limits[@]}" -set_cover_merge=1 -use_counters=0 "$few" "$found/$1" 2>"$build/$1.log"
+    find "$few" -regextype egrep -regex '.*/[0-9a-f]{40}' -printf '%s %p\n' | sort -rn | cut -d' ' -f2- |
+        awk -v room="$((files_max - named))" 'NR <= room' | xargs -r cp -t "$kept"
+    say "fuzz $1: $(find "$kept" -type f | wc -l) kept"
 }
 
 if [ "${1:-}" = --keep ]; then
-    # One for each way in which an answer was treated, the shortest: small as it is.
-    if [ -d "$found/ec2" ]; then find "$found/ec2" -type f ! -name 'crash-*' -size -2k -exec cp -t fuzz/corpus/ec2 {} +; fi
-    for target in $(cargo fuzz list); do
-        [ -d "$found/$target" ] || continue
-        cargo fuzz run "${options[@]}" "$target" "fuzz/corpus/$target" "$found/$target" -- -merge=1 "${limits[@]}"
-    done
+    cargo fuzz build "${options[@]}"
+    mapfile -t targets < <(cargo fuzz list)
+    for target in "${targets[@]}"; do keep "$target"; done
     exit 0
 fi
 
@@ -52,18 +60,14 @@ case "$seconds" in
 esac
 shift || true
 targets=("$@")
-if ((${#targets[@]} == 0)); then mapfile -t targets < <(cargo fuzz list && echo ec2); fi
+if ((${#targets[@]} == 0)); then mapfile -t targets < <(cargo fuzz list); fi
 
-if [ "${targets[*]}" != ec2 ]; then RUSTC_BOOTSTRAP=1 cargo fuzz build "${options[@]}"; fi
+cargo fuzz build "${options[@]}"
 
 # run TARGET: its own log, so that two at a time do not mix.
 run() {
-    if [ "$1" = ec2 ]; then
-        ec2
-        return
-    fi
     mkdir -p "$found/$1" "$build/artifacts/$1"
-    "$build/x86_64-unknown-linux-gnu/release/$1" "${limits[@]}" "-max_total_time=$seconds" \
+    "$build/$host/release/$1" "${limits[@]}" "-max_total_time=$seconds" \
         "-artifact_prefix=$build/artifacts/$1/" "$found/$1" "fuzz/corpus/$1" >"$build/$1.log" 2>&1
 }
 

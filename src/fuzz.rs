@@ -11,12 +11,14 @@ use crate::net;
 use crate::raft;
 use crate::rpc;
 use crate::tls::Identity;
+#[cfg(feature = "aws")]
+use crate::vpc;
 
 /// A target's name, as in `fuzz/fuzz_targets/`, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: &[Target] = &[
     ("peer", peer),
     ("operator", operator),
     ("log", log),
@@ -26,6 +28,8 @@ pub const TARGETS: [Target; 9] = [
     ("haproxy", haproxy),
     ("netlink", netlink),
     ("certificate", certificate),
+    #[cfg(feature = "aws")]
+    ("ec2", ec2),
 ];
 
 /// What other members say: the first byte chooses the message, the rest is its protobuf.
@@ -88,6 +92,12 @@ pub fn certificate(data: &[u8]) {
     for identity in [Identity::of_certificate(data), text.parse()].into_iter().flatten() {
         assert_eq!(identity.to_string().parse(), Ok(identity));
     }
+}
+
+/// What EC2 answers.
+#[cfg(feature = "aws")]
+pub fn ec2(data: &[u8]) {
+    vpc::fuzz::ec2(data);
 }
 
 /// Whatever was agreed can be shown.

@@ -25,7 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("raft", &["model", "decide", "ledger", "config", "clock", "mutant", "proto", "runtime", "tls"]),
     ("rpc", &["model", "decide", "ledger", "config", "clock", "metrics", "proto", "raft", "tls"]),
     ("doctor", &["model", "clock", "config", "decide", "proto", "rpc", "tls", "vpc"]),
-    ("fuzz", &["config", "ledger", "health", "net", "raft", "rpc", "tls"]),
+    ("fuzz", &["config", "ledger", "health", "net", "raft", "rpc", "tls", "vpc"]),
     (
         "driver",
         &[
@@ -106,6 +106,11 @@ fn is_test(source: &Source) -> bool {
     source.path.components().any(|c| c.as_os_str() == "tests" || c.as_os_str() == "tests.rs")
 }
 
+/// A fuzz target's way in: in no program, as `no_program_has_a_fuzz_target` sees to.
+fn is_fuzz(source: &Source) -> bool {
+    source.path.file_name().is_some_and(|name| name == "fuzz.rs")
+}
+
 /// `crate::x`, and every `x` of `crate::{x, y::z}`.
 fn named_modules(code: &str) -> BTreeSet<String> {
     let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
@@ -176,9 +181,23 @@ fn the_judgement_is_pure() {
 }
 
 #[test]
+fn no_program_has_a_fuzz_target() {
+    let mut found = 0;
+    for source in sources() {
+        for (before, _) in source.code.match_indices("mod fuzz;").map(|(at, _)| source.code.split_at(at)) {
+            // The last line of it is the `pub` of this one.
+            let cfg = before.lines().rev().nth(1).unwrap_or_default();
+            assert!(cfg.contains("any(test, fuzzing)"), "{}: {cfg}", source.path.display());
+            found += 1;
+        }
+    }
+    assert_eq!(found, sources().iter().filter(|s| is_fuzz(s)).count());
+}
+
+#[test]
 fn only_tests_make_a_permit_of_their_own() {
     let (mut wrong, mut minted) = (Vec::new(), Vec::new());
-    for source in sources().iter().filter(|s| !is_test(s)) {
+    for source in sources().iter().filter(|s| !is_test(s) && !is_fuzz(s)) {
         // The part of a file before its own tests, without the definition itself.
         let shipped = source.code.split("mod tests {").next().unwrap_or_default();
         let path = source.path.display().to_string();

@@ -25,6 +25,8 @@ pub mod ec2;
 mod errors;
 #[cfg(feature = "aws")]
 mod fenced_body;
+#[cfg(all(any(test, fuzzing), feature = "aws"))]
+pub mod fuzz;
 #[cfg(feature = "aws")]
 pub mod http;
 #[cfg(feature = "aws")]
@@ -46,6 +48,3 @@ pub trait Cloud: Send + Sync + 'static {
     /// Asks whether the swap would be allowed (`DryRun`), once, without making it. Needs no permit.
     fn rehearse(&self, swap: Swap, stamp: Stamp) -> impl Future<Output = Result<(), CloudError>> + Send;
 }
-
-#[cfg(all(test, feature = "aws"))]
-pub(crate) mod tests;

@@ -1,7 +1,7 @@
 //! EC2's and IMDS' answers, with bytes changed, cut, doubled and nested: the adapter stands them all.
 //!
 //! Few, blind, and over a real connection, through HTTP client, SDK and adapter: many more, without one, and
-//! led by what came of them, are `src/fuzz/tests/hunt.rs`'s.
+//! led by coverage, are the fuzz target's (`src/vpc/fuzz.rs`).
 
 use std::sync::Mutex;
 

@@ -3,6 +3,7 @@
 mod age;
 #[path = "../common/anybody.rs"]
 mod anybody;
+mod bounds;
 mod doctor;
 mod forged;
 mod handshake;

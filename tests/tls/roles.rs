@@ -132,7 +132,7 @@ impl Came {
     }
 }
 
-async fn channel(address: SocketAddr, shown: Option<Shown>) -> Result<Channel, tonic::transport::Error> {
+pub async fn channel(address: SocketAddr, shown: Option<Shown>) -> Result<Channel, tonic::transport::Error> {
     let config = raw::config(shown, &rustls::version::TLS13);
     let connect = tower::service_fn(move |_| {
         let config = Arc::clone(&config);
@@ -197,11 +197,11 @@ async fn post(address: SocketAddr, path: &str) -> Came {
 }
 
 /// Where each listener of az-a is, and its unix socket.
-struct Listeners {
-    peer: SocketAddr,
-    operators: SocketAddr,
-    socket: PathBuf,
-    metrics: SocketAddr,
+pub struct Listeners {
+    pub peer: SocketAddr,
+    pub operators: SocketAddr,
+    pub socket: PathBuf,
+    pub metrics: SocketAddr,
     _dir: tempfile::TempDir,
     _kept: Box<dyn Any>,
 }
@@ -211,7 +211,7 @@ fn free() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-async fn listeners(pki: &Pki) -> Listeners {
+pub async fn listeners(pki: &Pki) -> Listeners {
     let credentials =
         Arc::new(Credentials::of_member(pki.issue("member/az-a"), &name("edge"), &name("az-a")).unwrap());
     let transport = Transport::Mutual(credentials);

@@ -17,7 +17,7 @@ use super::form::Founding;
 use super::reports::Reports;
 use super::types::TypeConfig;
 use crate::ledger::Ledger;
-use crate::model::GroupId;
+use crate::model::{GroupId, Name};
 use crate::proto;
 
 /// What the rest of vipd has to understand of a peer's message.
@@ -29,7 +29,7 @@ pub enum Said {
 /// One message of the peer port, or one answer to it.
 pub fn peer(data: &[u8]) -> Option<Said> {
     let (which, bytes) = data.split_first()?;
-    match which % 16 {
+    match which % 18 {
         0 => drop(wire::<AppendEntriesRequest<TypeConfig>>(bytes)),
         1 => drop(wire::<AppendEntriesResponse<TypeConfig>>(bytes)),
         2 => drop(wire::<VoteRequest<TypeConfig>>(bytes)),
@@ -40,7 +40,7 @@ pub fn peer(data: &[u8]) -> Option<Said> {
         7 => drop(wire::<TransferAnswer>(bytes)),
         8 => {
             let hello = proto::HelloRequest::decode(bytes).ok()?;
-            drop(hello.cluster.parse::<crate::model::Name>());
+            drop(hello.cluster.parse::<Name>());
         }
         9 => group(&proto::HelloResponse::decode(bytes).ok()?.group),
         10 => group(&proto::FormRequest::decode(bytes).ok()?.group),
@@ -58,6 +58,12 @@ pub fn peer(data: &[u8]) -> Option<Said> {
             let greeting = proto::LifelineGreeting::decode(bytes).ok()?;
             group(&greeting.envelope?.group);
         }
+        16 => {
+            let answer = proto::ReportResponse::decode(bytes).ok()?;
+            answer.members.iter().for_each(|name| drop(name.parse::<Name>()));
+            return answer.member.map(Said::Report);
+        }
+        17 => drop(proto::ForwardResponse::decode(bytes)),
         14 => return proto::ForwardRequest::decode(bytes).ok()?.verb.map(Said::Forward),
         _ => {}
     }

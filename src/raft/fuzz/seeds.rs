@@ -95,6 +95,15 @@ fn group() -> Vec<(&'static str, Vec<u8>)> {
     let order = proto::OrderRequest { order: 1, member: "az-b".into(), ..Default::default() };
     let (who, role) = ("spiffe://edge/operator/alice".into(), "operator".into());
     let named = proto::ForwardRequest { who, role, ..forward(Verb::Order(order)) };
+    let told = proto::ReportResponse {
+        member: Some(member()),
+        membership: 12,
+        members: vec!["az-a".into(), "az-b".into()],
+        ..Default::default()
+    };
+    let failure =
+        proto::Failure { kind: "refused".into(), cause: "it is paused".into(), next: "vipctl resume".into() };
+    let failed = proto::ForwardResponse { answer: Some(proto::forward_response::Answer::Failure(failure)) };
     vec![
         ("hello", chosen(8, &hello)),
         ("hello-answer", chosen(9, &answer)),
@@ -102,6 +111,8 @@ fn group() -> Vec<(&'static str, Vec<u8>)> {
         ("join", chosen(11, &join)),
         ("join-refused", chosen(12, &refused)),
         ("report", chosen(13, &report)),
+        ("report-answer", chosen(16, &told)),
+        ("forward-failed", chosen(17, &failed)),
         ("forward-status", chosen(14, &forward(Verb::Status(proto::StatusRequest { local: true })))),
         ("forward-transfer", chosen(14, &forward(Verb::Transfer(transfer)))),
         ("forward-order", chosen(14, &named)),

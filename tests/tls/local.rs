@@ -19,7 +19,8 @@ async fn vipctl(socket: &Path, (uid, gid): (u32, u32), verb: &str) -> i32 {
     let output = Command::new("setpriv")
         .args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".into()])
         .arg(env!("CARGO_BIN_EXE_vipctl"))
-        .args(["--endpoint", &format!("unix:{}", socket.display()), "-o", "json", verb])
+        .args(["--endpoint", &format!("unix:{}", socket.display()), "-o", "json"])
+        .args(verb.split(' '))
         .output()
         .await
         .unwrap();
@@ -51,8 +52,11 @@ async fn without_a_group_the_socket_is_roots_and_the_daemons_own() {
     // Somebody lets others in: they may look, and change nothing.
     std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o666)).unwrap();
     assert_eq!(vipctl(&socket, NOBODY, "status").await, 3);
-    for verb in ["pause", "resume", "transfer-leader"] {
+    let orders = ["pause", "resume", "transfer-leader", "drain az-b", "undrain az-b", "doctor"];
+    let members = ["member list", "member promote az-b", "member remove az-b"];
+    for verb in orders.into_iter().chain(members) {
         assert_eq!(vipctl(&socket, NOBODY, verb).await, 4, "{verb}");
+        assert_eq!(vipctl(&socket, (0, 0), verb).await, 3, "{verb} by root");
     }
     // The group of the process counts, since it is the daemon's own.
     assert_eq!(vipctl(&socket, (NOBODY.0, 0), "pause").await, 3);

@@ -27,6 +27,7 @@ use vipd::proto::{
     AppendRequest, Entry, Envelope, HelloRequest, JoinRequest, LogId, Membership, RaftNode, RaftVote,
     SnapshotRequest, TransferRequest, VoteRequest, Voters,
 };
+use vipd::raft::codec::TERMS_AHEAD_MAX;
 use vipd::raft::store::{Stable as _, Store};
 use vipd::raft::{Group, Lazy, Starting};
 use vipd::rpc::admit::UNKNOWN_MAX;
@@ -430,6 +431,26 @@ async fn fault_65_a_term_beyond_reach_is_not_adopted() {
         let answer = m.client.pre_vote(m.vote(m.envelope())).await.expect("an answer").into_inner();
         assert_eq!((answer.vote.expect("its vote").term, m.group.view().term.0), (0, 0));
     }
+}
+
+#[tokio::test]
+async fn fault_65_a_member_in_a_group_takes_no_leap_of_terms() {
+    let mut m = restarted().await;
+    m.wait_for_quarantine().await;
+    assert!(m.client.vote(m.vote(m.envelope())).await.expect("an answer").into_inner().granted, "term 5");
+    let envelope = m.envelope();
+    let append = |term| AppendRequest {
+        envelope: Some(envelope.clone()),
+        vote: Some(RaftVote { term, voted_for: 99, committed: true }),
+        ..AppendRequest::default()
+    };
+    for term in [6 + TERMS_AHEAD_MAX, 1 << 48] {
+        let refused = m.client.append(append(term)).await.expect_err("a leap");
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        assert_eq!(m.group.view().term.0, 5);
+    }
+    m.client.append(append(5 + TERMS_AHEAD_MAX)).await.expect("an answer");
+    assert_eq!(m.group.view().term.0, 5 + TERMS_AHEAD_MAX);
 }
 
 /// What comes back on `stream` until it ends, within ten seconds.

@@ -32,6 +32,16 @@ pub const MAX_ZONE_BYTES: usize = 64;
 /// it a number is forged or damaged.
 pub const MAX_NUMBER: u64 = 1 << 48;
 
+/// So far ahead of its own a member believes a term: more elections than fit into a day, each of 100 ms. One message
+/// would else bring a whole group to [`MAX_NUMBER`], after which nobody is elected any more; in such steps it takes 2^28,
+/// each of them saved to disk before the next.
+pub const TERMS_AHEAD_MAX: u64 = 1 << 20;
+
+/// Whether a member in term `own` believes that a group has come to `term`. One that is in none yet believes any.
+pub(super) fn in_reach(own: u64, term: u64) -> bool {
+    own == 0 || term <= own.saturating_add(TERMS_AHEAD_MAX)
+}
+
 /// Why a message cannot be an openraft value, or a value no message.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {

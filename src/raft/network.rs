@@ -12,7 +12,7 @@ use openraft::raft::{
 };
 
 use super::Shared;
-use super::codec::{SnapshotPush, TransferAnswer, Wire};
+use super::codec::{SnapshotPush, TransferAnswer, Wire, in_reach};
 use super::links::Carrier;
 use super::types::{Node, Snapshot, TypeConfig, Vote};
 use crate::clock;
@@ -43,6 +43,16 @@ type Rpc<T> = Result<T, RPCError<TypeConfig>>;
 
 fn unreachable(error: impl ToString) -> RPCError<TypeConfig> {
     RPCError::Unreachable(Unreachable::from_string(error))
+}
+
+/// The vote in an answer: openraft adopts a newer one, whoever says it.
+fn believed(mine: &Vote, theirs: &Vote) -> Rpc<()> {
+    let (own, term) = (mine.leader_id.term, theirs.leader_id.term);
+    if in_reach(own, term) {
+        Ok(())
+    } else {
+        Err(unreachable(format!("it answers with term {term} to {own}")))
+    }
 }
 
 impl Network {
@@ -93,7 +103,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
-        let term = Term(rpc.vote.leader_id.term);
+        let (vote, term) = (rpc.vote, Term(rpc.vote.leader_id.term));
         let mut request = rpc.to_proto().map_err(unreachable)?;
         request.envelope = self.envelope();
         let sent = clock::now();
@@ -108,6 +118,9 @@ impl RaftNetworkV2<TypeConfig> for Network {
         };
         let granted = std::time::Duration::from_millis(granted);
         let response = AppendEntriesResponse::from_proto(response).map_err(unreachable)?;
+        if let AppendEntriesResponse::HigherVote(theirs) = &response {
+            believed(&vote, theirs)?;
+        }
         if matches!(response, AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_)) {
             self.shared.answered(self.to);
             // A full queue loses an acknowledgement: the lease only gets shorter by it.
@@ -128,7 +141,9 @@ impl RaftNetworkV2<TypeConfig> for Network {
         let response = self.call(&option, |mut c| async move { c.vote(request).await }).await?;
         fault!(wait "peer.vote.answer", error(e) => return Err(unreachable(e)));
         self.counts(&rpc, &response)?;
-        VoteResponse::from_proto(response).map_err(unreachable)
+        let response = VoteResponse::from_proto(response).map_err(unreachable)?;
+        believed(&rpc.vote, &response.vote)?;
+        Ok(response)
     }
 
     async fn pre_vote(
@@ -140,7 +155,9 @@ impl RaftNetworkV2<TypeConfig> for Network {
         fault!(wait "peer.pre-vote.send", error(e) => return Err(unreachable(e)));
         let response = self.call(&option, |mut c| async move { c.pre_vote(request).await }).await?;
         self.counts(&rpc, &response)?;
-        VoteResponse::from_proto(response).map_err(unreachable)
+        let response = VoteResponse::from_proto(response).map_err(unreachable)?;
+        believed(&rpc.vote, &response.vote)?;
+        Ok(response)
     }
 
     async fn full_snapshot(
@@ -161,7 +178,9 @@ impl RaftNetworkV2<TypeConfig> for Network {
             closed = cancel => return Err(StreamingError::Closed(closed)),
             response = call => response.map_err(|e| failed(e.to_string()))?,
         };
-        SnapshotResponse::from_proto(response).map_err(|e| failed(e.to_string()))
+        let response = SnapshotResponse::from_proto(response).map_err(|e| failed(e.to_string()))?;
+        believed(&vote, &response.vote).map_err(|e| failed(e.to_string()))?;
+        Ok(response)
     }
 
     async fn transfer_leader(

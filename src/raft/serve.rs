@@ -10,7 +10,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 
-use super::codec::{SnapshotPush, TransferAnswer, Wire};
+use super::codec::{SnapshotPush, TransferAnswer, Wire, in_reach};
 use super::types::{Raft, Snapshot, Vote};
 use super::{Passed, Shared, Who};
 use crate::clock;
@@ -131,6 +131,12 @@ impl PeerService {
         {
             let (from, named) = (Incarnation(envelope.from), Incarnation(vote.voted_for));
             return Err(refused(format!("{from} speaks in the name of {named}")));
+        }
+        let own = raft.server_metrics().borrow_watched().vote.leader_id.term;
+        if let Some(vote) = vote.filter(|vote| !in_reach(own, vote.term)) {
+            let words =
+                format!("no group in term {own} comes to term {} from one message to the next", vote.term);
+            return Err(Status::invalid_argument(words));
         }
         Ok(raft)
     }

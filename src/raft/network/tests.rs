@@ -12,6 +12,7 @@ use tonic::codegen::http;
 use tower::util::BoxCloneSyncService;
 
 use super::super::Shared;
+use super::super::codec::TERMS_AHEAD_MAX;
 use super::super::lifeline;
 use super::super::links::{CallError, Dial};
 use super::super::tests::starting;
@@ -139,5 +140,19 @@ async fn hole_4_a_refused_append_promises_nothing() {
         leader.requests.recv().await.unwrap().send(answer).unwrap();
         assert!(append.await.unwrap(), "an answer all the same");
         assert!(leader.events.try_recv().is_err());
+    }
+}
+
+/// An answer of one member's raises the term of the leader, and that of the next one further.
+#[tokio::test]
+async fn fault_65_no_answer_brings_a_leader_to_a_term_beyond_reach() {
+    let mut leader = leader();
+    for (term, believed) in [(3 + TERMS_AHEAD_MAX, true), (4 + TERMS_AHEAD_MAX, false), (1 << 48, false)] {
+        let append = leader.sends(Vec::new());
+        let higher = proto::RaftVote { term, voted_for: 8, committed: false };
+        let result = Some(proto::append_response::Result::HigherVote(higher));
+        let answer = proto::AppendResponse { result, granted_ms: 0 };
+        leader.requests.recv().await.unwrap().send(answer).unwrap();
+        assert_eq!(append.await.unwrap(), believed, "term {term}");
     }
 }

@@ -11,7 +11,7 @@
 //! A FIN is the only evidence: a reset, an error or a message is none, and a connection that a living
 //! leader has to give up it resets.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -127,6 +127,14 @@ pub enum Unheld {
 }
 
 impl Lifelines {
+    /// Where members are reached: by the membership, and by the file, but for whom the group has removed.
+    pub fn addresses(&self) -> BTreeSet<String> {
+        let seated = self.0.nodes().into_values().map(|node| node.peer);
+        let removed = &self.0.applied.borrow().ledger.removed;
+        let listed = self.0.members.iter().filter(|m| !removed.contains(&m.name));
+        seated.chain(listed.map(|m| m.peer.clone())).collect()
+    }
+
     /// Who greets, if it may hold on to this member: another member of this group, about the term that
     /// this member leads.
     pub fn admit(&self, speaker: &Speaker, greeting: &[u8]) -> Result<Incarnation, Unheld> {

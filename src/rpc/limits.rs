@@ -1,5 +1,6 @@
 //! What the listeners bear, each number with its reason. docs/SECURITY.md has the sums.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::keeper::{Keeper, Places};
@@ -74,11 +75,11 @@ const LOOK_UP_EVERY: Duration = Duration::from_secs(60);
 /// A name server that does not answer by then has none.
 const LOOK_UP_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Tells the keeper the members' addresses, as they are now.
-pub(super) async fn know_members(keeper: Keeper, peers: Vec<String>) {
+/// Tells the keeper the members' addresses, as they are now: also of those that came and went since the start.
+pub(super) async fn know_members(keeper: Keeper, peers: impl Fn() -> BTreeSet<String>) {
     loop {
         let mut found = Vec::new();
-        for peer in &peers {
+        for peer in &peers() {
             // An address is its own; a name may have several.
             let looked_up = tokio::time::timeout(LOOK_UP_DEADLINE, tokio::net::lookup_host(peer)).await;
             match looked_up {

@@ -71,8 +71,8 @@ pub async fn peers(
 ) -> Result<(), ListenError> {
     let listener = bind("peer.listen", config.peer_listen).await?;
     let keeper = Keeper::new(limits::PEERS);
-    let names = config.members.iter().map(|m| m.peer.clone()).collect();
-    tokio::spawn(limits::know_members(keeper.clone(), names));
+    let known = lifelines.clone();
+    tokio::spawn(limits::know_members(keeper.clone(), move || known.addresses()));
     serve_members(listener, transport, service, lifelines, keeper, Age::USUAL);
     Ok(())
 }

@@ -15,7 +15,7 @@ use vipd::proto::peer_client::PeerClient;
 use vipd::proto::{Envelope, HelloRequest, LifelineGreeting};
 use vipd::raft::lifeline::{End, Held, PREFACE, grasp};
 use vipd::raft::store::Store;
-use vipd::raft::{Group, Lazy, Renewal, Starting};
+use vipd::raft::{Group, Lazy, Lifelines, Renewal, Starting};
 use vipd::rpc::caller::Age;
 use vipd::rpc::listen::serve_peers_until;
 use vipd::tls::{Credentials, Port, Transport, Whom, Wire};
@@ -109,6 +109,7 @@ pub struct Running {
     pub group: Group,
     events: mpsc::Receiver<Event>,
     pub mine: Arc<Credentials>,
+    pub lifelines: Lifelines,
 }
 
 /// In place of an hour: the leader's side ends what carries calls at this age.
@@ -135,7 +136,8 @@ pub async fn run(
     let dial = Arc::new(Lazy::new(transport.clone()));
     let starting = Starting::renewing(&config, store, dial, gate, tx, RENEWAL).unwrap();
     serve_peers_until(listener, &transport, starting.service(), starting.lifelines(), AGE);
-    Running { group: starting.start().await.unwrap(), events, mine }
+    let lifelines = starting.lifelines();
+    Running { group: starting.start().await.unwrap(), events, mine, lifelines }
 }
 
 /// Leader, follower, and where the leader listens.

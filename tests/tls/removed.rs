@@ -198,6 +198,9 @@ async fn who_was_away_follows_one_that_was_removed_and_taken_in_again() {
     a.change(Change::Remove([id].into())).await;
     until("az-b knows", || has_removed(&b, "az-c")).await;
     b.end().await;
+    // For whom its peer port keeps places.
+    let kept = |lab: &Lab| a.running.lifelines.addresses().contains(&lab.peers[2].to_string());
+    assert!(!kept(&lab), "its file lists it still");
     let member = Member {
         name: "az-c".parse().unwrap(),
         peer: lab.peers[2].to_string(),
@@ -207,6 +210,7 @@ async fn who_was_away_follows_one_that_was_removed_and_taken_in_again() {
         witness: false,
     };
     a.change(Change::Learn { member, until: clock::now() + BOUND }).await;
+    assert!(kept(&lab), "it came at run time");
     a.change(Change::Promote(id)).await;
     a.until_leads(&c).await;
 

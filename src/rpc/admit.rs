@@ -18,14 +18,14 @@ use tokio::task::AbortHandle;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::caller::{Age, Caller, Known, Origin};
-use super::keeper::Keeper;
+use super::keeper::{Keeper, Place};
 use super::limits;
 use super::local::Doorman;
 use super::preface::{First, Rewound, first};
 use crate::clock;
 use crate::model::Time;
 use crate::raft::lifeline::Lifelines;
-use crate::tls::{ConnectError, Port, Speaker, Transport, Wire};
+use crate::tls::{ConnectError, Port, Role, Speaker, Transport, Wire};
 
 /// Connections of a port of which it is not known yet what they are; one more, and the one of which that
 /// has not been known for longest is closed. A handshake takes two round trips, so that strangers would
@@ -81,6 +81,14 @@ pub(super) async fn accept<F>(
     }
 }
 
+/// The place of one of whom it is known now who it is.
+fn fitting(place: Place, speaker: &Speaker) -> Option<Place> {
+    match speaker.role() {
+        Some(Role::Viewer) => Some(place).filter(Place::leaves_room),
+        Some(Role::Member | Role::Operator) | None => Some(place),
+    }
+}
+
 /// What a port asks of each connection. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Doorway {
@@ -103,7 +111,7 @@ impl Doorway {
 
     /// A place for one that is known now; `None` where there is none left for it.
     fn seat(&self, from: SocketAddr, speaker: Speaker) -> Option<Caller> {
-        let place = Arc::new(self.keeper.admit(from.ip())?);
+        let place = Arc::new(fitting(self.keeper.admit(from.ip())?, &speaker)?);
         Some(Caller { from: Origin::Tcp(from), speaker, place })
     }
 
@@ -196,10 +204,11 @@ pub(super) fn local(listener: UnixListener, doorman: Doorman) -> Calls<UnixStrea
             };
             // Whose process it is not known to be is nobody's.
             let Ok(peer) = stream.peer_cred() else { continue };
-            let Some(place) = keeper.admit(NO_ADDRESS).map(Arc::new) else { continue };
+            let Some(place) = keeper.admit(NO_ADDRESS) else { continue };
             let (doorman, sender) = (doorman.clone(), sender.clone());
             tokio::spawn(async move {
                 let speaker = doorman.speaker(&peer).await;
+                let Some(place) = fitting(place, &speaker).map(Arc::new) else { return };
                 let caller = Caller { from: Origin::Unix { pid: peer.pid() }, speaker, place };
                 let _ = sender.send(Ok(Known::new(stream, caller, Age::USUAL))).await;
             });

@@ -18,7 +18,7 @@ use super::keeper::{Keeper, Places};
 use crate::metrics::{MEDIA_TYPE, Metrics};
 
 /// Monitors are few, ask every few seconds and are answered at once. No address is a member's here.
-const PLACES: Places = Places { strangers: 64, stranger: 16, member: 0 };
+const PLACES: Places = Places { strangers: 64, stranger: 16, member: 0, kept_part: 1 };
 
 /// The head of a request for four paths; hyper takes no smaller bound.
 const HEAD_MAX_BYTES: usize = 8 * 1024;

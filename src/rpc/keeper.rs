@@ -16,6 +16,9 @@ pub struct Places {
     pub stranger: usize,
     /// Of one member's address; these are kept for it, whatever strangers do.
     pub member: usize,
+    /// Of each number of strangers' so many parts of a whole are kept for whom may change something: who may only look takes no
+    /// more than the others. One: none are kept.
+    pub kept_part: usize,
 }
 
 /// Counts the connections of one listener. Cheap to clone.
@@ -47,6 +50,15 @@ pub struct Place {
 }
 
 impl Place {
+    /// Whether enough is left for others where it is of one who may only look. Asked once it is known who it is.
+    pub fn leaves_room(&self) -> bool {
+        let Places { strangers, stranger, kept_part, .. } = self.keeper.0.places;
+        let counts = self.keeper.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = counts.taken.get(&self.address).copied().unwrap_or_default();
+        let within = |taken: usize, of: usize| kept_part <= 1 || taken <= of - of / kept_part;
+        within(taken, stranger) && within(counts.strangers, strangers)
+    }
+
     /// Whether it is one of those that are kept for members.
     pub fn is_members(&self) -> bool {
         !self.stranger
@@ -71,7 +83,7 @@ impl Keeper {
 
     /// A place for a new connection from `address`; `None` where there is none left for it.
     pub fn admit(&self, address: IpAddr) -> Option<Place> {
-        let Places { strangers, stranger, member } = self.0.places;
+        let Places { strangers, stranger, member, kept_part: _ } = self.0.places;
         let address = plain(address);
         let mut counts = self.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let is_stranger = !counts.members.contains(&address);
@@ -110,7 +122,7 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    const PLACES: Places = Places { strangers: 5, stranger: 2, member: 3 };
+    const PLACES: Places = Places { strangers: 5, stranger: 2, member: 3, kept_part: 2 };
 
     fn address(last: u8) -> IpAddr {
         IpAddr::from([10, 0, 0, last])
@@ -132,6 +144,18 @@ mod tests {
         assert!(keeper.admit("::ffff:10.0.0.9".parse().unwrap()).is_none());
         drop(held);
         assert!(keeper.admit(address(9)).is_some(), "and is free again");
+    }
+
+    #[test]
+    fn who_may_only_look_leaves_room_for_who_may_change_something() {
+        let keeper = Keeper::new(Places { strangers: 8, stranger: 4, member: 0, kept_part: 2 });
+        let looks = |last| keeper.admit(address(last)).filter(Place::leaves_room);
+        let of_one: Vec<_> = (0..10).filter_map(|_| looks(9)).collect();
+        assert_eq!(of_one.len(), 2, "of one address");
+        let of_all: Vec<_> = (10..100).filter_map(looks).collect();
+        assert_eq!(of_one.len() + of_all.len(), 4, "of all");
+        let changes: Vec<_> = (0..10).filter_map(|_| keeper.admit(address(9))).collect();
+        assert_eq!(changes.len(), 2, "what was kept");
     }
 
     #[test]

@@ -7,13 +7,13 @@ use super::keeper::{Keeper, Places};
 
 /// Members keep a channel, its successor and a lifeline to each other; dead ones are replaced within a
 /// second and noticed within 20 s. A stranger is one that has not shown yet that it is none.
-pub(super) const PEERS: Places = Places { strangers: 64, stranger: 16, member: 64 };
+pub(super) const PEERS: Places = Places { strangers: 64, stranger: 16, member: 64, kept_part: 1 };
 
-/// Operators are few, but sit behind one address.
-pub(super) const OPERATORS: Places = Places { strangers: 64, stranger: 16, member: 0 };
+/// Operators are few, but sit behind one address. Half are kept for them: dashboards and the merely curious are more.
+pub(super) const OPERATORS: Places = Places { strangers: 64, stranger: 16, member: 0, kept_part: 2 };
 
 /// Of this host.
-pub(super) const LOCAL: Places = Places { strangers: 64, stranger: 64, member: 0 };
+pub(super) const LOCAL: Places = Places { strangers: 64, stranger: 64, member: 0, kept_part: 2 };
 
 /// What one port bears of what is sent to it.
 #[derive(Debug)]

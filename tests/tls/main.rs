@@ -14,6 +14,7 @@ mod member;
 #[path = "../common/pair.rs"]
 mod pair;
 mod pki;
+mod places;
 mod raw;
 mod removed;
 mod revoked;

@@ -13,10 +13,6 @@ use crate::mutant::{self, Mutant};
 /// its adapter gives up after a second.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
-/// How long the old owner of a switchover keeps its address at most, waiting for the route to be
-/// read back on the new one.
-const DRAIN: Duration = Duration::from_secs(10);
-
 #[derive(PartialEq, Eq)]
 enum Want {
     Have,
@@ -100,11 +96,10 @@ impl Decide {
         if claim.member == self.settings.me {
             return self.without_lease(now);
         }
-        let seen = self.claim_seen.map_or(now.time, |(_, at)| at);
+        // A table that was not moved has its clients served here still.
         let draining = claim.kind == Kind::Switchover
             && claim.previous.as_ref() == Some(&self.settings.me)
-            && !claim.done
-            && now.time.since(seen) < DRAIN;
+            && self.ledger.is_out_of_sync();
         if draining || mutant::on(Mutant::ReleaseAddress) { Want::Leave } else { Want::Gone }
     }
 

@@ -374,10 +374,8 @@ impl Decide {
         let newer = self.ledger.claim.as_ref().filter(|c| Some(c.epoch) > w.from_epoch);
         let answer = match newer {
             Some(c) if c.member != w.to => Err(Refusal::Elsewhere(c.member.clone(), w.to.clone())),
-            Some(c) if c.done => match self.ledger.last_move() {
-                Some(m) if m.epoch == c.epoch && !m.in_sync => Err(Refusal::NotInSync(c.member.clone())),
-                Some(_) | None => Ok(Answer::Moved(c.epoch)),
-            },
+            Some(c) if c.done && self.ledger.is_out_of_sync() => Err(Refusal::NotInSync(c.member.clone())),
+            Some(c) if c.done => Ok(Answer::Moved(c.epoch)),
             Some(_) | None if now.time >= w.ask.deadline => {
                 let owner = self.ledger.owner().map_or_else(|| "not known".to_owned(), ToString::to_string);
                 Err(Refusal::NotInTime(w.to.clone(), owner))

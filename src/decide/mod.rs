@@ -97,8 +97,6 @@ pub struct Decide {
     /// Orders that the ledger does not show yet.
     pending: Vec<Pending>,
     changing: Changing,
-    /// The newest claim and when it was first seen here.
-    claim_seen: Option<(Epoch, Time)>,
     /// This member's claim whose move is not known to be over.
     moving: Option<Epoch>,
     repairs: u64,
@@ -165,7 +163,6 @@ impl Decide {
             transferred: None,
             pending: Vec::new(),
             changing: Changing::new(now.time),
-            claim_seen: None,
             moving: None,
             repairs: 0,
             errors: BTreeMap::new(),
@@ -226,10 +223,6 @@ impl Decide {
                 self.lease.acknowledge(term, from, sent, granted)
             }
             Event::Applied { ledger, index } => {
-                let epoch = ledger.claim.as_ref().map(|c| c.epoch);
-                if epoch != self.claim_seen.map(|(e, _)| e) {
-                    self.claim_seen = epoch.map(|e| (e, now.time));
-                }
                 if (&ledger.drained, ledger.paused) != (&self.ledger.drained, self.ledger.paused) {
                     let (drained, paused) = (ledger.drained.clone(), ledger.paused.is_some());
                     out.push(Effect::Tell(Story::Orders { drained, paused }));

@@ -15,7 +15,8 @@ use crate::mutant::{self, Mutant};
 /// that points at a member without the address loses the first packets.
 const ADDRESS_WAIT: Duration = Duration::from_millis(50);
 
-/// After this a move is over even if a route table does not show it: `status` says degraded.
+/// After this a move is over even if a route table does not show it: `status` says degraded. The ledger learns it
+/// once more when all do.
 const MOVE_ENDS: Duration = Duration::from_secs(5);
 
 /// Reading back is fast for so long after a claim ...
@@ -274,8 +275,11 @@ impl Decide {
             return;
         };
         let quiet = !o.is_busy();
-        let over = (o.in_sync && quiet) || now.time.since(o.since) >= MOVE_ENDS;
-        if over && !claim.done && o.moved.is_due(now.time) {
+        let right = o.in_sync && quiet;
+        let over = !claim.done && (right || now.time.since(o.since) >= MOVE_ENDS);
+        // Whom the VIP left keeps the address until it is known to be right.
+        let late = claim.done && right && self.ledger.is_out_of_sync();
+        if (over || late) && o.moved.is_due(now.time) {
             let (phases, total_us) = o.marks.phases(claim.kind);
             let moved = Command::Moved {
                 epoch: o.epoch,

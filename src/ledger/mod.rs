@@ -243,6 +243,12 @@ impl Ledger {
         gone
     }
 
+    /// Whether the move of the newest claim has not been read back everywhere, as far as its owner has said.
+    pub fn is_out_of_sync(&self) -> bool {
+        let epoch = self.claim.as_ref().map(|c| c.epoch);
+        self.moves.back().is_some_and(|m| Some(m.epoch) == epoch && !m.in_sync)
+    }
+
     pub fn owner(&self) -> Option<&Name> {
         self.claim.as_ref().map(|c| &c.member)
     }

@@ -48,6 +48,31 @@ fn fault_09_sigterm_hands_over_first() {
     lab.assert_fenced();
 }
 
+/// What EC2 does not change yet, the old owner goes on serving.
+#[test]
+fn fault_39_a_switchover_that_stops_at_one_table_fails_no_new_connection_there() {
+    let lab = Lab::up("stuck");
+    let first = lab.steady();
+    let to = others(&first)[0];
+    let load = lab.load(&first);
+    // The client's own.
+    lab.ok(&["ec2", "error", "InternalError", "--action", "ReplaceRoute", "--table", "rtb-0a"]);
+    let (code, answer) = lab.vipctl_json(&first, &["transfer-leader", "--to", to]);
+    assert_eq!(code, 1, "{answer}");
+    assert!(answer["error"]["next"].as_str().is_some_and(|n| n.contains("vipctl routes")), "{answer}");
+    let status = lab.says(to, "two of three", |s| s.state == "degraded" && !s.route("rtb-0a").in_sync);
+    assert_eq!(status.owner.as_deref(), Some(to), "{status:?}");
+    assert!(lab.has_address(&first), "the move is over for {to}, and not for the client");
+    lab.client_reaches(&first);
+    lab.ok(&["ec2", "clear", "error"]);
+    lab.routes_come_to(to);
+    lab.client_reaches(to);
+    lab.address_goes(&first);
+    load.end(&lab, to).assert_no_failed_new_connection(&lab, "a switchover that stops", to);
+    assert_eq!(lab.steady(), to);
+    lab.assert_fenced();
+}
+
 /// DESIGN.md section 8, a hundred times over, with a new connection every 5 ms.
 #[test]
 fn in_a_hundred_transfers_no_new_connection_fails() {

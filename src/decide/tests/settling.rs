@@ -107,6 +107,14 @@ fn a_move_that_cannot_be_verified_ends_after_five_seconds() {
     w.run(ms(20));
     assert!(w.claim().done);
     assert!(w.ledger.last_move().is_some_and(|m| !m.in_sync));
+    w.run(secs(5));
+    assert!(w.ledger.last_move().is_some_and(|m| !m.in_sync));
+    // When it can, the ledger learns that as well, once.
+    w.hands.fresh = true;
+    w.forget();
+    w.run(secs(15));
+    assert!(w.ledger.last_move().is_some_and(|m| m.in_sync));
+    assert_eq!(w.told(|e| matches!(e, Effect::Propose(Command::Moved { .. }))).len(), 1);
 }
 
 #[test]

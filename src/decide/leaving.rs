@@ -10,9 +10,6 @@ impl Decide {
     /// Why the owner would rather see another own, and whom.
     pub(super) fn wants_to_leave(&self) -> Option<(String, Want)> {
         let me = &self.settings.me;
-        if self.ledger.paused.is_some() {
-            return None;
-        }
         if let Some(why) = self.not_eligible() {
             return Some((format!("{me} may not own: {why}"), Want::Fit));
         }

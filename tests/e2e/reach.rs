@@ -53,6 +53,30 @@ fn fault_26_an_owner_cut_off_from_ec2_hands_over_and_stays_where_nobody_reaches_
     lab.assert_fenced();
 }
 
+#[test]
+fn fault_26_a_paused_group_stays_with_an_owner_cut_off_from_ec2() {
+    let lab = Lab::up("noec2paused");
+    let first = lab.steady();
+    let epoch = lab.status(&first).unwrap().epoch;
+    let ask = others(&first)[0];
+    assert_eq!(lab.vipctl_json(ask, &["pause"]).0, 0);
+    lab.ok(&["cut", &first, "--from", "ec2"]);
+    let says = format!("{first} does not reach EC2");
+    let status = until("it says so", NOTICED + BOUND, || {
+        let status = lab.status(ask)?;
+        holds(status.problems.iter().any(|p| p.starts_with(&says)), || format!("{status:?}")).map(|()| status)
+    });
+    assert_eq!((status.owner.as_deref(), status.epoch), (Some(first.as_str()), epoch), "{status:?}");
+    lab.client_reaches(&first);
+    // What it would have done all the while.
+    assert_eq!(lab.vipctl_json(ask, &["resume"]).0, 0);
+    let second = another_owns(&lab, &first);
+    let moved = lab.status(&second).unwrap().last_move.unwrap();
+    assert!(moved["reason"].as_str().unwrap().contains("does not reach EC2"), "{moved}");
+    lab.ok(&["heal", "all"]);
+    lab.assert_fenced();
+}
+
 /// Its own looks fail for half a minute before it says so.
 #[test]
 fn fault_54_who_is_cut_off_from_ec2_is_no_target_and_not_chosen() {

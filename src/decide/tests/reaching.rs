@@ -34,6 +34,19 @@ fn fault_26_an_owner_cut_off_from_ec2_hands_over_to_one_that_reaches_it() {
 }
 
 #[test]
+fn fault_26_a_paused_group_does_not_move_for_it() {
+    let mut w = World::steady();
+    w.order(1, Directive::Pause, WhilePaused::Refuse);
+    w.looks_fail(secs(30), &unreachable());
+    w.reaches("b");
+    w.looks_fail(secs(2), &unreachable());
+    assert!(w.decide.cut_off().is_some() && w.open() && w.transfers().is_empty());
+    w.order(2, Directive::Resume, WhilePaused::Refuse);
+    w.looks_fail(secs(2), &unreachable());
+    assert_eq!(w.transfers().first(), Some(&B));
+}
+
+#[test]
 fn fault_26_one_failed_look_and_an_answer_that_refuses_move_nothing() {
     let mut w = World::steady();
     let throttled = CloudError::Throttled { action: "DescribeRouteTables" };

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::ChangeMembers;
+use openraft::raft::Precondition;
+use openraft::vote::RaftLeaderId as _;
 
 use super::Shared;
 use super::form::hello;
-use super::types::{Node, Raft, RaftMetrics};
+use super::types::{Node, Raft, RaftMetrics, TypeConfig};
 use crate::clock;
 use crate::decide::{Change, Refusal};
 use crate::model::{GroupId, Incarnation, Member, Time};
@@ -35,14 +37,16 @@ pub(super) async fn make(shared: &Arc<Shared>, change: Change) -> Result<(), Ref
     match change {
         Change::Learn { member, until } => learn(shared, &member, until).await.map(drop),
         Change::Promote(id) => {
-            until_it_knows(shared, id, CHANGE_DEADLINE).await?;
-            voters(shared, Members::AddVoterIds([id.0].into())).await
+            let _one_at_a_time = shared.changing.try_lock().map_err(|_| Refusal::Changing)?;
+            let vote = Members::AddVoterIds([id.0].into());
+            write_once_known(shared, id, vote).await
         }
         Change::Remove(ids) => remove(shared, &ids).await,
         Change::Replace { old, member, until } => {
             let new = learn(shared, &member, until).await?;
             if is_voter(shared, old) {
-                return voters(shared, swap(new, &[old].into())).await;
+                let _one_at_a_time = shared.changing.try_lock().map_err(|_| Refusal::Changing)?;
+                return write_once_known(shared, new, swap(new, &[old].into())).await;
             }
             voters(shared, Members::RemoveNodes([old.0].into())).await
         }
@@ -84,8 +88,40 @@ async fn voters(shared: &Arc<Shared>, members: Members) -> Result<(), Refusal> {
 
 /// Whoever calls holds `changing`. Voters that go leave the membership.
 pub(super) async fn write(shared: &Shared, members: Members) -> Result<(), Refusal> {
+    write_if(shared, members, None).await
+}
+
+/// As `write`, once `new`, which comes to vote, has the entry that took it in. To openraft a newcomer has caught up that
+/// lacks a few entries, that one among them; and who was in the group before, and thinks that it is out, votes for nobody.
+/// Where such a one were to vote at once, and the leader died with the only copy of the change, nobody could be elected
+/// any more. A leader that was deposed and elected anew meanwhile does not know it of its followers: it is asked again.
+pub(super) async fn write_once_known(
+    shared: &Shared,
+    new: Incarnation,
+    members: Members,
+) -> Result<(), Refusal> {
+    let has_it = |metrics: &RaftMetrics| {
+        let taken_in = metrics.membership_config.log_id().as_ref();
+        let matched = metrics.replication.as_ref().map(|replication| replication.get(&new.0));
+        matched.map(|matched| matched.is_some_and(|matched| matched.as_ref() >= taken_in))
+    };
+    // Who leads no more cannot know.
+    let over = |metrics: &RaftMetrics| has_it(metrics) != Some(false);
+    let wait = raft(shared)?.wait(Some(CHANGE_DEADLINE));
+    let waited = wait.metrics(over, "the new voter knows that it is in").await;
+    let metrics = waited.map_err(|_| no_match(CHANGE_DEADLINE))?;
+    has_it(&metrics).ok_or(Refusal::NotLeader)?;
+    let committed_leader_id = metrics.vote.leader_id.to_committed();
+    write_if(shared, members, Some(Precondition::CommittedLeaderId { committed_leader_id })).await
+}
+
+async fn write_if(
+    shared: &Shared,
+    members: Members,
+    only: Option<Precondition<TypeConfig>>,
+) -> Result<(), Refusal> {
     fault!(wait "member.change", error(e) => return Err(Refusal::Unchanged(e.to_string())));
-    let change = raft(shared)?.change_membership(members, false);
+    let change = raft(shared)?.change_membership_if(members, false, only);
     match runtime::timeout(CHANGE_DEADLINE, change).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(Refusal::Unchanged(error.to_string())),
@@ -131,25 +167,10 @@ pub(super) async fn add_learner(
 ) -> Result<(), Refusal> {
     let learn = raft(shared)?.add_learner(id.0, node, true);
     match runtime::timeout(patience, learn).await {
-        Ok(Ok(_)) => until_it_knows(shared, id, patience).await,
+        Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(Refusal::Unchanged(error.to_string())),
         Err(_) => Err(no_match(patience)),
     }
-}
-
-/// Waits until `id` has the entry that took it in. To openraft a newcomer has caught up that lacks a few entries, that one
-/// among them; and who was in the group before, and thinks that it is out, votes for nobody. Where such a one were to vote
-/// at once, and the leader died with the only copy of the entry that says so, nobody could be elected any more.
-async fn until_it_knows(shared: &Shared, id: Incarnation, patience: Duration) -> Result<(), Refusal> {
-    let raft = raft(shared)?;
-    let knows = |metrics: &RaftMetrics| {
-        let taken_in = metrics.membership_config.log_id().as_ref();
-        // Who leads no more learns it from what comes next.
-        let Some(replication) = &metrics.replication else { return true };
-        replication.get(&id.0).is_some_and(|matched| matched.as_ref() >= taken_in)
-    };
-    let waited = raft.wait(Some(patience)).metrics(knows, "the newcomer knows that it is in").await;
-    waited.map(drop).map_err(|_| no_match(patience))
 }
 
 fn no_match(patience: Duration) -> Refusal {

@@ -95,7 +95,7 @@ pub(super) async fn admit(shared: &Arc<Shared>, request: proto::JoinRequest) -> 
     let (out, learners): (BTreeSet<Incarnation>, BTreeSet<Incarnation>) =
         old.iter().partition(|id| change::is_voter(shared, **id));
     if !out.is_empty() {
-        change::write(shared, change::swap(newcomer, &out)).await?;
+        change::write_once_known(shared, newcomer, change::swap(newcomer, &out)).await?;
     }
     if !learners.is_empty() {
         // Of a time when that member was wiped before it had become a voter again.

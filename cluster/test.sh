@@ -49,7 +49,7 @@ say "what may be in the dependency tree: licences, bans, sources (deny.toml)"
 # The lab's tests share two cores and tell who owns the VIP by time: one at a time.
 say "units and adapters"
 cargo test --workspace --lib --bins --test arrows --test config --test vipctl --test vpc --test peers --test tls --test net --test health
-say "fuzz targets: ten seconds each (./cluster/fuzz.sh 3600: an hour each)"
+say "fuzz targets: ten seconds each (./cluster/fuzz.sh 3600: an hour each); the first build takes about six minutes on two cores"
 ./cluster/fuzz.sh 10
 say "the group in virtual time: 2 000 seeds, every guard taken out"
 ./cluster/sim.sh

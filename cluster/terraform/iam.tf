@@ -12,8 +12,9 @@ locals {
 # resource than * for Describe.
 data "aws_iam_policy_document" "routes" {
   statement {
-    sid       = "Look"
-    actions   = ["ec2:DescribeNetworkInterfaces", "ec2:DescribeRouteTables"]
+    sid = "Look"
+    # The tables are the other account's where a role is assumed; the members' own interfaces never are.
+    actions   = concat(["ec2:DescribeNetworkInterfaces"], var.assume_role_arn == null ? ["ec2:DescribeRouteTables"] : [])
     resources = ["*"]
   }
   dynamic "statement" {

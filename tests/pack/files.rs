@@ -104,6 +104,9 @@ fn the_policy_is_the_least() {
     for action in &allowed {
         assert!(terraform.contains(&format!("\"{action}\"")), "{action} is not in cluster/terraform/iam.tf");
     }
+    // The tables of another account are looked at by its role alone.
+    let look = terraform.lines().find(|line| line.contains("ec2:DescribeRouteTables")).unwrap();
+    assert!(look.contains("var.assume_role_arn == null ? [\"ec2:DescribeRouteTables\"] : []"), "{look}");
     // Any table at all, but for its tag.
     let by_tag = terraform.split_once("\"SwapByTag\"").unwrap().1.split_once("\n  }\n").unwrap().0;
     assert!(by_tag.contains("\"aws:ResourceTag/${statement.value.key}\""), "{by_tag}");

@@ -2,6 +2,7 @@
 //! role may change the routes, the clocks agree.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::finding::{Finding, Level};
 use crate::config::{Config, SourceDestCheck};
@@ -138,6 +139,17 @@ fn of_one_vpc(seen: &Seen, tables: &[TableFacts]) -> Vec<Finding> {
         all.push(Finding::ok(check, format!("tables and interface are of {vpc}")));
     }
     all
+}
+
+/// The time that an examination has is over.
+pub fn silent(after: Duration) -> Finding {
+    Finding::new(
+        Level::Fail,
+        "ec2",
+        format!("EC2 did not answer within {} s: what is not told here was not found out", after.as_secs()),
+        "no route can be changed from here",
+        "see the way to EC2: security groups, NAT or VPC endpoint, DNS; a long aws.attempt_timeout_ms hides a call that hangs",
+    )
 }
 
 fn vip_outside(config: &Config, tables: &[TableFacts]) -> Vec<Finding> {

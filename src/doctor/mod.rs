@@ -50,6 +50,10 @@ const REHEARSE_EVERY: Duration = Duration::from_secs(15);
 /// So long after a claim its move is over, and ten seconds more.
 const QUIET: Duration = Duration::from_secs(15);
 
+/// How long EC2 may take over all of one examination, whatever `aws.attempt_timeout_ms` is: half a second less than other
+/// members wait for this one's findings (`rpc/desk.rs`). What was found by then is told.
+const EC2_ANSWERS: Duration = Duration::from_secs(3);
+
 /// Examines one member.
 pub struct Doctor {
     /// As it is in force now.
@@ -96,7 +100,10 @@ impl Doctor {
 
     async fn policies(&self, status: proto::Status) -> Policies {
         let tables = match self.place.get() {
-            Some(place) => place.cloud.survey(self.stamp()).await.unwrap_or_default(),
+            Some(place) => {
+                let survey = tokio::time::timeout(EC2_ANSWERS, place.cloud.survey(self.stamp())).await;
+                survey.ok().and_then(Result::ok).unwrap_or_default()
+            }
             None => Vec::new(),
         };
         // The tables of one group are of one VPC, hence of one account.
@@ -232,15 +239,29 @@ impl Doctor {
             all.push(group::nowhere(&self.waits.borrow()));
             return all;
         };
+        let asked = self.of_ec2(place, &status, &mut me, &mut all);
+        if tokio::time::timeout(EC2_ANSWERS, asked).await.is_err() {
+            all.push(ec2::silent(EC2_ANSWERS));
+        }
+        all
+    }
+
+    /// What EC2 tells goes to `all` as it comes.
+    async fn of_ec2(
+        &self,
+        place: &Place,
+        status: &proto::Status,
+        me: &mut proto::Member,
+        all: &mut Vec<Finding>,
+    ) {
         let seen = self.look(place).await;
-        all.extend(ec2::judge(&config, &seen));
+        all.extend(ec2::judge(&self.config(), &seen));
         if let Ok(tables) = &seen.tables {
             let tables: Vec<_> = tables.iter().map(|t| t.id.clone()).collect();
-            let rehearsed = self.rehearse(place, &status, &mut me, &tables).await;
+            let rehearsed = self.rehearse(place, status, me, &tables).await;
             all.extend(ec2::permissions(&tables, &me.rights, &rehearsed.created));
             all.extend(rehearsed.fix.and_then(|result| ec2::may_fix(&seen, &result)));
         }
-        all
     }
 
     /// What this member knows of itself before it belongs to a group.

@@ -83,6 +83,29 @@ fn a_member_that_does_not_answer_is_a_finding() {
     assert!(bad(&found, "", "quorum")[0]["finding"].as_str().unwrap().starts_with("2 of 3 members answer"));
 }
 
+/// The longest calls that a file may allow: the member that is asked bounds its own examination as it does others'.
+#[test]
+fn fault_26_a_doctor_whose_calls_to_ec2_hang_tells_the_rest_in_time() {
+    let lab = Lab::up_with("dochangs", &["--set", "aws.attempt_timeout_ms=60000"]);
+    let owner = lab.steady();
+    lab.ok(&["ec2", "hang", "--action", "DescribeRouteTables"]);
+    let (code, found) = lab.doctor(&owner);
+    assert_eq!(code, 1);
+    for member in MEMBERS {
+        let silent = bad(&found, member, "ec2");
+        assert!(
+            silent
+                .iter()
+                .any(|f| f["finding"].as_str().unwrap().starts_with("EC2 did not answer within 3 s")),
+            "{member}: {found:?}"
+        );
+        // What needs no EC2 is there.
+        let has = |check: &str| found.iter().any(|f| f["member"] == member && f["check"] == check);
+        assert!(has("haproxy") && has("interface"), "{member}: {found:?}");
+    }
+    lab.ok(&["ec2", "clear", "hang"]);
+}
+
 /// The role may read, and lacks ReplaceRoute alone.
 #[test]
 fn fault_38_an_owner_that_may_read_and_not_replace_hands_over_to_one_that_may() {

@@ -255,7 +255,6 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
 
     fn configured(&mut self, newer: InForce) -> Event {
         self.hands.config = newer;
-        self.hands.metrics.forget_routes();
         Event::Configured(tunable(&self.hands.config.config))
     }
 
@@ -568,6 +567,8 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
             self.hands.metrics.certificate_expiry(credentials.seconds_left() as f64);
         }
         let status = self.view().status();
+        // Nobody reads in between: one thread serves /metrics too, and here nothing is awaited.
+        self.hands.metrics.forget_picture();
         for member in &status.members {
             self.hands.metrics.peer_lag(&member.name, member.lag);
         }

@@ -179,8 +179,9 @@ impl Metrics {
         self.route_in_sync.with_label_values(&[vip, route_table]).set(i64::from(in_sync));
     }
 
-    /// Route tables that are no longer looked at show no more.
-    pub fn forget_routes(&self) {
+    /// Members that have left and route tables that are no longer looked at show no more: what is there is set anew.
+    pub fn forget_picture(&self) {
+        self.peer_lag.reset();
         self.route_in_sync.reset();
     }
 

@@ -133,8 +133,15 @@ fn a_table_that_is_tagged_is_managed_and_one_that_is_untagged_is_left_alone() {
     assert_eq!((code, &moved["to"]), (0, &other.into()), "{moved}");
     lab.routes_are_on(other).unwrap();
 
+    // Out of sync when its tag goes: no gauge says so for ever.
+    let series = "vipd_route_in_sync{route_table=\"rtb-0c\",vip=\"192.168.77.10/32\"}";
+    lab.ok(&["ec2", "deny", "ReplaceRoute"]);
+    lab.ok(&["ec2", "set-route", "--table", "rtb-0c", "--eni", &owner]);
+    lab.gauge_is(other, series, Some("0"));
     lab.ok(&["ec2", "untag", "--table", "rtb-0c", "vipd:own"]);
     managed(other, 2);
+    lab.gauge_is(other, series, None);
+    lab.ok(&["ec2", "clear", "deny"]);
     // Both are changed by hand, that one first; what is managed is put right.
     let changed = lab.json(&["ec2", "set-route", "--table", "rtb-0c", "--eni", &owner]);
     let at = changed["at_boot_ns"].as_u64().unwrap();

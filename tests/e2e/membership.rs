@@ -111,6 +111,26 @@ fn fault_49_a_removed_leader_hands_over_first_and_does_no_harm() {
     lab.assert_fenced();
 }
 
+/// Asked on the owner's own host: whoever forwards the rest of it has just given the leadership away.
+#[test]
+fn fault_49_an_owner_that_is_asked_to_remove_itself_hands_over_and_goes() {
+    let lab = Lab::up("removes");
+    let old = lab.steady();
+    let load = lab.load(&old);
+    let answer = lab.members_change(&old, &["remove", &old]);
+    assert_eq!(answer["last_move"]["from"], old.as_str(), "{answer}");
+    assert_eq!(names(&answer), others(&old), "{answer}");
+    let owner = lab.taken_over_from(&old);
+    load.end(&lab, &owner).assert_no_failed_new_connection(&lab, "member remove on the owner", &owner);
+    for member in others(&old) {
+        lab.voters_are(member, &others(&old));
+    }
+    lab.address_goes(&old);
+    lab.says(&old, "it was removed", |s| s.member(&old).role == "removed");
+    lab.client_reaches(&owner);
+    lab.assert_fenced();
+}
+
 #[test]
 fn fault_50_a_removal_that_would_lose_the_quorum_is_exit_4() {
     let lab = Lab::up("rmquorum");
@@ -125,8 +145,13 @@ fn fault_50_a_removal_that_would_lose_the_quorum_is_exit_4() {
     lab.voters_are(&owner, &MEMBERS);
     let mut left = [owner.as_str(), living];
     left.sort_unstable();
+    // Once it has left, its lag alarms nobody any more.
+    let lag = format!("vipd_peer_lag_entries{{member=\"{dead}\"}}");
+    lab.says(&owner, "it lags", |s| s.member(dead).lag > 0);
     lab.members_change(living, &["remove", dead]);
     assert_eq!(lab.voters_are(&owner, &left).state, "steady");
+    lab.gauge_is(&owner, &lag, None);
+    lab.gauge_is(living, &lag, None);
     lab.client_reaches(&owner);
     lab.assert_fenced();
 }

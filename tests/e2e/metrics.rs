@@ -32,6 +32,17 @@ const CONTRACT: [&str; 16] = [
     "vipd_certificate_expiry_seconds",
 ];
 
+impl Lab {
+    /// Waits until a member shows one series at this value, or not at all.
+    pub fn gauge_is(&self, member: &str, series: &str, value: Option<&str>) {
+        until(&format!("{series} of {member} is {value:?}"), BOUND, || {
+            let (_, metrics) = self.get(member, "127.0.0.1:9407", "/metrics")?;
+            let shown = metrics.lines().find_map(|l| l.strip_prefix(series)).map(str::trim);
+            holds(shown == value, || format!("{shown:?}"))
+        });
+    }
+}
+
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }

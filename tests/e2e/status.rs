@@ -34,6 +34,8 @@ pub struct Member {
     pub witness: bool,
     pub reachable: bool,
     pub priority: u32,
+    pub lease_ms: u64,
+    pub lag: u64,
     pub health: String,
     pub health_reason: String,
     pub quarantined: bool,

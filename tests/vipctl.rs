@@ -24,8 +24,11 @@ mod members;
 mod orders;
 #[path = "vipctl/terminal.rs"]
 mod terminal;
+#[path = "common/verbs.rs"]
+mod verbs;
 
 use fake::{Answer, Fake, failure, member, no_quorum, steady};
+use verbs::TO_A_MEMBER;
 
 /// No test waits longer for anything.
 const BOUND: Duration = Duration::from_secs(10);
@@ -397,9 +400,9 @@ async fn endpoints_that_cannot_be_reached_are_all_named() {
     let (_listener, hangs) = frozen().await;
     let closed = nobody().await;
     let endpoints = [closed.as_str(), hangs.as_str(), socket.as_str()];
-    for verb in ["status", "routes", "history", "transfer-leader"] {
-        let output = vipctl(&endpoints, &["--timeout", "400ms", verb]).await;
-        assert_eq!(code(output.status), 5, "{verb}");
+    for verb in TO_A_MEMBER {
+        let output = vipctl(&endpoints, &[&["--timeout", "400ms"], verb].concat()).await;
+        assert_eq!(code(output.status), 5, "{verb:?}");
         let words = text(&output.stderr);
         for expected in [
             format!("{closed}: tcp connect error: Connection refused"),
@@ -501,6 +504,11 @@ async fn every_verb_has_an_example_and_says_what_its_arguments_are() {
         "certs show",
         "completion",
     ];
+    // What reaches a member is tested against one that does not answer, verb by verb.
+    let alone = |verb: &&&str| verb.starts_with("certs") || **verb == "completion";
+    let to_a_member: Vec<&str> = verbs.iter().filter(|verb| !alone(verb)).copied().collect();
+    let tested = TO_A_MEMBER.map(|words| words[..if words[0] == "member" { 2 } else { 1 }].join(" "));
+    assert_eq!(tested.to_vec(), to_a_member);
     for verb in verbs {
         let arguments: Vec<_> = verb.split(' ').chain(["--help"]).collect();
         let output = vipctl(&[], &arguments).await;

@@ -168,8 +168,7 @@ async fn run(path: PathBuf, config: Config, transport: Transport, log: log::Filt
     }
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    // One that comes during the start waits until there is something to reload.
-    let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
 
     let store = Store::open(&config.data_dir, &config.cluster, &config.member, Arc::new(on_fatal))?;
     // From here on: sled panics on some damage, which `Store::open` has turned into an error.
@@ -215,26 +214,34 @@ async fn run(path: PathBuf, config: Config, transport: Transport, log: log::Filt
     tokio::spawn(service.clone().watch(pulse.clone()));
     tokio::spawn(show(service.clone(), standing_rx));
 
+    let mut is_hung_up = false;
     // Whatever still has to be found out, SIGTERM ends the waiting.
     let found = async {
         let myself = until_imds_answers(&waits, || who_am_i(&config)).await?;
         let cloud = Arc::new(until_imds_answers(&waits, || connect(&config, metrics.clone())).await?);
         // Set here alone.
         let _ = doctor.place.set(Place { cloud: Arc::clone(&cloud), eni: myself.eni.clone() });
-        let group = starting.start().await?;
+        // At once: what EC2 is slow to tell keeps nobody from voting.
+        let outside = vips_are_outside(&config, &cloud);
+        let (group, ()) = tokio::try_join!(async { Ok(starting.start().await?) }, outside)?;
         anyhow::Ok((myself, cloud, group))
     };
-    let (myself, cloud, group) = tokio::select! {
-        found = found => found?,
-        _ = terminate.recv() => {
-            loops.lift().await;
-            return Ok(());
-        }
-        _ = interrupt.recv() => {
-            loops.lift().await;
-            return Ok(());
+    let mut found = Box::pin(found);
+    let (myself, cloud, group) = loop {
+        tokio::select! {
+            found = &mut found => break found?,
+            Some(()) = hangup.recv() => is_hung_up = reload::too_early(&service).await,
+            _ = terminate.recv() => {
+                loops.lift().await;
+                return Ok(());
+            }
+            _ = interrupt.recv() => {
+                loops.lift().await;
+                return Ok(());
+            }
         }
     };
+    drop(found);
     let forwarded = desk.clone();
     group.set_desk(Box::new(move |passed| {
         let desk = forwarded.clone();
@@ -258,7 +265,7 @@ async fn run(path: PathBuf, config: Config, transport: Transport, log: log::Filt
     let credentials = transport.credentials().cloned();
     let reloader =
         reload::Reloader { path, in_force, cloud: Arc::clone(&cloud), credentials: credentials.clone(), log };
-    tokio::spawn(reloader.run(hangup, service.clone()));
+    tokio::spawn(reloader.run(hangup, is_hung_up, service.clone()));
     let raft_ended = tokio::spawn(group.watch());
     let now = Now { time: clock::now(), wall: clock::wall() };
     let decide = Decide::new(settings(&config, group.incarnation(), &myself), now);
@@ -349,7 +356,7 @@ where
     }
 }
 
-/// FAULTS 59, as far as only IMDS can tell.
+/// FAULTS 59, which IMDS can tell, or the route tables where the file says all that IMDS is asked for.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{vip} lies inside the VPC's CIDR {cidr}: EC2 delivers that by itself, and no route can change it; \
@@ -375,12 +382,34 @@ async fn who_am_i(config: &Config) -> anyhow::Result<Myself> {
         Err(_) if eni.is_some() => return Ok(Myself { zone: String::new(), eni }),
         Err(error) => return Err(error).context("aws.eni is not in the file and IMDS does not tell it"),
     };
+    outside(config, &identity.vpc_cidrs)?;
+    Ok(Myself { zone: zone.unwrap_or(identity.zone), eni: Some(eni.unwrap_or(identity.eni)) })
+}
+
+fn outside<'a>(
+    config: &Config,
+    cidrs: impl IntoIterator<Item = &'a imds::Cidr> + Clone,
+) -> Result<(), InsideTheVpc> {
     for vip in &config.vip.addresses {
-        if let Some(cidr) = identity.vpc_cidrs.iter().find(|c| c.contains(vip.ip())) {
-            return Err(InsideTheVpc { vip: *vip, cidr: cidr.to_string() }.into());
+        if let Some(cidr) = cidrs.clone().into_iter().find(|c| c.contains(vip.ip())) {
+            return Err(InsideTheVpc { vip: *vip, cidr: cidr.to_string() });
         }
     }
-    Ok(Myself { zone: zone.unwrap_or(identity.zone), eni: Some(eni.unwrap_or(identity.eni)) })
+    Ok(())
+}
+
+/// By what the tables route locally. Where EC2 does not tell, the doctor and the log do later; a witness asks it nothing.
+async fn vips_are_outside(config: &Config, cloud: &Ec2) -> anyhow::Result<()> {
+    if config.members.iter().any(|m| m.name == config.member && m.witness) {
+        return Ok(());
+    }
+    match cloud.survey(Stamp::default()).await {
+        Ok(tables) => Ok(outside(config, tables.iter().flat_map(|t| &t.local))?),
+        Err(error) => {
+            tracing::warn!(%error, "whether a VIP lies inside the VPC is not known: the tables cannot be read");
+            Ok(())
+        }
+    }
 }
 
 async fn connect(config: &Config, metrics: Metrics) -> anyhow::Result<Ec2> {

@@ -27,8 +27,8 @@ pub fn none(waits: &str) -> Finding {
         "group",
         format!("this member belongs to no running group yet: {waits}"),
         "nobody is elected: nothing is called, and the routes stay as they are",
-        "start vipd on every member that is listed, with the same [[members]] in every file and the peer ports open \
-         between them; leave out a zone that is down, and add it later (vipctl member add)",
+        "start vipd on every member that is listed, with the same [[members]] in every file (after a change of it: \
+         systemctl restart vipd) and the peer ports open between them; leave out a zone that is down, and add it later (vipctl member add)",
     )
 }
 

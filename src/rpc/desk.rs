@@ -67,7 +67,7 @@ impl Failure {
         Self::new(
             "no-quorum",
             format!("this member belongs to no running group yet{waits}"),
-            "start the other members with the same [[members]] list; vipctl doctor on this host examines this member",
+            "start the other members with the same [[members]] list (a change of it: then systemctl restart vipd); vipctl doctor on this host examines this member",
         )
     }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::lab::{Lab, text};
 use crate::status::others;
+use crate::verbs::TO_A_MEMBER;
 
 const GOOD: &str = r#"cluster = "edge"
 member = "az-a"
@@ -144,6 +145,12 @@ fn fault_69_without_a_quorum_status_prints_and_is_exit_3() {
     let (code, json) = lab.vipctl_json(&owner, &["transfer-leader", "--to", one]);
     assert_eq!(code, 3, "{json}");
     has_cause_and_next(&json, "no-quorum", "");
+    // No change of the members either.
+    for verb in TO_A_MEMBER.into_iter().filter(|verb| verb[0] == "member" && verb[1] != "list") {
+        let (code, json) = lab.vipctl_json(&owner, verb);
+        assert_eq!(code, 3, "{verb:?}: {json}");
+        has_cause_and_next(&json, "no-quorum", "");
+    }
     // A follower that lives says the same.
     lab.ok(&["start", one]);
     lab.ok(&["kill", &owner]);
@@ -164,7 +171,7 @@ fn fault_69_a_follower_forwards_and_a_group_that_stands_still_is_no_answer_in_ti
     assert_eq!(lab.vipctl_json(follower, &["status"]).1["seen_by"], owner.as_str());
 
     lab.ok(&["freeze", "all", "--only", "vipd"]);
-    for verb in [&["status"][..], &["transfer-leader"], &["pause"], &["history"]] {
+    for verb in TO_A_MEMBER {
         let started = std::time::Instant::now();
         let (code, json) = lab.vipctl_json(follower, &[verb, &["--timeout", "1s"]].concat());
         assert!([3, 5].contains(&code), "{verb:?}: {code}, {json}");
@@ -189,6 +196,32 @@ fn fault_59_a_vip_inside_the_vpc_is_exit_2() {
     assert_eq!(ended.status.code(), Some(2), "{said}");
     assert!(said.contains("10.0.77.10/32 lies inside the VPC's CIDR 10.0.0.0/16"), "{said}");
     assert!(said.contains("choose an address outside"), "{said}");
+}
+
+/// With its zone and interface in the file a member asks IMDS for nothing: the route tables tell the VPC's ranges.
+#[test]
+fn fault_59_a_vip_inside_the_vpc_is_exit_2_where_imds_is_not_asked() {
+    let lab = Lab::up_with(
+        "incidreni",
+        &["--no-vipd", "--set", "tls.insecure=true", "--set", "vip.addresses=[\"10.0.77.10/32\"]"],
+    );
+    lab.ok(&["config", "--set", "az-a:aws.eni=\"eni-0a\""]);
+    let file = lab.dir.join("az-a/vipd.toml");
+    let text_of_it = std::fs::read_to_string(&file).unwrap();
+    assert!(text_of_it.contains("eni = \"eni-0a\"") && text_of_it.contains("zone = "), "{text_of_it}");
+    let ended = lab.run(&[
+        "ns",
+        "az-a",
+        "--",
+        "timeout",
+        "10",
+        env!("CARGO_BIN_EXE_vipd"),
+        "--config",
+        &file.display().to_string(),
+    ]);
+    let said = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(2), "{said}");
+    assert!(said.contains("10.0.77.10/32 lies inside the VPC's CIDR 10.0.0.0/16"), "{said}");
 }
 
 #[test]

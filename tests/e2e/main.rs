@@ -23,6 +23,8 @@ mod load;
 mod status;
 #[path = "../common/tool.rs"]
 mod tool;
+#[path = "../common/verbs.rs"]
+mod verbs;
 
 mod abuse;
 mod address;

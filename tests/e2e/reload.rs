@@ -166,3 +166,23 @@ fn a_reload_in_the_middle_of_a_move_is_no_other_move() {
     assert_eq!(since.len(), 1, "{history}");
     lab.assert_fenced();
 }
+
+/// It changes nothing yet, and neither is it lost.
+#[test]
+fn fault_61_a_reload_before_there_is_a_group_is_kept_and_said() {
+    let lab = Lab::up_with("early", &["--no-vipd"]);
+    lab.ok(&["start", "az-a", "--only", "vipd"]);
+    let says = |words: &str| {
+        until(&format!("az-a says: {words}"), BOUND, || {
+            let log = lab.vipd_log("az-a");
+            holds(log.contains(words), || log)
+        });
+    };
+    says("az-b (10.0.2.10:7400) does not answer");
+    lab.hang_up("az-a");
+    says("SIGHUP: this member belongs to no running group yet");
+    assert_eq!(lab.reloads("az-a"), 0);
+    lab.ok(&["start", "all", "--only", "vipd"]);
+    lab.steady();
+    says(READ[0]);
+}

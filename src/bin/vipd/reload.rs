@@ -27,8 +27,11 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// As long as the process lives.
-    pub async fn run(self, mut hangup: Signal, service: Service) {
+    /// As long as the process lives. `now`: a SIGHUP came before there was something to reload.
+    pub async fn run(self, mut hangup: Signal, now: bool, service: Service) {
+        if now {
+            self.reload().await;
+        }
         while hangup.recv().await.is_some() {
             service.reloading().await;
             self.reload().await;
@@ -64,6 +67,17 @@ impl Reloader {
         self.cloud.set_tables(&after.config.aws);
         Ok(after)
     }
+}
+
+/// A SIGHUP before the group is there: it is kept, and said to be. `true`: it came.
+pub async fn too_early(service: &Service) -> bool {
+    service.reloading().await;
+    tracing::warn!(
+        "SIGHUP: this member belongs to no running group yet; the file is read again when it does, and [[members]] by a \
+         restart alone (systemctl restart vipd)"
+    );
+    service.ready().await;
+    true
 }
 
 /// On a thread of its own: a file system that hangs stops no heartbeat.

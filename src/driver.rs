@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::ebb::Ebb;
 use crate::clock;
 use crate::config::{Config, InForce};
+use crate::decide::cause::{self, Cause};
 use crate::decide::{
     Answer, Ask, AskId, AskMode, Asker, Change, Decide, Effect, Enlistment, Event, Gate, Now, Order, Peer,
     Permit, Refusal, Role, Settings, Story, Tunable, WhilePaused,
@@ -170,7 +171,7 @@ pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
 impl<C: Cloud, N: Interface> Driver<C, N> {
     pub fn new(hands: Hands<C, N>, decide: Decide, standing: watch::Sender<Standing>) -> Self {
         let [closed, superseded, lease_over] = Fenced::ALL.map(Fenced::label);
-        hands.metrics.start_at_zero(&MOVES, &[closed, superseded, lease_over, DROPPED]);
+        hands.metrics.start_at_zero(&cause::counted(), &[closed, superseded, lease_over, DROPPED]);
         Self {
             hands,
             decide,
@@ -479,7 +480,7 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
     }
 
     fn ask_to_hand_over(&mut self) -> Event {
-        let reason = format!("{} is stopping", self.hands.config.config.member);
+        let reason = Cause::Stop.words(&self.hands.config.config.member, "");
         let while_paused = WhilePaused::Move;
         let (mode, by, wait) = (AskMode::Do, Asker::Member, STOP_DEADLINE);
         let transfer = Transfer { to: None, reason, mode, while_paused, by, wait };
@@ -628,9 +629,10 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
         if kind == Kind::Renewal {
             return;
         }
-        let reason = self.decide.ledger().last_move().map(|m| m.reason.clone()).unwrap_or_default();
-        tracing::info!(kind = kind.label(), %reason, "the move is over");
-        self.hands.metrics.moved(kind.label(), cause(kind, &reason));
+        if let Some(last) = self.decide.ledger().last_move() {
+            tracing::info!(kind = kind.label(), reason = %last.reason, "the move is over");
+            self.hands.metrics.moved(kind.label(), cause::label(last));
+        }
         let Phases { detect, elect, claim, address, route, verify } = phases;
         let named = [
             ("detect", detect),
@@ -648,32 +650,9 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
     }
 }
 
-/// The moves that are counted: a kind, and its [`cause`].
-const MOVES: [(&str, &str); 5] = [
-    ("first", "first-start"),
-    ("failover", "leader-lost"),
-    ("switchover", "health"),
-    ("switchover", "stop"),
-    ("switchover", "operator"),
-];
-
 /// A report's rights, by table.
 fn rights(member: &proto::Member) -> impl Iterator<Item = (RouteTableId, &proto::Right)> {
     member.rights.iter().filter_map(|right| Some((right.route_table.parse().ok()?, right)))
-}
-
-/// A reason as a label: a handful of values, whatever people and HAProxy say.
-fn cause(kind: Kind, reason: &str) -> &'static str {
-    match kind {
-        Kind::First => "first-start",
-        Kind::Failover => "leader-lost",
-        Kind::Renewal => "renewal",
-        Kind::Switchover if reason.starts_with("HAProxy") => "health",
-        Kind::Switchover if reason.ends_with("is stopping") => "stop",
-        Kind::Switchover if reason.ends_with("is drained") => "drain",
-        Kind::Switchover if reason.starts_with("failback") => "failback",
-        Kind::Switchover => "operator",
-    }
 }
 
 /// A heartbeat's answer: it moves the lease and nothing that is shown.

@@ -1,6 +1,7 @@
 //! Why an owner that could go on hands over by itself: it may not own, its HAProxy is sick, or the
 //! member of the highest priority is back (`policy.failback`).
 
+use super::cause::Cause;
 use super::handover::Want;
 use super::owning::Owning;
 use super::{Decide, Now};
@@ -11,10 +12,10 @@ impl Decide {
     pub(super) fn wants_to_leave(&self) -> Option<(String, Want)> {
         let me = &self.settings.me;
         if let Some(why) = self.not_eligible() {
-            return Some((format!("{me} may not own: {why}"), Want::Fit));
+            return Some((Cause::NotEligible.words(me, &why), Want::Fit));
         }
         match &self.health {
-            Health::Unhealthy(why) => Some((format!("HAProxy on {me} is unhealthy: {why}"), Want::Healthy)),
+            Health::Unhealthy(why) => Some((Cause::Health.words(me, why), Want::Healthy)),
             Health::Healthy | Health::Unknown(_) | Health::NotChecked => None,
         }
     }
@@ -55,7 +56,8 @@ impl Decide {
         let to = self.best(Want::Healthy)?;
         let (mine, its) = (self.priority(me), self.priority(&to));
         (its > mine).then(|| {
-            let reason = format!("failback: {to} has priority {its}, {me} has {mine}");
+            let why = format!("{to} has priority {its}, {me} has {mine}");
+            let reason = Cause::Failback.words(me, &why);
             (to, reason)
         })
     }

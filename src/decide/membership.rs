@@ -14,6 +14,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::cause::Cause;
 use super::{
     Answer, Ask, AskId, AskMode, Asker, Decide, Effect, Now, Peer, Refusal, Role, Stage, Story, WhilePaused,
 };
@@ -212,7 +213,7 @@ impl Decide {
             let ask = Ask {
                 id: wish.id,
                 to: None,
-                reason: format!("{leaver} leaves the group"),
+                reason: Cause::Membership.words(leaver, ""),
                 mode: AskMode::Do,
                 while_paused: wish.while_paused,
                 by: Asker::Member,

@@ -15,6 +15,7 @@
 //! [`Decide::step`] knows no clock, IO or randomness; the driver carries its [`Effect`]s out.
 
 mod address;
+pub mod cause;
 mod ended;
 mod event;
 mod handover;
@@ -418,7 +419,7 @@ impl Decide {
     pub fn not_eligible(&self) -> Option<String> {
         let is_drained =
             self.ledger.drained.contains(&self.settings.me) && !mutant::on(Mutant::DrainedLeader);
-        let drained = || is_drained.then(|| "it is drained".to_owned());
+        let drained = || is_drained.then(|| cause::DRAINED.to_owned());
         self.unable().or_else(drained)
     }
 
@@ -428,7 +429,7 @@ impl Decide {
             return Some("it is a witness".to_owned());
         }
         if self.is_leaving() {
-            return Some("it leaves the group".to_owned());
+            return Some(cause::LEAVING.to_owned());
         }
         if self.settings.eni.is_none() {
             return Some("its network interface is not known".to_owned());

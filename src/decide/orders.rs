@@ -3,6 +3,7 @@
 //! once the ledger has it: were it the other way round, a leader that dies in between would leave a
 //! member undrained that its operator believes drained.
 
+use super::cause::Cause;
 use super::proposal::Proposal;
 use super::{Answer, Ask, AskMode, Asker, Decide, Directive, Effect, Now, Order, Refusal, Role, WhilePaused};
 use crate::ledger::{Command, Ledger};
@@ -123,7 +124,7 @@ fn leave(name: &Name, order: &Order, while_paused: WhilePaused) -> Ask {
     Ask {
         id: order.id,
         to: None,
-        reason: format!("{name} is drained"),
+        reason: Cause::Drain.words(name, ""),
         mode: AskMode::Do,
         while_paused,
         by: Asker::Member,

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::cause::Cause;
 use super::handover::Want;
 use super::{Decide, Now, Peer};
 use crate::model::route::{CloudError, Sight};
@@ -99,7 +100,7 @@ impl Decide {
     /// Why this member would rather see one own that reaches EC2.
     pub(super) fn wants_reach(&self) -> Option<(String, Want)> {
         let lost = self.reach.cut_off()?;
-        let reason = format!("{} does not reach EC2: {}", self.settings.me, lost.why);
+        let reason = Cause::Ec2.words(&self.settings.me, &lost.why);
         Some((reason, Want::Reaching { since: lost.since }))
     }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::cause::Cause;
 use super::handover::Want;
 use super::{Decide, Effect, Now, Stage, Story};
 use crate::model::route::{CloudError, Swap};
@@ -88,7 +89,7 @@ impl Decide {
     /// Why this member would rather see one own that may change the routes which it may not.
     pub(super) fn wants_rights(&self) -> Option<(String, Want)> {
         let why = self.denied()?;
-        Some((format!("{} may not change every route: {why}", self.settings.me), Want::Permitted))
+        Some((Cause::Permission.words(&self.settings.me, &why), Want::Permitted))
     }
 
     /// EC2 has allowed `name` what it denies this member, and later: a policy that is wrong for all of them

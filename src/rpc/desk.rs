@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::passed;
 use crate::config::reachable_address;
+use crate::decide::cause::ASKED;
 use crate::decide::{Answer, AskMode, Asker, Directive, Refusal, Roster, WhilePaused};
 use crate::model::{Epoch, Member, Name, USUAL_PRIORITY};
 use crate::proto;
@@ -435,7 +436,7 @@ impl Desk {
     ) -> Result<proto::TransferLeaderResponse, Undone> {
         let transfer = Transfer {
             to: request.to.as_deref().map(member).transpose()?,
-            reason: "asked by an operator".to_owned(),
+            reason: ASKED.to_owned(),
             mode: if request.dry_run { AskMode::DryRun } else { AskMode::Do },
             while_paused: while_paused(request.force),
             by: Asker::Operator,

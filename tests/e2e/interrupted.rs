@@ -119,6 +119,36 @@ fn fault_53_the_next_leader_ends_a_change_of_voters() {
     lab.assert_fenced();
 }
 
+/// The newcomer gets the log already, and nobody has left for it.
+#[test]
+fn fault_53_a_replacement_whose_leader_dies_half_way_is_asked_for_again() {
+    let faulty = vipd_faults();
+    let lab = Lab::up_with_a_newcomer("replearn", &["--vipd", faulty.to_str().unwrap()]);
+    let old = lab.steady();
+    let [ask, leaver] = others(&old)[..] else { panic!() };
+    let replace = ["replace", leaver, "az-d", "--peer", "10.0.4.10:7400"];
+    lab.arm(&old, "member.learner", "abort");
+    let (code, answer) = lab.member_verb(ask, &replace);
+    assert!(code != 0, "{answer}");
+    assert_eq!(lab.ends(&old), 6);
+    lab.hit(&old, "member.learner", 1);
+    lab.release(&old, "member.learner");
+    lab.says(ask, "another leads, and az-d is a learner", |s| {
+        let learns = |m: &crate::status::Member| m.name == "az-d" && m.role == "learner" && !m.voter;
+        s.leader.as_deref().is_some_and(|l| l != old) && s.members.iter().any(learns)
+    });
+    lab.voters_are(ask, &MEMBERS);
+    lab.ok(&["start", &old, "--only", "vipd"]);
+    lab.says(ask, "steady", |s| s.state == "steady");
+    lab.members_change(ask, &replace);
+    let mut after = [old.as_str(), ask, "az-d"];
+    after.sort_unstable();
+    for member in after {
+        assert_eq!(lab.voters_are(member, &after).members.len(), 3);
+    }
+    lab.assert_fenced();
+}
+
 #[test]
 fn fault_53_a_wiped_member_is_taken_in_although_the_leader_dies_over_it() {
     let lab = Lab::up_faulty("learner");

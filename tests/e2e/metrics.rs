@@ -85,6 +85,16 @@ fn promtool_takes_the_metrics_and_none_is_missing() {
         "vipd_ec2_requests_total{operation=\"ReplaceRoute\",outcome=\"ok\"} 3",
         "vipd_route_in_sync{route_table=\"rtb-0c\",vip=\"192.168.77.10/32\"} 1",
         "vipd_peer_lag_entries{member=\"az-a\"} 0",
+        // What has not come yet is there.
+        "vipd_moves_total{kind=\"failover\",reason=\"leader-lost\"} 0",
+        "vipd_moves_total{kind=\"switchover\",reason=\"drain\"} 0",
+        "vipd_moves_total{kind=\"switchover\",reason=\"ec2\"} 0",
+        "vipd_moves_total{kind=\"switchover\",reason=\"failback\"} 0",
+        "vipd_moves_total{kind=\"switchover\",reason=\"health\"} 0",
+        "vipd_moves_total{kind=\"switchover\",reason=\"membership\"} 0",
+        "vipd_moves_total{kind=\"switchover\",reason=\"not-eligible\"} 0",
+        "vipd_moves_total{kind=\"switchover\",reason=\"permission\"} 0",
+        "vipd_moves_total{kind=\"switchover\",reason=\"stop\"} 0",
     ];
     // The gauges by route and by member are set once a second.
     let metrics = until("everything is counted", BOUND, || {

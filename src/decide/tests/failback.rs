@@ -1,6 +1,7 @@
 //! Going back to the highest priority, and never for the sake of it.
 
 use super::world::*;
+use crate::decide::cause::Cause;
 use crate::decide::*;
 use crate::ledger::Command;
 use crate::model::*;
@@ -31,6 +32,7 @@ fn it_goes_back_once_the_better_member_has_been_there_for_min_hold() {
     assert_eq!(w.transfers(), [B]);
     let handover = w.ledger.handover.as_ref().expect("recorded");
     assert_eq!(handover.reason, "failback: b has priority 200, a has 100");
+    assert_eq!(w.cause(), Cause::Failback);
 }
 
 #[test]

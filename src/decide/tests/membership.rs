@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::world::*;
+use crate::decide::cause::Cause;
 use crate::decide::*;
 use crate::ledger::Command;
 use crate::model::*;
@@ -81,6 +82,7 @@ fn fault_49_an_owner_that_is_removed_hands_over_first() {
     w.apply_all();
     assert_eq!(w.transfers(), [B]);
     assert!(w.ledger.handover.as_ref().is_some_and(|h| h.reason == "a leaves the group"));
+    assert_eq!(w.cause(), Cause::Membership);
     w.follow(3, Some(B));
     w.claimed_by("b", 3, &[]);
     w.moved(true);

@@ -1,6 +1,7 @@
 //! Drain, undrain, pause, resume: what the ledger keeps, and what follows from it.
 
 use super::world::*;
+use crate::decide::cause::Cause;
 use crate::decide::*;
 use crate::ledger::Command;
 use crate::model::*;
@@ -120,6 +121,7 @@ fn the_owner_that_is_drained_hands_over_and_the_answer_is_the_move() {
     w.apply_all();
     assert_eq!(w.transfers(), [B]);
     assert_eq!(w.ledger.handover.as_ref().expect("recorded").reason, "a is drained");
+    assert_eq!(w.cause(), Cause::Drain);
     w.follow(3, Some(B));
     w.claimed_by("b", 3, &[]);
     assert!(w.answers.is_empty(), "the route has not moved yet");

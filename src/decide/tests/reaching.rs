@@ -1,6 +1,7 @@
 //! Who can change a route at all, and what EC2's refusals lead to.
 
 use super::world::*;
+use crate::decide::cause::Cause;
 use crate::decide::*;
 use crate::model::route::{CloudError, Outcome};
 use crate::model::*;
@@ -30,6 +31,7 @@ fn fault_26_an_owner_cut_off_from_ec2_hands_over_to_one_that_reaches_it() {
         assert_eq!(w.transfers(), [C], "priority is nothing without a way to EC2");
         let handover = w.ledger.handover.as_ref().expect("a handover");
         assert!(handover.reason.starts_with("a does not reach EC2: "), "{}", handover.reason);
+        assert_eq!(w.cause(), Cause::Ec2);
     }
 }
 

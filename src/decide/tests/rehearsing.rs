@@ -1,6 +1,7 @@
 //! DryRuns, and what follows where EC2 does not let a member change routes.
 
 use super::world::*;
+use crate::decide::cause::Cause;
 use crate::decide::*;
 use crate::model::route::{CloudError, Outcome, Swap, Verb};
 use crate::model::*;
@@ -119,6 +120,7 @@ fn fault_38_an_owner_that_lacks_replace_route_alone_hands_over_to_one_that_has_i
     told_of(&mut w, "c", "rtb-2", false);
     w.until(|w| !w.transfers().is_empty());
     assert_eq!(w.transfers(), [C], "priority is nothing without the right");
+    assert_eq!(w.cause(), Cause::Permission);
     let reason = &w.ledger.handover.as_ref().expect("a handover").reason;
     assert!(
         reason.starts_with("a may not change every route: not allowed to call ec2:ReplaceRoute"),

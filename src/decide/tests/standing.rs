@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::world::*;
+use crate::decide::cause::Cause;
 use crate::decide::*;
 use crate::ledger::Command;
 use crate::model::*;
@@ -135,6 +136,7 @@ fn an_unhealthy_owner_hands_over_to_the_best_healthy_member() {
     assert_eq!(w.transfers(), [C], "fault 79");
     let handover = w.ledger.handover.as_ref().expect("recorded");
     assert_eq!(handover.reason, "HAProxy on a is unhealthy: down");
+    assert_eq!(w.cause(), Cause::Health);
 }
 
 #[test]
@@ -349,4 +351,30 @@ fn who_stands_back_records_no_handover() {
     let effects = w.lead(2);
     let recorded = |c: &&Command| matches!(c, Command::Handover { .. });
     assert!(!proposed(&effects).iter().any(|c| recorded(&c)));
+}
+
+#[test]
+fn an_owner_that_may_no_longer_own_hands_over_and_says_why() {
+    let mut w = World::steady();
+    w.event(Event::Barred(Some("the source/dest check is on".into())));
+    w.run(ms(50));
+    assert_eq!(w.transfers(), [B]);
+    let handover = w.ledger.handover.as_ref().expect("recorded");
+    assert_eq!(handover.reason, "a may not own: the source/dest check is on");
+    assert_eq!(w.cause(), Cause::NotEligible);
+}
+
+/// Nobody could take it over when it was drained.
+#[test]
+fn an_owner_that_goes_late_goes_for_what_it_was_told() {
+    let mut w = World::steady();
+    for other in ["b", "c"] {
+        w.peer(other, |p| p.health = Health::Unhealthy("down".into()));
+    }
+    w.apply(Term(2), &Command::Drain { member: name("a") });
+    w.run(ms(50));
+    assert!(w.open() && w.transfers().is_empty());
+    w.peer("c", |p| p.health = Health::Healthy);
+    w.run(ms(50));
+    assert_eq!((w.transfers(), w.cause()), (vec![C], Cause::Drain));
 }

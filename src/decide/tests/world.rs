@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::decide::cause::Cause;
 use crate::decide::*;
 use crate::ledger::{Command, Ledger};
 use crate::model::route::{CloudError, Outcome, Sight, Swap};
@@ -428,6 +429,12 @@ impl World {
 
 /// Questions.
 impl World {
+    /// What the handover that the ledger has is counted under.
+    pub fn cause(&self) -> Cause {
+        let handover = self.ledger.handover.as_ref().expect("a handover");
+        Cause::of(&handover.from, &handover.reason)
+    }
+
     pub fn open(&self) -> bool {
         self.gate.is_some()
     }

@@ -307,26 +307,41 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         shared.held.store(line.is_some(), Ordering::Relaxed);
         tokio::select! {
             biased;
-            // The new one is open before the old one closes; until then the old one is listened to.
             end = ended(&mut line) => {
-                let term = line.take().map_or(Term(0), |l| l.term);
-                not_before = clock::now() + AGAIN;
-                if end == End::Fin || mutant::on(Mutant::ResetIsFin) {
-                    shared.leader_ended(term).await;
-                } else {
-                    tracing::debug!(%term, "the lifeline to the leader broke");
-                }
+                not_before = lost(&shared, &mut line, end).await;
+                continue;
             }
-            opened = open(&shared, followed.as_ref(), due) => {
+            changed = changes.changed() => if changed.is_err() { return } else { continue },
+            () = runtime::sleep(due.since(clock::now())), if followed.is_some() => {}
+        }
+        let Some(followed) = followed else { continue };
+        // What is begun is not given up for a change: its other end would read that this process has ended. The new one
+        // is open before the old one closes; until then the old one is listened to.
+        tokio::select! {
+            biased;
+            end = ended(&mut line) => not_before = lost(&shared, &mut line, end).await,
+            opened = open(&shared, &followed) => {
                 not_before = clock::now() + AGAIN;
-                if let Some((term, end)) = opened {
+                if let Some(end) = opened {
                     let (now, renewal) = (clock::now(), shared.links.renewal);
-                    line = Some(Line { term, renew: now + renewal.lifeline, ends: now + renewal.ends, end });
+                    let (renew, ends) = (now + renewal.lifeline, now + renewal.ends);
+                    line = Some(Line { term: followed.term, renew, ends, end });
                 }
             }
-            changed = changes.changed() => if changed.is_err() { return },
         }
     }
+}
+
+/// The line has ended: what that says of the leader, and when the next may be asked for.
+async fn lost(shared: &Arc<Shared>, line: &mut Option<Line>, end: End) -> Time {
+    let term = line.take().map_or(Term(0), |l| l.term);
+    let not_before = clock::now() + AGAIN;
+    if end == End::Fin || mutant::on(Mutant::ResetIsFin) {
+        shared.leader_ended(term).await;
+    } else {
+        tracing::debug!(%term, "the lifeline to the leader broke");
+    }
+    not_before
 }
 
 async fn ended(line: &mut Option<Line>) -> End {
@@ -336,15 +351,13 @@ async fn ended(line: &mut Option<Line>) -> End {
     }
 }
 
-/// A lifeline to `followed`, asked for at `due`.
-async fn open(shared: &Shared, followed: Option<&Followed>, due: Time) -> Option<(Term, Held)> {
-    let Some(Followed { term, leader, node }) = followed else { return pending().await };
-    runtime::sleep(due.since(clock::now())).await;
+async fn open(shared: &Shared, followed: &Followed) -> Option<Held> {
+    let Followed { term, leader, node } = followed;
     fault!(wait "lifeline.open");
     let greeting = proto::LifelineGreeting { envelope: Some(shared.envelope(*leader)), term: term.0 };
     let opening = shared.links.lifeline(&node.name, &node.peer, greeting.encode_to_vec());
     match runtime::timeout(DEADLINE, opening).await {
-        Ok(Ok(held)) => return Some((*term, held)),
+        Ok(Ok(held)) => return Some(held),
         Ok(Err(error)) => tracing::debug!(leader = %node.name, %error, "no lifeline to the leader"),
         Err(_) => tracing::debug!(leader = %node.name, "no lifeline to the leader in time"),
     }

@@ -98,7 +98,9 @@ fn case(mutant: Mutant) -> Option<Case> {
         Mutant::DrainedLeader => Story::Drained,
         _ => Story::Healing,
     };
-    Some(Case { mutant, faults, story, profile: None, caught_by })
+    // Of the longest lease a hundredth is the longest.
+    let profile = (mutant == Mutant::Drift).then_some(Profile::Steady);
+    Some(Case { mutant, faults, story, profile, caught_by })
 }
 
 /// How long the faults last.
@@ -106,6 +108,8 @@ fn safety(mutant: Mutant) -> Duration {
     match mutant {
         // It takes an append that is on its way through openraft as the end is seen.
         Mutant::NoAckToTheDead => Duration::from_secs(36),
+        // It takes a call that leaves in the last hundredth of a lease.
+        Mutant::Drift => Duration::from_secs(36),
         _ => Plan::default().safety,
     }
 }

@@ -8,6 +8,7 @@ mod reload;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser};
@@ -398,18 +399,22 @@ fn outside<'a>(
     Ok(())
 }
 
+/// So long a member waits for it at most, whatever `aws.attempt_timeout_ms` is: one that leads and does not judge yet leaves
+/// the VIP to nobody.
+const EC2_TELLS: Duration = Duration::from_secs(2);
+
 /// By what the tables route locally. Where EC2 does not tell, the doctor and the log do later; a witness asks it nothing.
 async fn vips_are_outside(config: &Config, cloud: &Ec2) -> anyhow::Result<()> {
     if config.members.iter().any(|m| m.name == config.member && m.witness) {
         return Ok(());
     }
-    match cloud.survey(Stamp::default()).await {
-        Ok(tables) => Ok(outside(config, tables.iter().flat_map(|t| &t.local))?),
-        Err(error) => {
-            tracing::warn!(%error, "whether a VIP lies inside the VPC is not known: the tables cannot be read");
-            Ok(())
-        }
-    }
+    let error = match tokio::time::timeout(EC2_TELLS, cloud.survey(Stamp::default())).await {
+        Ok(Ok(tables)) => return Ok(outside(config, tables.iter().flat_map(|t| &t.local))?),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("EC2 did not answer within {} s", EC2_TELLS.as_secs()),
+    };
+    tracing::warn!(%error, "whether a VIP lies inside the VPC is not known: the tables cannot be read");
+    Ok(())
 }
 
 async fn connect(config: &Config, metrics: Metrics) -> anyhow::Result<Ec2> {

@@ -60,7 +60,7 @@ pub enum Command {
         serial: u64,
         settled: Vec<RouteKey>,
     },
-    /// The move that `epoch` began is over.
+    /// The move that `epoch` began is over; once more where every route was read back only after that.
     Moved {
         epoch: Epoch,
         phases: Phases,

@@ -36,17 +36,12 @@ pub(super) type Members = ChangeMembers<u64, Node>;
 pub(super) async fn make(shared: &Arc<Shared>, change: Change) -> Result<(), Refusal> {
     match change {
         Change::Learn { member, until } => learn(shared, &member, until).await.map(drop),
-        Change::Promote(id) => {
-            let _one_at_a_time = shared.changing.try_lock().map_err(|_| Refusal::Changing)?;
-            let vote = Members::AddVoterIds([id.0].into());
-            write_once_known(shared, id, vote).await
-        }
+        Change::Promote(id) => come_to_vote(shared, id, Members::AddVoterIds([id.0].into())).await,
         Change::Remove(ids) => remove(shared, &ids).await,
         Change::Replace { old, member, until } => {
             let new = learn(shared, &member, until).await?;
             if is_voter(shared, old) {
-                let _one_at_a_time = shared.changing.try_lock().map_err(|_| Refusal::Changing)?;
-                return write_once_known(shared, new, swap(new, &[old].into())).await;
+                return come_to_vote(shared, new, swap(new, &[old].into())).await;
             }
             voters(shared, Members::RemoveNodes([old.0].into())).await
         }
@@ -84,6 +79,11 @@ async fn remove(shared: &Arc<Shared>, ids: &BTreeSet<Incarnation>) -> Result<(),
 async fn voters(shared: &Arc<Shared>, members: Members) -> Result<(), Refusal> {
     let _one_at_a_time = shared.changing.try_lock().map_err(|_| Refusal::Changing)?;
     write(shared, members).await
+}
+
+async fn come_to_vote(shared: &Shared, new: Incarnation, members: Members) -> Result<(), Refusal> {
+    let _one_at_a_time = shared.changing.try_lock().map_err(|_| Refusal::Changing)?;
+    write_once_known(shared, new, members).await
 }
 
 /// Whoever calls holds `changing`. Voters that go leave the membership.

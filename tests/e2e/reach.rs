@@ -53,6 +53,21 @@ fn fault_26_an_owner_cut_off_from_ec2_hands_over_and_stays_where_nobody_reaches_
     lab.assert_fenced();
 }
 
+/// Whatever an attempt may take: a leader that does not judge yet would leave the VIP to nobody.
+#[test]
+fn fault_26_a_member_comes_to_judge_although_ec2_hangs() {
+    let lab = Lab::up_with("hangstart", &["--set", "aws.attempt_timeout_ms=60000"]);
+    let first = lab.steady();
+    let member = others(&first)[0];
+    lab.ok(&["ec2", "hang", "--action", "DescribeRouteTables"]);
+    lab.ok(&["kill", member, "--only", "vipd"]);
+    lab.ok(&["start", member, "--only", "vipd"]);
+    let status = lab.says(member, "who owns", |s| s.owner.as_deref() == Some(&first));
+    assert!(status.leader.as_deref() == Some(&first), "{status:?}");
+    assert!(lab.vipd_log(member).contains("EC2 did not answer within 2 s"), "{}", lab.vipd_log(member));
+    lab.ok(&["ec2", "clear", "hang"]);
+}
+
 #[test]
 fn fault_26_a_paused_group_stays_with_an_owner_cut_off_from_ec2() {
     let lab = Lab::up("noec2paused");

@@ -131,8 +131,12 @@ async fn an_old_connection_is_replaced_and_no_call_waits_for_the_new_one() {
     }
 }
 
-/// Holds on to the first connection, whatever its age, and lets no other in. The sender goes when the first has ended.
-async fn holds_on_to_the_first(server: SocketAddr) -> (SocketAddr, tokio::sync::oneshot::Receiver<()>) {
+/// A member behind one who holds on to the first connection, whatever its age, and lets no other in: where, the sender
+/// that goes when the first has ended, and what is to be kept until then.
+async fn holds_on_to_the_first() -> (String, tokio::sync::oneshot::Receiver<()>, impl Sized) {
+    let (events, _) = tokio::sync::mpsc::channel(1);
+    let member = crate::raft::tests::starting(Arc::new(Lazy::new(Transport::Insecure)), events);
+    let server = serve(&member.0, tonic::transport::Server::builder()).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (ended, end) = tokio::sync::oneshot::channel::<()>();
@@ -147,7 +151,7 @@ async fn holds_on_to_the_first(server: SocketAddr) -> (SocketAddr, tokio::sync::
             drop(stream);
         }
     });
-    (address, end)
+    (address.to_string(), end, member)
 }
 
 const BOUND: Duration = Duration::from_secs(20);
@@ -157,11 +161,7 @@ const NEVER: Duration = Duration::from_secs(3600);
 
 #[tokio::test]
 async fn an_old_connection_is_let_go_although_no_new_one_can_be_opened() {
-    let (events, _) = tokio::sync::mpsc::channel(1);
-    let (starting, _dir) = crate::raft::tests::starting(Arc::new(Lazy::new(Transport::Insecure)), events);
-    let (address, end) =
-        holds_on_to_the_first(serve(&starting, tonic::transport::Server::builder()).await).await;
-    let address = address.to_string();
+    let (address, end, _member) = holds_on_to_the_first().await;
     let renewal =
         Renewal { calls: Duration::from_millis(200), ends: Duration::from_millis(600), ..Renewal::USUAL };
     let dial = Arc::new(Lazy::closing(Transport::Insecure, NEVER));
@@ -179,12 +179,9 @@ async fn an_old_connection_is_let_go_although_no_new_one_can_be_opened() {
 
 #[tokio::test]
 async fn a_connection_on_which_nothing_is_asked_any_more_is_closed_at_its_age() {
-    let (events, _) = tokio::sync::mpsc::channel(1);
-    let (starting, _dir) = crate::raft::tests::starting(Arc::new(Lazy::new(Transport::Insecure)), events);
-    let (address, end) =
-        holds_on_to_the_first(serve(&starting, tonic::transport::Server::builder()).await).await;
+    let (address, end, _member) = holds_on_to_the_first().await;
     let dial = Lazy::closing(Transport::Insecure, Duration::from_millis(500));
-    let mut client = PeerClient::new(dial.dial("az-b", &address.to_string()).unwrap());
+    let mut client = PeerClient::new(dial.dial("az-b", &address).unwrap());
     client.hello(greeting()).await.expect("the first connection");
     let _ = tokio::time::timeout(BOUND, end).await.expect("this end closes it");
     assert!(client.hello(greeting()).await.is_err(), "no other was to be had");

@@ -54,6 +54,7 @@ pub fn peer(data: &[u8]) -> Option<Said> {
             reports.exchange(member.clone());
             return Some(Said::Report(member));
         }
+        14 => return proto::ForwardRequest::decode(bytes).ok()?.verb.map(Said::Forward),
         15 => {
             let greeting = proto::LifelineGreeting::decode(bytes).ok()?;
             group(&greeting.envelope?.group);
@@ -64,7 +65,6 @@ pub fn peer(data: &[u8]) -> Option<Said> {
             return answer.member.map(Said::Report);
         }
         17 => drop(proto::ForwardResponse::decode(bytes)),
-        14 => return proto::ForwardRequest::decode(bytes).ok()?.verb.map(Said::Forward),
         _ => {}
     }
     None

@@ -16,8 +16,8 @@ pub struct Places {
     pub stranger: usize,
     /// Of one member's address; these are kept for it, whatever strangers do.
     pub member: usize,
-    /// Of each number of strangers' so many parts of a whole are kept for whom may change something: who may only look takes no
-    /// more than the others. One: none are kept.
+    /// One part in so many of the strangers' places, of all and of one address, is kept for those who may change
+    /// something; 1: none is.
     pub kept_part: usize,
 }
 

@@ -120,7 +120,7 @@ pub struct Shared {
     included_at: AtomicU64,
     removed_at: AtomicU64,
     /// Who is in the group, as the others say.
-    rosters: Mutex<BTreeMap<Incarnation, removed::Roster>>,
+    rosters: Mutex<removed::Rosters>,
     applied: watch::Receiver<Applied>,
     /// The view has changed, although openraft's state has not.
     review: Notify,

@@ -16,7 +16,7 @@ use openraft::async_runtime::WatchReceiver as _;
 
 use super::Shared;
 use super::codec::MAX_NUMBER;
-use super::types::{Node, StoredMembership};
+use super::types::StoredMembership;
 use crate::clock;
 use crate::decide::MEMBERS_MAX;
 use crate::model::{Incarnation, Name, Term};
@@ -29,9 +29,32 @@ pub(super) fn place(membership: &StoredMembership) -> u64 {
 
 /// Who is in the group by another member's word.
 #[derive(Debug)]
-pub(super) struct Roster {
+struct Roster {
     at: u64,
     names: BTreeSet<Name>,
+}
+
+/// The newest word of each.
+#[derive(Default, Debug)]
+pub(super) struct Rosters(BTreeMap<Incarnation, Roster>);
+
+impl Rosters {
+    fn hear(&mut self, from: Incarnation, at: u64, names: &[String]) {
+        if at <= MAX_NUMBER && names.len() <= MEMBERS_MAX {
+            let names = names.iter().filter_map(|name| name.parse().ok()).collect();
+            self.0.insert(from, Roster { at, names });
+        }
+    }
+
+    fn keep_only(&mut self, members: &BTreeSet<Incarnation>) {
+        self.0.retain(|id, _| members.contains(id));
+    }
+
+    /// Whether one of these members knows a membership after the one at `known`, with that name in it.
+    fn has(&self, name: &Name, known: u64, members: &BTreeSet<Incarnation>) -> bool {
+        let said = self.0.iter().filter(|(id, _)| members.contains(*id));
+        said.map(|(_, roster)| roster).any(|roster| roster.at > known && roster.names.contains(name))
+    }
 }
 
 impl Shared {
@@ -109,42 +132,35 @@ impl Shared {
     }
 
     /// Whether one of that name is let in by its certificate alone: it is in the membership, or listed in the file and
-    /// was not removed since.
+    /// was not removed since. Who is out of the group itself, or not in it yet, has no vote to be misled of, and may have
+    /// missed a return: it goes by its file.
     pub(super) fn knows(&self, name: &Name) -> bool {
-        let named = |node: &Node| node.name == name.as_str();
-        let (seated, committed_at) = match self.raft.get() {
-            None => (false, 0),
-            Some(raft) => {
-                let metrics = raft.server_metrics();
-                let metrics = metrics.borrow_watched();
-                let (effective, committed) =
-                    (&metrics.membership_config, &metrics.committed_membership_config);
-                // What this member alone has in its log may never be agreed.
-                let mut nodes = effective.nodes().chain(committed.nodes());
-                (nodes.any(|(_, node)| named(node)), place(committed))
-            }
+        let listed = self.members.iter().any(|m| m.name == *name);
+        let Some(raft) = self.raft.get() else { return listed };
+        let (members, seated, am_in, committed_at) = {
+            let metrics = raft.server_metrics();
+            let metrics = metrics.borrow_watched();
+            let (effective, committed) = (&metrics.membership_config, &metrics.committed_membership_config);
+            // What this member alone has in its log may never be agreed.
+            let nodes = || effective.nodes().chain(committed.nodes());
+            let members: BTreeSet<_> = nodes().map(|(id, _)| Incarnation(*id)).collect();
+            let seated = nodes().any(|(_, node)| node.name == name.as_str());
+            let am_in = effective.nodes().any(|(id, _)| *id == self.me.0) && self.removed_at().is_none();
+            (members, seated, am_in, place(committed))
         };
-        if seated {
-            return true;
-        }
-        let removed = self.applied.borrow().ledger.removed.contains(name);
-        (!removed && self.members.iter().any(|m| m.name == *name))
-            || self.rosters().values().any(|roster| roster.at > committed_at && roster.names.contains(name))
+        let removed = am_in && self.applied.borrow().ledger.removed.contains(name);
+        seated || (listed && !removed) || self.rosters().has(name, committed_at, &members)
     }
 
-    /// What another member says of who is in the group; the newest of each that is a member counts.
+    /// What another member says of who is in the group.
     pub(super) fn hear_of_members(&self, from: Incarnation, at: u64, names: &[String]) {
-        if at > MAX_NUMBER || names.len() > MEMBERS_MAX {
-            return;
-        }
-        let names = names.iter().filter_map(|name| name.parse().ok()).collect();
-        let nodes = self.nodes();
+        let members = self.nodes().into_keys().collect();
         let mut rosters = self.rosters();
-        rosters.insert(from, Roster { at, names });
-        rosters.retain(|id, _| nodes.contains_key(id));
+        rosters.hear(from, at, names);
+        rosters.keep_only(&members);
     }
 
-    fn rosters(&self) -> MutexGuard<'_, BTreeMap<Incarnation, Roster>> {
+    fn rosters(&self) -> MutexGuard<'_, Rosters> {
         self.rosters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -165,5 +181,52 @@ impl Shared {
         let committed = &metrics.committed_membership_config;
         let newer = known > 0 && place(committed) > known;
         (newer && committed.nodes().all(|(id, _)| *id != who.0)).then(|| place(committed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(of: &[u64]) -> BTreeSet<Incarnation> {
+        of.iter().copied().map(Incarnation).collect()
+    }
+
+    fn rosters(said: &[(u64, u64, &[&str])]) -> Rosters {
+        let mut rosters = Rosters::default();
+        for (from, at, names) in said {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            rosters.hear(Incarnation(*from), *at, &names);
+        }
+        rosters
+    }
+
+    #[test]
+    fn a_newer_word_of_a_member_counts_and_replaces_its_older_one() {
+        let name: Name = "az-c".parse().unwrap();
+        let heard = rosters(&[(1, 7, &["az-a", "az-c"])]);
+        assert!(heard.has(&name, 6, &ids(&[1, 2])));
+        assert!(!heard.has(&name, 7, &ids(&[1, 2])), "what is known here is as new");
+        assert!(!heard.has(&"az-d".parse().unwrap(), 6, &ids(&[1])), "it is not in it");
+        let replaced = rosters(&[(1, 7, &["az-c"]), (1, 8, &["az-a"])]);
+        assert!(!replaced.has(&name, 6, &ids(&[1])));
+    }
+
+    #[test]
+    fn who_is_out_itself_vouches_for_nobody() {
+        let name: Name = "az-c".parse().unwrap();
+        let mut heard = rosters(&[(1, MAX_NUMBER, &["az-c"])]);
+        assert!(heard.has(&name, 6, &ids(&[1])));
+        assert!(!heard.has(&name, 6, &ids(&[2, 3])), "it has been removed since");
+        heard.keep_only(&ids(&[2, 3]));
+        assert!(!heard.has(&name, 6, &ids(&[1])), "and came back: what it said before is gone");
+    }
+
+    #[test]
+    fn what_no_group_can_have_is_not_heard() {
+        let name: Name = "az-c".parse().unwrap();
+        assert!(!rosters(&[(1, MAX_NUMBER + 1, &["az-c"])]).has(&name, 6, &ids(&[1])));
+        let many: Vec<&str> = vec!["az-c"; MEMBERS_MAX + 1];
+        assert!(!rosters(&[(1, 7, &many)]).has(&name, 6, &ids(&[1])));
     }
 }

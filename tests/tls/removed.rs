@@ -45,7 +45,9 @@ impl Process {
             run(&shared.pki, shared.dir.path(), NAMES[at], listener, &shared.peers).await
         });
         let running = begun.await.unwrap();
-        // What the driver does, which is not there: without a name nobody takes its reports.
+        // What the daemon does, which is not there.
+        runtime.spawn(running.group.watch());
+        // Without a name nobody takes its reports.
         running.group.reports().set(proto::Member { name: NAMES[at].into(), ..Default::default() });
         Self { runtime: Some(runtime), running }
     }
@@ -128,6 +130,18 @@ async fn group(lab: &Arc<Lab>) -> [Process; 4] {
     all
 }
 
+fn learn(lab: &Lab, at: usize) -> Change {
+    let member = Member {
+        name: NAMES[at].parse().unwrap(),
+        peer: lab.peers[at].to_string(),
+        admin: None,
+        zone: None,
+        priority: 100,
+        witness: false,
+    };
+    Change::Learn { member, until: clock::now() + BOUND }
+}
+
 fn leads(process: &Process) -> bool {
     process.group().view().role == Role::Leader
 }
@@ -201,15 +215,7 @@ async fn who_was_away_follows_one_that_was_removed_and_taken_in_again() {
     // For whom its peer port keeps places.
     let kept = |lab: &Lab| a.running.lifelines.addresses().contains(&lab.peers[2].to_string());
     assert!(!kept(&lab), "its file lists it still");
-    let member = Member {
-        name: "az-c".parse().unwrap(),
-        peer: lab.peers[2].to_string(),
-        admin: None,
-        zone: None,
-        priority: 100,
-        witness: false,
-    };
-    a.change(Change::Learn { member, until: clock::now() + BOUND }).await;
+    a.change(learn(&lab, 2)).await;
     assert!(kept(&lab), "it came at run time");
     a.change(Change::Promote(id)).await;
     a.until_leads(&c).await;
@@ -218,4 +224,28 @@ async fn who_was_away_follows_one_that_was_removed_and_taken_in_again() {
     assert!(has_removed(&b, "az-c"), "that is what it knows");
     until("it follows az-c", || b.group().view().leader == Some(id) && !has_removed(&b, "az-c")).await;
     drop(d);
+}
+
+#[tokio::test]
+async fn who_was_out_meanwhile_is_taken_in_by_one_that_it_saw_removed() {
+    let lab = lab().await;
+    let [a, b, c, d] = group(&lab).await;
+    let [id_a, id_b, id_c, id_d] = [&a, &b, &c, &d].map(|p| p.group().incarnation());
+    a.change(Change::Remove([id_d].into())).await;
+    until("az-c knows", || has_removed(&c, "az-d")).await;
+    a.change(Change::Remove([id_c].into())).await;
+    until("az-c knows that it is out", || c.group().view().removed.is_some()).await;
+    a.change(learn(&lab, 3)).await;
+    a.change(Change::Promote(id_d)).await;
+    a.until_leads(&d).await;
+    // Nobody is left that could tell it of the return.
+    d.change(Change::Remove([id_a].into())).await;
+    d.change(Change::Remove([id_b].into())).await;
+    a.end().await;
+    b.end().await;
+    assert!(has_removed(&c, "az-d"));
+    d.change(learn(&lab, 2)).await;
+    d.change(Change::Promote(id_c)).await;
+    until("it follows az-d", || c.group().view().leader == Some(id_d)).await;
+    assert!(!has_removed(&c, "az-d"));
 }

@@ -311,13 +311,14 @@ impl Peer for PeerService {
     async fn report(&self, request: Request<proto::ReportRequest>) -> Answer<proto::ReportResponse> {
         let (speaker, request) = open(request)?;
         let from = self.0.is_meant(request.envelope.as_ref())?;
+        let member = request.member.ok_or_else(|| garbled("no report in it"))?;
+        is_named(&speaker, &member.name)?;
         // Whoever was removed may be in no file and no membership any more: it is told that, and nothing else.
         if let Some(at) = self.0.is_without(from, request.membership) {
             let told = proto::ReportResponse { removed_at: Some(at), ..Default::default() };
             return Ok(Response::new(told));
         }
         self.admit(&speaker, request.envelope.as_ref())?;
-        let member = request.member.ok_or_else(|| garbled("no report in it"))?;
         if self.0.nodes().get(&from).is_none_or(|node| node.name != member.name) {
             return Err(refused(format!("{from} is not {} in this group", member.name)));
         }

@@ -117,15 +117,32 @@ async fn fault_65_a_forged_sender_is_refused() {
         let refused = c.pre_vote(scene.vote(from, voted_for)).await.expect_err("forged");
         assert!(refused.message().contains(words), "{from} {voted_for}: {refused}");
     }
-    let report = ReportRequest { envelope: scene.envelope(B), ..ReportRequest::default() };
-    assert_eq!(c.report(report).await.expect_err("forged").code(), Code::PermissionDenied);
-    // Its own words it may say.
-    let own = ReportRequest {
-        envelope: scene.envelope(C),
-        member: Some(vipd::proto::Member { name: "az-c".into(), ..Default::default() }),
-        membership: 0,
+    let report = |from: u64, name: &str, membership: u64| ReportRequest {
+        envelope: scene.envelope(from),
+        member: Some(vipd::proto::Member { name: name.into(), ..Default::default() }),
+        membership,
     };
-    assert_eq!(c.report(own).await.unwrap().into_inner().member.map(|m| m.name), Some(String::new()));
+    // One more membership, so that whoever knows the first and is in neither was removed.
+    let (first, second) = (LogId { term: 1, index: 0 }, LogId { term: 1, index: 1 });
+    let payload = Some(entry::Payload::Membership(scene.membership()));
+    let newer = AppendRequest {
+        prev_log_id: Some(first),
+        entries: vec![Entry { log_id: Some(second), payload }],
+        leader_commit: Some(second),
+        ..scene.append(B, B)
+    };
+    let answer = b.append(newer).await.unwrap().into_inner();
+    assert_eq!(answer.result, Some(append_response::Result::Success(Blank {})));
+    let told = b.report(report(55, "az-b", 1)).await.unwrap().into_inner();
+    assert_eq!(told.removed_at, Some(2), "an earlier directory of az-b");
+    for forged in [report(B, "az-b", 0), report(B, "az-c", 0), report(55, "az-b", 1)] {
+        assert_eq!(c.report(forged).await.expect_err("forged").code(), Code::PermissionDenied);
+    }
+    // Its own words it may say.
+    assert_eq!(
+        c.report(report(C, "az-c", 0)).await.unwrap().into_inner().member.map(|m| m.name),
+        Some(String::new())
+    );
 }
 
 #[tokio::test]

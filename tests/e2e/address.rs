@@ -257,7 +257,7 @@ fn with_release_the_address_goes_with_the_quorum_and_comes_back_with_it() {
     lab.says(&owner, "no quorum", |s| s.state == "no-quorum");
     lab.address_goes(&owner);
     lab.routes_are_on(&owner).unwrap();
-    assert!(lab.vipd_log(&owner).contains("address released"));
+    lab.logs(&owner, "address released");
     lab.ok(&["start", "all", "--only", "vipd"]);
     let owner = lab.steady();
     assert_eq!(lab.with_address(), [owner.as_str()]);

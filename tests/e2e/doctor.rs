@@ -149,10 +149,7 @@ fn fault_47_a_wrong_table_is_named_at_the_start_and_by_doctor() {
         s.problems.iter().any(|p| p.contains("rtb-0dead") && p.contains(gone))
     });
     let words = "rtb-0dead is not to be found in eu-west-1, in this account";
-    until("the log names it", BOUND, || {
-        let log = lab.vipd_log("az-b");
-        holds(log.contains(words), || log)
-    });
+    lab.logs("az-b", words);
     lab.all_are_in_the_group();
     let (code, found) = lab.doctor("az-a");
     assert_eq!(code, 1);
@@ -282,10 +279,7 @@ fn fault_62_members_whose_tables_differ_are_shown() {
 #[test]
 fn fault_62_another_clusters_name_is_refused() {
     let lab = Lab::up_with("othername", &["--set", "tls.insecure=true", "--set", "c:cluster=other"]);
-    until("az-c is told", BOUND, || {
-        let log = lab.vipd_log("az-c");
-        holds(log.contains("is of cluster edge, not other"), || log)
-    });
+    lab.logs("az-c", "is of cluster edge, not other");
     let (code, error) = lab.vipctl_json("az-c", &["status"]);
     assert_eq!(code, 3, "it is in no group: {error}");
 }

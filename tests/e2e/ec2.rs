@@ -54,7 +54,7 @@ fn fault_40_a_missing_route_is_named_and_left_alone() {
     );
     assert!(status.route("rtb-0c").error.contains(&command), "{status:?}");
     assert!(status.problems.iter().any(|p| p.contains("rtb-0c") && p.contains(&command)), "{status:?}");
-    assert!(lab.vipd_log(&owner).contains(&command), "{}", lab.vipd_log(&owner));
+    lab.logs(&owner, &command);
     // The other two move without it.
     lab.ok(&["kill", &owner, "--only", "vipd"]);
     let ask = others(&owner)[0];
@@ -104,7 +104,7 @@ fn fault_43_who_keeps_changing_a_route_is_shown() {
     }
     let status = lab.says(&owner, "somebody changes it", |s| s.problems.iter().any(|p| p.contains(words)));
     assert_eq!(status.state, "degraded");
-    assert!(lab.vipd_log(&owner).contains("changed by someone else again and again"));
+    lab.logs(&owner, "changed by someone else again and again");
     let changes = lab.calls().iter().filter(|c| c.action == "set-route").count();
     assert_eq!(changes, 5, "the fifth is the one that is shown");
     lab.routes_come_to(&owner);

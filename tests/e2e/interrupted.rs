@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::fault::vipd_faults;
-use crate::lab::{BOUND, Lab, MEMBERS, holds, until};
+use crate::lab::{Lab, MEMBERS, holds, until};
 use crate::status::others;
 
 /// A newcomer is taken in once its old incarnation has been silent for 10 s; twice, where a leader dies.
@@ -25,18 +25,12 @@ fn fault_56_different_member_lists_found_no_group_and_the_difference_is_named() 
     let without_b = ["name", "peer", "admin", "zone"].map(|key| format!("az-c:members.az-b.{key}="));
     let options: Vec<&str> = without_b.iter().flat_map(|set| ["--set", set]).collect();
     let lab = Lab::up_with("lists", &options);
-    let names_it = |member: &str, words: &str| {
-        until(&format!("{member} names the difference"), BOUND, || {
-            let log = lab.vipd_log(member);
-            holds(log.contains(words), || log)
-        });
-    };
     let (all, two) = (
         "[az-a=10.0.1.10:7400, az-b=10.0.2.10:7400, az-c=10.0.3.10:7400]",
         "[az-a=10.0.1.10:7400, az-c=10.0.3.10:7400]",
     );
-    names_it("az-a", &format!("the member lists differ: here {all}, az-c has {two}"));
-    names_it("az-c", &format!("the member lists differ: here {two}, az-a has {all}"));
+    lab.logs("az-a", &format!("the member lists differ: here {all}, az-c has {two}"));
+    lab.logs("az-c", &format!("the member lists differ: here {two}, az-a has {all}"));
     assert!(groups_founded(&lab).is_empty());
     assert!(lab.status("az-a").is_err() && lab.swaps().is_empty());
     // Mended, it becomes one group.
@@ -107,10 +101,7 @@ fn fault_53_the_next_leader_ends_a_change_of_voters() {
     assert_ne!(status.leader.as_deref(), Some(old.as_str()));
     let leader = status.leader.unwrap();
     // With both sets in force all of them are voters already.
-    until("the next leader ends it", BOUND, || {
-        let log = lab.vipd_log(&leader);
-        holds(log.contains("the members have changed change=Finish"), || log)
-    });
+    lab.logs(&leader, "the members have changed change=Finish");
     lab.release(&old, "machine.joint");
     lab.ok(&["start", &old, "--only", "vipd"]);
     lab.says(ask, "steady", |s| s.state == "steady");

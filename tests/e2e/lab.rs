@@ -161,6 +161,14 @@ impl Lab {
         std::fs::read_to_string(self.dir.join(member).join("vipd.log")).unwrap_or_default()
     }
 
+    /// Waits until `member` has logged `words`: what it does may be seen before it says so.
+    pub fn logs(&self, member: &str, words: &str) {
+        until(&format!("{member} says: {words}"), BOUND, || {
+            let log = self.vipd_log(member);
+            holds(log.contains(words), || tail(&log, 40))
+        });
+    }
+
     /// CLOCK_BOOTTIME in nanoseconds, as in the log of EC2's calls.
     pub fn now_ns(&self) -> u64 {
         self.json(&["status"])["now_boot_ns"].as_u64().unwrap()
@@ -168,10 +176,6 @@ impl Lab {
 
     /// What there is to see of a test that failed.
     fn tell(&self) {
-        let tail = |text: &str, lines: usize| {
-            let all: Vec<_> = text.lines().collect();
-            all[all.len().saturating_sub(lines)..].join("\n")
-        };
         for member in MEMBERS {
             eprintln!("--- {member}: vipd.log\n{}", tail(&self.vipd_log(member), 40));
         }
@@ -187,6 +191,11 @@ impl Lab {
         }
         eprintln!("--- all of it is in {}", self.dir.display());
     }
+}
+
+fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<_> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
 }
 
 impl Drop for Lab {

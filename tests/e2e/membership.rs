@@ -58,13 +58,6 @@ fn names(answer: &Value) -> Vec<&str> {
     answer["members"].as_array().unwrap().iter().map(|m| m["name"].as_str().unwrap()).collect()
 }
 
-fn said_by(lab: &Lab, member: &str, words: &str) {
-    until(&format!("{member} says: {words}"), BOUND, || {
-        let log = lab.vipd_log(member);
-        holds(log.contains(words), || log.lines().rev().take(5).collect::<Vec<_>>().join("\n"))
-    });
-}
-
 #[test]
 fn fault_49_a_removed_leader_hands_over_first_and_does_no_harm() {
     let lab = Lab::up("removed");
@@ -82,7 +75,7 @@ fn fault_49_a_removed_leader_hands_over_first_and_does_no_harm() {
     lab.voters_are(ask, &[ask, third]);
     lab.voters_are(third, &[ask, third]);
     // It was told, says so plainly, and holds nothing.
-    said_by(&lab, &old, "the group has removed this member");
+    lab.logs(&old, "the group has removed this member");
     lab.address_goes(&old);
     let its = lab.says(&old, "it was removed", |s| s.member(&old).role == "removed");
     assert!(its.problems[0].contains("the group has removed"), "{its:?}");
@@ -166,7 +159,7 @@ fn fault_51_a_clone_of_a_living_member_is_refused() {
     let lab = Lab::up_with_a_newcomer("clone", &more);
     let owner = lab.steady();
     let before = lab.status(&owner).unwrap();
-    said_by(&lab, "az-d", "az-b lives at 10.0.2.10:7400, with another data directory");
+    lab.logs("az-d", "az-b lives at 10.0.2.10:7400, with another data directory");
     lab.members_refuse(&owner, &["add", "az-b", "--peer", "10.0.4.10:7400"], "az-b is a member already");
     lab.members_refuse(
         &owner,
@@ -194,7 +187,7 @@ fn a_new_member_gets_the_log_then_votes_then_owns() {
     let lab = Lab::up_with_a_newcomer("newcomer", &["--set", "az-d:members.az-d.priority=70"]);
     let owner = lab.steady();
     let ask = others(&owner)[0];
-    said_by(&lab, "az-d", "the group has no member az-d: vipctl member add az-d");
+    lab.logs("az-d", "the group has no member az-d: vipctl member add az-d");
     lab.members_refuse(ask, &["promote", "az-d"], "no member is named az-d");
     lab.members_refuse(
         ask,
@@ -224,12 +217,12 @@ fn a_new_member_gets_the_log_then_votes_then_owns() {
     lab.client_reaches("az-d");
     // The owner is replaced by one that was put out before: in one change, from three voters to three.
     lab.members_change("az-d", &["remove", "az-c"]);
-    said_by(&lab, "az-c", "the group has removed this member");
+    lab.logs("az-c", "the group has removed this member");
     let answer =
         lab.members_change(ask_but(&["az-c"]), &["replace", "az-d", "az-c", "--peer", "10.0.3.10:7400"]);
     assert_eq!(answer["last_move"]["from"], "az-d", "{answer}");
     let after = lab.voters_are("az-a", &MEMBERS);
-    said_by(&lab, "az-d", "the group has removed this member");
+    lab.logs("az-d", "the group has removed this member");
     lab.voters_are("az-c", &MEMBERS);
     lab.client_reaches(after.owner.as_deref().unwrap());
     lab.address_goes("az-d");
@@ -248,7 +241,7 @@ fn fault_57_two_members_work_while_both_live_and_are_warned_of() {
         status.warnings.iter().any(|w| w.contains("two voters only: the group survives no loss")),
         "{status:?}"
     );
-    assert!(lab.vipd_log("az-a").contains("two members only"), "{}", lab.vipd_log("az-a"));
+    lab.logs("az-a", "two members only");
     let list = lab.members_change("az-a", &["list"]);
     assert!(list["warnings"][0].as_str().unwrap().contains("two voters only"), "{list}");
     let owner = status.owner.unwrap();

@@ -99,7 +99,7 @@ fn a_reload_takes_over_tables_health_and_log() {
     lab.says(other, "a check that fails on the others", |s| others(&owner).into_iter().all(|m| ill(s, m)));
     lab.reload(&owner);
     lab.routes_come_to(&owner);
-    assert!(lab.vipd_log(&owner).contains("DEBUG"));
+    lab.logs(&owner, "DEBUG");
     let unhealthy = lab.says(other, "a check that fails everywhere", |s| ill(s, &owner));
     assert_eq!(unhealthy.owner.as_ref(), Some(&owner), "and it stays");
     let restart = format!("{owner}: what its file says of raft, metrics.listen takes a restart");
@@ -172,17 +172,11 @@ fn a_reload_in_the_middle_of_a_move_is_no_other_move() {
 fn fault_61_a_reload_before_there_is_a_group_is_kept_and_said() {
     let lab = Lab::up_with("early", &["--no-vipd"]);
     lab.ok(&["start", "az-a", "--only", "vipd"]);
-    let says = |words: &str| {
-        until(&format!("az-a says: {words}"), BOUND, || {
-            let log = lab.vipd_log("az-a");
-            holds(log.contains(words), || log)
-        });
-    };
-    says("az-b (10.0.2.10:7400) does not answer");
+    lab.logs("az-a", "az-b (10.0.2.10:7400) does not answer");
     lab.hang_up("az-a");
-    says("SIGHUP: this member belongs to no running group yet");
+    lab.logs("az-a", "SIGHUP: this member belongs to no running group yet");
     assert_eq!(lab.reloads("az-a"), 0);
     lab.ok(&["start", "all", "--only", "vipd"]);
     lab.steady();
-    says(READ[0]);
+    lab.logs("az-a", READ[0]);
 }

@@ -74,6 +74,8 @@ pub enum Mutant {
     OwnPromise,
     /// While members change, the lease rests on the newer set of voters alone (hole 9).
     JointLease,
+    /// Who comes to vote need not have the entry that took it in (hole 9).
+    VoterKnowsItIsIn,
 }
 
 impl Mutant {
@@ -113,6 +115,7 @@ impl Mutant {
         Mutant::NoAckToTheDead,
         Mutant::OwnPromise,
         Mutant::JointLease,
+        Mutant::VoterKnowsItIsIn,
     ];
 }
 

@@ -15,6 +15,7 @@ use super::types::{Node, Raft, RaftMetrics, TypeConfig};
 use crate::clock;
 use crate::decide::{Change, Refusal};
 use crate::model::{GroupId, Incarnation, Member, Time};
+use crate::mutant::{self, Mutant};
 use crate::runtime;
 
 /// A change is two entries at most, and a new leader's first one before it.
@@ -106,7 +107,7 @@ pub(super) async fn write_once_known(
         matched.map(|matched| matched.is_some_and(|matched| matched.as_ref() >= taken_in))
     };
     // Who leads no more cannot know.
-    let over = |metrics: &RaftMetrics| has_it(metrics) != Some(false);
+    let over = |metrics: &RaftMetrics| has_it(metrics) != Some(false) || mutant::on(Mutant::VoterKnowsItIsIn);
     let wait = raft(shared)?.wait(Some(CHANGE_DEADLINE));
     let waited = wait.metrics(over, "the new voter knows that it is in").await;
     let metrics = waited.map_err(|_| no_match(CHANGE_DEADLINE))?;

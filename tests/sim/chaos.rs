@@ -245,6 +245,7 @@ pub const KINDS: &[&str] = &[
     "member removed",
     "member replaced",
     "two sets of voters",
+    "death of a leader with both",
     "leader and newcomer cut off",
     "route changed by hand, read fast",
     "read fast for ten minutes",

@@ -11,7 +11,6 @@ use openraft_rt_sim::SimRuntime;
 use tokio::sync::oneshot;
 
 use vipd::raft::{End, Held};
-use vipd::tls::Speaker;
 
 use crate::wires::{Leg, Wires};
 
@@ -57,9 +56,10 @@ impl Wires {
         let Some((to, (host, lifelines))) = self.door(&address) else { return Err(refused()) };
         let (tx, admitted) = oneshot::channel();
         let wires = self.clone();
+        let speaker = self.speaker(from);
         drop(host.spawn(async move {
             let (end, held) = oneshot::channel();
-            let answer = lifelines.admit(&Speaker::Unproven, &greeting).map_err(io::Error::other).map(|_| {
+            let answer = lifelines.admit(&speaker, &greeting).map_err(io::Error::other).map(|_| {
                 wires.with_lines(|lines| lines.held.push(Line { holder: from, leader: to, end }));
                 held
             });

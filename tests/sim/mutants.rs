@@ -88,6 +88,7 @@ fn case(mutant: Mutant) -> Option<Case> {
         Mutant::DeafToTheDead => (chaos::false_ends, &["a leader that has ended is not acknowledged"]),
         Mutant::NoAckToTheDead => (chaos::false_ends, &["a leader that has ended is not acknowledged"]),
         Mutant::JointLease => (chaos::splits, &[LEASED, ONE_PERMIT]),
+        Mutant::VoterKnowsItIsIn => (chaos::comes_back, &["the membership can be made whole"]),
         Mutant::GateEpoch | Mutant::NewestClaim | Mutant::StillIntended | Mutant::DrainedClaim => {
             return None;
         }
@@ -187,7 +188,7 @@ fn every_mutant_is_caught() {
         };
         let Case { faults, story, profile, .. } = case;
         // Only where one member takes another's place can the old voters do without any of the new majority.
-        let newcomers = usize::from(*mutant == Mutant::JointLease);
+        let newcomers = usize::from([Mutant::JointLease, Mutant::VoterKnowsItIsIn].contains(mutant));
         let plan = Plan { faults, story, profile, newcomers, safety: safety(*mutant), ..Plan::default() };
         let (first, seeds) = caught(&plan, &[case.mutant], &[]);
         println!("| `{mutant:?}` | {} | {seeds} |", first.unwrap_or("nothing"));

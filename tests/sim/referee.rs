@@ -83,6 +83,8 @@ struct Book {
     moves: u64,
     /// How often a leader had two sets of voters.
     joint: u64,
+    /// How often one died that had.
+    joint_deaths: u64,
     /// Of any life, since what it granted may stand after its end.
     longest_lease: Duration,
     attempts: BTreeMap<u64, Attempt>,
@@ -130,6 +132,7 @@ impl Referee {
             epochs: 0,
             moves: 0,
             joint: 0,
+            joint_deaths: 0,
             longest_lease: Duration::ZERO,
             attempts: BTreeMap::new(),
             attempts_begun: 0,
@@ -172,9 +175,10 @@ impl Referee {
         self.lock().moves
     }
 
-    /// How often a leader came to have two sets of voters.
-    pub fn joint(&self) -> u64 {
-        self.lock().joint
+    /// How often a leader came to have two sets of voters, and how often one that had them died.
+    pub fn joint(&self) -> (u64, u64) {
+        let book = self.lock();
+        (book.joint, book.joint_deaths)
     }
 
     /// Entries that were applied here, and how often a member's ledger was gone on from.
@@ -210,6 +214,7 @@ impl Referee {
         let mut book = self.lock();
         book.attempts.retain(|_, attempt| attempt.call.seat != seat);
         let Some(life) = book.lives.remove(&seat) else { return };
+        book.joint_deaths += u64::from(life.view.role == Role::Leader && life.view.is_joint());
         if let Some(term) = book.led.get(&life.me).copied() {
             book.see(&Seen::Dies { leader: life.me, term });
         }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use vipd::mutant::{self, Mutant};
 
 use crate::chaos::KINDS;
-use crate::disk::Unsaved;
 use crate::referee::{Transcript, Violation};
+use crate::stories::Death;
 use crate::world::{Plan, Report, run};
 
 /// What many runs came to.
@@ -31,8 +31,8 @@ pub struct Tally {
     pub failed_saves: u64,
     /// Calls that members count as dropped with the lease.
     pub dropped: u64,
-    /// From the death of the owner's process, and from its host's loss of power.
-    pub failovers: (Vec<Duration>, Vec<Duration>),
+    /// From the owner's loss to the last route, by how it was lost.
+    pub failovers: BTreeMap<Death, Vec<Duration>>,
     pub healings: Vec<Duration>,
     /// The runs with a violation, by seed.
     pub failed: BTreeMap<u64, Report>,
@@ -116,10 +116,8 @@ impl Tally {
         self.replayed.1 += report.replayed.1;
         self.failed_saves += report.failed_saves;
         self.dropped += report.dropped;
-        match report.failover {
-            Some((Unsaved::Kept, took)) => self.failovers.0.push(took),
-            Some((Unsaved::Lost, took)) => self.failovers.1.push(took),
-            None => {}
+        if let Some((death, took)) = report.failover {
+            self.failovers.entry(death).or_default().push(took);
         }
         self.healings.extend(report.healing);
         let (mail, ec2) = (report.mail, report.ec2);
@@ -171,11 +169,9 @@ impl fmt::Display for Tally {
         writeln!(f, "overtook    {:>9}", self.overtook)?;
         writeln!(f, "replayed    {:>9} entries, taken up again {}", self.replayed.0, self.replayed.1)?;
         writeln!(f, "failed      {:>9} saves", self.failed_saves)?;
-        for (what, took) in [
-            ("the end of all faults to route = owner = address", &self.healings),
-            ("the death of the owner's process to the last route", &self.failovers.0),
-            ("its host's loss of power to the last route", &self.failovers.1),
-        ] {
+        let healings = ("the end of all faults to route = owner = address", &self.healings);
+        let failovers = self.failovers.iter().map(|(death, took)| (death.told(), took));
+        for (what, took) in std::iter::once(healings).chain(failovers) {
             let mut took = took.clone();
             took.sort_unstable();
             let at = |part: usize| took.get(took.len() * part / 100).or(took.last());

@@ -21,6 +21,7 @@ use vipd::rpc::picture::Myself;
 use vipd::runtime;
 use vipd::runtime::simulated::Host;
 use vipd::service::Pulse;
+use vipd::tls::{self, Speaker};
 
 use crate::disk::{Disk, Unsaved};
 use crate::ec2::Ec2;
@@ -172,6 +173,8 @@ impl Seat {
             daemon.run(store).await;
             let _ = exits.send((index, life));
         }));
+        // Whoever is asked passes it on in the operator's name.
+        let desk = desk.asked_by(Some(&Speaker::Local { role: tls::Role::Operator, uid: 0 }));
         self.living = Some(Living { host, desk, metrics, health: health_tx, stop: stop_tx });
         self.lives += 1;
     }

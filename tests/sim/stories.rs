@@ -6,7 +6,7 @@ use rand::RngExt as _;
 use vipd::model::{Observed, RouteMap};
 use vipd::runtime::simulated::true_now;
 
-use crate::chaos::{Act, Schedule, What};
+use crate::chaos::{Act, Cut, Schedule, What};
 use crate::disk::Unsaved;
 use crate::ec2::Ec2Weather;
 use crate::seat::{TABLES, eni};
@@ -38,6 +38,33 @@ pub enum Story {
     LateCall,
 }
 
+/// How the owner is lost in the end, without a word.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Death {
+    /// Its process ends, which its lifelines tell.
+    Process,
+    /// Its host's power is gone, which nothing tells.
+    Power,
+    /// It does nothing any more, and its connections stay.
+    Frozen,
+    /// No member reaches it any more, nor it them. It reaches EC2.
+    CutOff,
+}
+
+impl Death {
+    pub const ALL: [Self; 4] = [Self::Process, Self::Power, Self::Frozen, Self::CutOff];
+
+    /// From when to when a failover is timed.
+    pub fn told(self) -> &'static str {
+        match self {
+            Self::Process => "the death of the owner's process to the last route",
+            Self::Power => "its host's loss of power to the last route",
+            Self::Frozen => "its process's freezing to the last route",
+            Self::CutOff => "its being cut off from the members to the last route",
+        }
+    }
+}
+
 /// Within so long of a claim reading is fast (FENCING.md, F-c).
 const FAST: Duration = Duration::from_secs(15);
 
@@ -65,7 +92,7 @@ const LATE_S: [u64; 8] = [30, 30, 60, 60, 90, 90, 120, 600];
 
 impl World {
     /// Forms the group and tells the story. How the owner died and how long the failover took, if there was one.
-    pub async fn tell(&mut self, plan: &Plan) -> Result<Option<(Unsaved, Duration)>, Broken> {
+    pub async fn tell(&mut self, plan: &Plan) -> Result<Option<(Death, Duration)>, Broken> {
         for seat in &mut self.seats[..plan.seats] {
             seat.start(&self.around);
         }
@@ -140,11 +167,10 @@ impl World {
     }
 
     /// How, how long until another owned, and when that was.
-    async fn owner_dies(&mut self) -> Result<((Unsaved, Duration), Duration), Broken> {
-        // The process ends, which its lifelines tell; or the host's power is gone, which nothing tells.
-        let unsaved = if self.rng.random_range(0..2) == 0 { Unsaved::Kept } else { Unsaved::Lost };
-        let took = self.fails_over(unsaved).await?;
-        Ok(((unsaved, took), true_now()))
+    async fn owner_dies(&mut self) -> Result<((Death, Duration), Duration), Broken> {
+        let death = Death::ALL[self.rng.random_range(0..Death::ALL.len())];
+        let took = self.fails_over(death).await?;
+        Ok(((death, took), true_now()))
     }
 
     /// Soon after a claim, while reading is fast whatever the ledger says.
@@ -181,16 +207,21 @@ impl World {
     }
 
     /// B: the owner dies without a word.
-    async fn fails_over(&mut self, unsaved: Unsaved) -> Result<Duration, Broken> {
+    async fn fails_over(&mut self, death: Death) -> Result<Duration, Broken> {
         let broken = "another owns within B";
         let owner = self.healed().map_err(|e| (broken, e))?;
         let died = true_now();
-        self.seats[owner].kill(&self.around, unsaved);
+        match death {
+            Death::Process => self.seats[owner].kill(&self.around, Unsaved::Kept),
+            Death::Power => self.seats[owner].kill(&self.around, Unsaved::Lost),
+            Death::Frozen => self.act(Act::Freeze { seat: owner }),
+            Death::CutOff => self.act(Act::IsolateOwner(Cut::Both)),
+        }
         let bound = self.failover_bound();
         let target = eni(owner);
         let left = |routes: &RouteMap| routes.values().all(|seen| !points_at(seen, &target));
         let took = self.routes_are(died, left).await.map_err(|e| (broken, e))?;
-        let late = || (broken, format!("{took:?} after {unsaved:?}, more than {bound:?}"));
+        let late = || (broken, format!("{took:?} after {death:?}, more than {bound:?}"));
         if took > bound { Err(late()) } else { Ok(took) }
     }
 

@@ -113,6 +113,8 @@ struct Door {
 pub struct Wires {
     net: Arc<Mutex<Net>>,
     referee: Referee,
+    /// Of each seat, by its certificate.
+    speakers: Arc<[Speaker]>,
 }
 
 pub(crate) enum Leg {
@@ -120,8 +122,13 @@ pub(crate) enum Leg {
     After(Duration),
 }
 
+/// As the files say.
+const CLUSTER: &str = "edge";
+
 impl Wires {
-    pub fn new(seed: u64, referee: Referee) -> Self {
+    pub fn new(seed: u64, referee: Referee, names: &[String]) -> Self {
+        let named = |name: &String| format!("spiffe://{CLUSTER}/member/{name}").parse().map(Speaker::Proven);
+        let speakers = names.iter().map(named).collect::<Result<_, _>>().expect("members' names");
         let net = Net {
             doors: BTreeMap::new(),
             traffic: BTreeMap::new(),
@@ -131,7 +138,7 @@ impl Wires {
             mail: Mail::default(),
             lines: Lines::default(),
         };
-        Self { net: Arc::new(Mutex::new(net)), referee }
+        Self { net: Arc::new(Mutex::new(net)), referee, speakers }
     }
 
     fn lock(&self) -> MutexGuard<'_, Net> {
@@ -229,6 +236,10 @@ impl Wires {
         twice
     }
 
+    pub(crate) fn speaker(&self, seat: usize) -> Speaker {
+        self.speakers[seat].clone()
+    }
+
     async fn carry(
         self,
         from: usize,
@@ -236,7 +247,8 @@ impl Wires {
         request: Request<tonic::body::Body>,
     ) -> Result<Response<tonic::body::Body>, Status> {
         let refused = || Status::unavailable("connection refused");
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        parts.extensions.insert(self.speaker(from));
         let bytes = body.collect().await.map_err(|_| refused())?.to_bytes();
         let path = parts.uri.path().to_owned();
         let (sent, left) = (self.referee.request_leaves(from, &path, &bytes), true_now());
@@ -271,10 +283,9 @@ impl Wires {
         address: String,
         left: Duration,
         delay: Duration,
-        mut request: Request<Full<Bytes>>,
+        request: Request<Full<Bytes>>,
         tx: Option<oneshot::Sender<Delivered>>,
     ) {
-        request.extensions_mut().insert(Speaker::Unproven);
         SimRuntime::sleep(delay).await;
         // Whoever answers there by now.
         let door = self.lock().doors.get(&address).cloned();

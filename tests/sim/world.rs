@@ -20,7 +20,7 @@ use crate::invariants::healed::Member;
 use crate::members::Changes;
 use crate::referee::{Referee, Transcript, Violation};
 use crate::seat::{Around, Profile, Seat, TABLES, VIP, address, eni};
-use crate::stories::Story;
+use crate::stories::{Death, Story};
 use crate::wires::{Mail, Weather, Wires};
 
 /// What a run came to.
@@ -36,7 +36,7 @@ pub struct Report {
     pub claims: u64,
     pub moves: u64,
     /// From the owner's death, in calm, to every route on another.
-    pub failover: Option<(Unsaved, Duration)>,
+    pub failover: Option<(Death, Duration)>,
     /// From the end of all faults to route = owner = address.
     pub healing: Option<Duration>,
     /// Taken over from another, and started from.
@@ -159,7 +159,7 @@ impl World {
         let names: Vec<String> =
             (0..plan.seats + plan.newcomers).map(|i| format!("az-{}", char::from(b'a' + i as u8))).collect();
         let referee = Referee::new(names.clone(), transcript);
-        let wires = Wires::new(rng.random(), referee.clone());
+        let wires = Wires::new(rng.random(), referee.clone(), &names);
         let first = ec2::routes(&TABLES, VIP, &eni(rng.random_range(0..plan.seats)));
         let ec2 = Ec2::new(rng.random(), first, referee.clone());
         let (exits_tx, exits) = mpsc::unbounded_channel();
@@ -497,11 +497,7 @@ impl World {
         }
     }
 
-    fn report(
-        self,
-        seed: u64,
-        outcome: Result<Option<(Unsaved, Duration)>, (&'static str, String)>,
-    ) -> Report {
+    fn report(self, seed: u64, outcome: Result<Option<(Death, Duration)>, (&'static str, String)>) -> Report {
         let referee = &self.around.referee;
         let failover = match outcome {
             Ok(took) => took,
@@ -518,7 +514,8 @@ impl World {
         let snapshots = each.fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
         let mut faults = self.faults;
         faults.extend(self.changes.made());
-        faults.insert("two sets of voters", referee.joint());
+        let (joint, died) = referee.joint();
+        faults.extend([("two sets of voters", joint), ("death of a leader with both", died)]);
         Report {
             seed,
             violations: referee.violations(),

@@ -26,7 +26,7 @@ use crate::config::{Config, InForce};
 use crate::decide::cause::{self, Cause};
 use crate::decide::{
     Answer, Ask, AskId, AskMode, Asker, Change, Decide, Effect, Enlistment, Event, Gate, Now, Order, Peer,
-    Permit, Refusal, Role, Settings, Story, Tunable, WhilePaused,
+    Permit, Refusal, Role, Settings, Story, Tunable, Waits, WhilePaused,
 };
 use crate::ledger::{Kind, Phases};
 use crate::metrics::Metrics;
@@ -94,6 +94,8 @@ pub struct Driver<C, N> {
     standing: watch::Sender<Standing>,
     stopping: Option<Stopping>,
     pictured: crate::model::Time,
+    /// Whom a move waits for that was told.
+    waits_for: Option<Name>,
     ebb: Ebb,
 }
 
@@ -182,6 +184,7 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
             standing,
             stopping: None,
             pictured: clock::now(),
+            waits_for: None,
             ebb: Ebb::default(),
         }
     }
@@ -560,6 +563,7 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
             return;
         }
         self.pictured = now;
+        self.tell_waits(now);
         if let Some(credentials) = &self.hands.credentials {
             #[allow(
                 clippy::cast_precision_loss,
@@ -578,6 +582,19 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
                 self.hands.metrics.route_in_sync(&vip.address, &route.route_table, route.in_sync);
             }
         }
+    }
+
+    /// Once for each member that the VIP waits to go back to.
+    fn tell_waits(&mut self, now: crate::model::Time) {
+        let waits = self.decide.waits(now);
+        let to = waits.as_ref().map(|w| w.to.clone());
+        if self.waits_for == to {
+            return;
+        }
+        if let Some(Waits { to, left, reason }) = waits {
+            tracing::info!(%to, left_s = left.as_secs(), %reason, "a move waits for policy.min_hold_s");
+        }
+        self.waits_for = to;
     }
 
     fn tell(&mut self, story: Story) {

@@ -318,6 +318,16 @@ pub enum OnQuorumLoss {
     Release,
 }
 
+impl fmt::Display for OnQuorumLoss {
+    /// As the file has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hold => "hold",
+            Self::Release => "release",
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

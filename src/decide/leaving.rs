@@ -1,13 +1,50 @@
 //! Why an owner that could go on hands over by itself: it may not own, its HAProxy is sick, or the
 //! member of the highest priority is back (`policy.failback`).
 
+use std::time::Duration;
+
 use super::cause::Cause;
 use super::handover::Want;
 use super::owning::Owning;
-use super::{Decide, Now};
-use crate::model::{Health, Name};
+use super::{Decide, Now, Stage};
+use crate::model::{Health, Name, Time};
+
+/// A move that waits for `min_hold_s`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Waits {
+    pub to: Name,
+    pub left: Duration,
+    pub reason: String,
+}
 
 impl Decide {
+    /// What this owner would do, were it not for `min_hold_s`; `None` where it wishes nothing, or may not do it for
+    /// another reason.
+    pub fn waits(&self, now: Time) -> Option<Waits> {
+        let Stage::Owning(o) = &self.stage else { return None };
+        if self.ledger.paused.is_some() || !self.quorum_stands(now) {
+            return None;
+        }
+        let left = |since: Time| self.settings.min_hold.saturating_sub(now.since(since));
+        let just_left = self.just_left(now, o);
+        for (reason, want) in self.wishes() {
+            if self.best_but(want.clone(), just_left).is_some() {
+                return None;
+            }
+            if let Some(to) = self.best(want) {
+                return Some(Waits { to, left: left(o.since), reason });
+            }
+        }
+        let (to, reason) = self.better(now)?;
+        let (_, since) = o.preferred.as_ref().filter(|(name, _)| *name == to)?;
+        Some(Waits { to, left: left(*since), reason })
+    }
+
+    /// Why this owner would hand over of its own accord, the gravest first. A failback is not among them.
+    pub(super) fn wishes(&self) -> impl Iterator<Item = (String, Want)> + use<> {
+        [self.wants_to_leave(), self.wants_reach(), self.wants_rights()].into_iter().flatten()
+    }
+
     /// Why the owner would rather see another own, and whom.
     pub(super) fn wants_to_leave(&self) -> Option<(String, Want)> {
         let me = &self.settings.me;
@@ -22,15 +59,15 @@ impl Decide {
 
     /// The member that lost ownership a moment ago: what the owner wishes waits, if nobody else is
     /// left to take it (`min_hold_s`).
-    pub(super) fn just_left(&self, now: Now, o: &Owning) -> Option<&Name> {
-        let held = now.time.since(o.since) >= self.settings.min_hold;
+    pub(super) fn just_left(&self, now: Time, o: &Owning) -> Option<&Name> {
+        let held = now.since(o.since) >= self.settings.min_hold;
         self.ledger.claim.as_ref().and_then(|c| c.previous.as_ref()).filter(|_| !held)
     }
 
     /// Whom the VIP goes back to, and why, once this member has owned it, and that one would have done,
     /// for `min_hold` without a break.
     pub(super) fn wants_back(&self, now: Now, o: &mut Owning) -> Option<(Name, String)> {
-        let Some((to, reason)) = self.better(now) else {
+        let Some((to, reason)) = self.better(now.time) else {
             o.preferred = None;
             return None;
         };
@@ -47,9 +84,9 @@ impl Decide {
     }
 
     /// The best member of a higher priority than this one, if it is healthy and has caught up.
-    fn better(&self, now: Now) -> Option<(Name, String)> {
+    fn better(&self, now: Time) -> Option<(Name, String)> {
         let moves = self.settings.failback && self.ledger.paused.is_none();
-        if !moves || !self.claim_done() || !self.quorum_stands(now.time) {
+        if !moves || !self.claim_done() || !self.quorum_stands(now) {
             return None;
         }
         let me = &self.settings.me;

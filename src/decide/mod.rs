@@ -43,6 +43,7 @@ pub use event::{
     Answer, Ask, AskId, AskMode, Asker, Directive, Effect, Event, Now, Order, Peer, RaftView, Refusal, Role,
     Settings, Story, Tunable, WhilePaused,
 };
+pub use leaving::Waits;
 pub use membership::{Change, Enlistment, MEMBERS_MAX, Roster};
 pub use permit::{Gate, Permit};
 pub use plan::{Fix, plan};

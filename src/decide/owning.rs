@@ -223,9 +223,8 @@ impl Decide {
         // Before anything is taken: what is handed out in the step that closes the gate is fenced.
         let may_leave = now.time >= o.leave_at && self.quorum_stands(now.time);
         let paused = self.ledger.paused.is_some();
-        let wishes = [self.wants_to_leave(), self.wants_reach(), self.wants_rights()].into_iter().flatten();
-        for (reason, want) in wishes.filter(|_| may_leave && !paused) {
-            if let Some(to) = self.best_but(want, self.just_left(now, &o)) {
+        for (reason, want) in self.wishes().filter(|_| may_leave && !paused) {
+            if let Some(to) = self.best_but(want, self.just_left(now.time, &o)) {
                 return self.begin_handover(now, o, to, reason, out);
             }
         }

@@ -196,6 +196,15 @@ fn standing(status: &proto::Status) -> Vec<Finding> {
             "vipctl resume",
         ));
     }
+    if let Some(w) = &status.waiting {
+        all.push(Finding::new(
+            Level::Warn,
+            check,
+            format!("the VIP waits {} s before it goes back to {}: {}", w.left_ms.div_ceil(1000), w.to, w.reason),
+            "policy.min_hold_s keeps it from going back and forth; a failover from a dead owner does not wait",
+            format!("vipctl transfer-leader --to {} moves it now", w.to),
+        ));
+    }
     if all.is_empty() {
         let owner = status.owner.as_deref().unwrap_or_default();
         all.push(Finding::ok(check, format!("{}, {owner} owns the VIP", status.state)));
@@ -268,6 +277,7 @@ fn agree(status: &proto::Status) -> Vec<Finding> {
                 Setting::Timings => {
                     (Level::Warn, "the shortest lease counts; a failover takes as long as the longest")
                 }
+                Setting::Policy => (Level::Warn, "the owner's counts: a move changes what the group does"),
             };
             Finding::new(
                 level,
@@ -291,7 +301,7 @@ fn agree(status: &proto::Status) -> Vec<Finding> {
         ));
     }
     if all.is_empty() {
-        all.push(Finding::ok("configuration", "VIPs, route tables, timings and versions are alike"));
+        all.push(Finding::ok("configuration", "VIPs, route tables, timings, policy and versions are alike"));
     }
     all
 }

@@ -11,6 +11,7 @@ pub enum Setting {
     Vips,
     Tables,
     Timings,
+    Policy,
 }
 
 /// One value that not every member has.
@@ -29,6 +30,7 @@ impl fmt::Display for Difference {
             Setting::Vips => write!(f, "{} is in vip.addresses of {with}, not of {without}", self.value),
             Setting::Tables => write!(f, "{} is in [aws] of {with}, not of {without}", self.value),
             Setting::Timings => write!(f, "the members' timings differ: {} on {with}", self.value),
+            Setting::Policy => write!(f, "the members' [policy] differs: {} on {with}", self.value),
         }
     }
 }
@@ -40,7 +42,18 @@ pub fn differences(members: &[proto::Member]) -> Vec<Difference> {
     let mut all = of(Setting::Vips, &reported, |m| m.configured_vips.clone());
     all.extend(of(Setting::Tables, &reported, |m| m.configured_tables.clone()));
     all.extend(of(Setting::Timings, &reported, timings));
+    // One of an earlier version does not say.
+    let said: Vec<_> = reported.into_iter().filter(|m| m.min_hold_s.is_some()).collect();
+    all.extend(of(Setting::Policy, &said, |m| policy(m).collect()));
     all
+}
+
+/// Key by key, so that only what differs is named.
+fn policy(m: &proto::Member) -> impl Iterator<Item = String> {
+    let failback = m.failback.map(|on| format!("failback = {on}"));
+    let min_hold = m.min_hold_s.map(|s| format!("min_hold_s = {s}"));
+    let loss = Some(format!("on_quorum_loss = \"{}\"", m.on_quorum_loss));
+    [failback, min_hold, loss].into_iter().flatten()
 }
 
 fn of(
@@ -78,6 +91,33 @@ mod tests {
             timings: timings.into(),
             ..proto::Member::default()
         }
+    }
+
+    #[test]
+    fn fault_62_members_whose_policy_differs_are_named_key_by_key() {
+        let with = |name: &str, failback, min_hold_s| proto::Member {
+            failback,
+            min_hold_s,
+            on_quorum_loss: "hold".into(),
+            ..member(name, &["v"], &["t"], "fast")
+        };
+        let said =
+            |of: [proto::Member; 3]| differences(&of).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let like = |name| with(name, Some(false), Some(10));
+        // The third runs a version that does not say.
+        assert_eq!(said([like("az-a"), like("az-b"), member("az-c", &["v"], &["t"], "fast")]), [""; 0]);
+        assert_eq!(
+            said([like("az-a"), like("az-b"), with("az-c", Some(true), Some(10))]),
+            [
+                "the members' [policy] differs: failback = false on az-a, az-b",
+                "the members' [policy] differs: failback = true on az-c",
+            ]
+        );
+        let released =
+            proto::Member { on_quorum_loss: "release".into(), ..with("az-c", Some(false), Some(0)) };
+        let words = said([like("az-a"), like("az-b"), released]);
+        assert_eq!(words.len(), 4, "{words:?}");
+        assert!(words[2].ends_with("on_quorum_loss = \"hold\" on az-a, az-b"), "{words:?}");
     }
 
     #[test]

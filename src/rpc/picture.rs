@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::agree::differences;
 use crate::clock;
 use crate::config::Config;
-use crate::decide::{Decide, Right, Role};
+use crate::decide::{Decide, Right, Role, Waits};
 use crate::ledger::{Move, Phases};
 use crate::model::{
     EniId, Health, Incarnation, Member, Name, Observed, RouteKey, RouteTableId, Time, WallMs,
@@ -117,6 +117,9 @@ impl View<'_> {
             certificate_expires: self.certificate.map(rfc3339),
             certificate_days: self.certificate.map(|until| days(seconds_left(until))),
             round_trip_ms: None,
+            failback: Some(self.config.policy.failback),
+            min_hold_s: Some(self.config.policy.min_hold.as_secs()),
+            on_quorum_loss: self.config.policy.on_quorum_loss.to_string(),
         }
     }
 
@@ -174,6 +177,8 @@ impl View<'_> {
                 "paused since {since}: the VIP moves only if the leader dies or stops; vipctl resume ends it"
             ));
         }
+        let waiting = d.waits(self.now).map(waiting);
+        problems.extend(waiting.iter().map(|w| held(w, &self.config.member)));
         problems.extend(members.iter().flat_map(of_its_file));
         problems.extend(members.iter().filter_map(|m| self.too_far(m)));
         // Not yet a reason to be degraded: nothing fails before it is over.
@@ -195,6 +200,7 @@ impl View<'_> {
             route_repairs: d.repairs(),
             paused: paused_since.is_some(),
             paused_since,
+            waiting,
             lease_remaining_ms: d.open_permit().map(|p| millis(p.deadline().since(self.now))),
         }
     }
@@ -383,6 +389,21 @@ impl View<'_> {
         }
         problems
     }
+}
+
+fn waiting(waits: Waits) -> proto::Waiting {
+    let Waits { to, left, reason } = waits;
+    proto::Waiting { to: to.to_string(), left_ms: millis(left), reason }
+}
+
+/// The VIP would move, and does not yet.
+fn held(w: &proto::Waiting, me: &Name) -> String {
+    let left = w.left_ms.div_ceil(1000);
+    format!(
+        "the VIP waits {left} s on {me} (policy.min_hold_s) before it goes back to {}: {}; vipctl transfer-leader --to {} \
+         moves it now",
+        w.to, w.reason, w.to
+    )
 }
 
 /// What is the matter with a member's file: the group goes on as it does.

@@ -105,6 +105,7 @@ pub fn page(status: &Status) -> String {
     }
     page.push('\n');
     page.push_str(&member_table(status));
+    page.push_str(&policy(status));
     if status.vips.iter().any(|vip| !vip.routes.is_empty()) {
         page.push('\n');
         page.push_str(&route_table(status));
@@ -168,6 +169,16 @@ fn member_table(status: &Status) -> String {
         }
     }
     table
+}
+
+/// The owner's, which counts; where members differ a problem says so.
+fn policy(status: &Status) -> String {
+    let owner = status.members.iter().find(|m| Some(&m.name) == status.owner.as_ref());
+    let Some((m, failback, min_hold_s)) = owner.and_then(|m| Some((m, m.failback?, m.min_hold_s?))) else {
+        return String::new();
+    };
+    let said = format!("failback {failback}, min_hold_s {min_hold_s}, on_quorum_loss {}", m.on_quorum_loss);
+    format!("\n{}  {}\n", tone(Tone::Dim, "policy"), clean(&said))
 }
 
 fn member_row(status: &Status, m: &Member) -> Vec<String> {

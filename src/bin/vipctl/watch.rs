@@ -77,8 +77,10 @@ impl Shown {
                 render::redraw(&page)
             }
             Screen::Lines => {
-                let line = look.map_or_else(|error| error_line(&error), |view| line(&view.status));
-                self.print_if_new(line.clone(), &line)
+                let lines = |view: View| (line(&lasting(&view.status)), line(&view.status));
+                let twice = |error: &Error| (error_line(error), error_line(error));
+                let (key, line) = look.map_or_else(|error| twice(&error), lines);
+                self.print_if_new(key, &line)
             }
             Screen::JsonLines => match look {
                 Ok(View { status, .. }) => {
@@ -128,7 +130,27 @@ fn lasting(status: &Status) -> Status {
         member.round_trip_ms = None;
         member.rights.iter_mut().for_each(|right| right.age_ms = 0);
     }
+    status.waiting.iter_mut().for_each(|w| w.left_ms = 0);
+    for said in status.problems.iter_mut().chain(&mut status.warnings) {
+        *said = without_times(said);
+    }
     status
+}
+
+/// Without how long something took or will take: `63 ms`, `7 s`.
+fn without_times(text: &str) -> String {
+    let is_time = |word: &str, next: Option<&&str>| {
+        let unit = next.map(|unit| unit.trim_end_matches([',', ':', ';', '.']));
+        word.parse::<f64>().is_ok() && matches!(unit, Some("ms" | "s"))
+    };
+    let mut words = text.split(' ').peekable();
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        if !is_time(word, words.peek()) {
+            kept.push(word);
+        }
+    }
+    kept.join(" ")
 }
 
 /// `steady owner=az-b leader=az-b term=7 epoch=93 members=3/3 routes=2/2`, and the problems.
@@ -160,7 +182,7 @@ fn line(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use vipd::proto::{Member, Right};
+    use vipd::proto::{Member, Right, Waiting};
 
     use super::*;
 
@@ -172,7 +194,10 @@ mod tests {
             leader: Some("az-a".to_owned()),
             owner: Some("az-a".to_owned()),
             state: "steady".to_owned(),
-            problems: Vec::new(),
+            problems: vec![
+                format!("a round trip from az-a to az-b takes {tick} ms, and the timings wait 30 ms"),
+                format!("the VIP waits {tick} s on az-a: vipctl transfer-leader"),
+            ],
             warnings: Vec::new(),
             changing: false,
             members: vec![member(tick, health)],
@@ -184,6 +209,7 @@ mod tests {
             lease_remaining_ms: Some(tick),
             paused: false,
             paused_since: None,
+            waiting: Some(Waiting { to: "az-b".to_owned(), left_ms: tick, reason: "failback".to_owned() }),
         }
     }
 
@@ -227,6 +253,9 @@ mod tests {
             certificate_expires: None,
             certificate_days: None,
             round_trip_ms: u32::try_from(tick).ok().map(f64::from),
+            failback: Some(false),
+            min_hold_s: Some(10),
+            on_quorum_loss: "hold".to_owned(),
         }
     }
 
@@ -234,5 +263,10 @@ mod tests {
     fn what_ticks_by_itself_is_no_change() {
         assert_eq!(lasting(&seen(1, "healthy")), lasting(&seen(2, "healthy")));
         assert_ne!(lasting(&seen(1, "healthy")), lasting(&seen(2, "unhealthy")));
+        assert_eq!(line(&lasting(&seen(1, "healthy"))), line(&lasting(&seen(2, "healthy"))));
+        assert_eq!(
+            without_times("az-a waits 7 s, then 1 of 3 in rtb-1"),
+            "az-a waits s, then 1 of 3 in rtb-1"
+        );
     }
 }

@@ -26,10 +26,15 @@ fn b_is_better() -> World {
 #[test]
 fn it_goes_back_once_the_better_member_has_been_there_for_min_hold() {
     let mut w = b_is_better();
-    w.run(ms(9990));
+    w.run(ms(9000));
+    let waits = w.decide.waits(w.now).expect("it is shown");
+    assert_eq!((&waits.to, waits.reason.as_str()), (&name("b"), "failback: b has priority 200, a has 100"));
+    assert!((ms(980)..=ms(1000)).contains(&waits.left), "{waits:?}");
+    w.run(ms(990));
     assert!(w.open() && w.transfers().is_empty());
     w.run(ms(50));
     assert_eq!(w.transfers(), [B]);
+    assert_eq!(w.decide.waits(w.now), None, "it goes");
     let handover = w.ledger.handover.as_ref().expect("recorded");
     assert_eq!(handover.reason, "failback: b has priority 200, a has 100");
     assert_eq!(w.cause(), Cause::Failback);
@@ -76,7 +81,7 @@ fn it_does_not_go_back_where_that_is_not_wanted_or_not_better() {
         let mut w = b_is_better();
         change(&mut w);
         w.run(secs(60));
-        assert!(w.transfers().is_empty(), "{case}");
+        assert!(w.transfers().is_empty() && w.decide.waits(w.now).is_none(), "{case}");
     }
     for (case, failback, priority) in [("off", false, 200), ("equal", true, 100)] {
         let mut w = World::steady_with(|s| {

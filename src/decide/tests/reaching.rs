@@ -3,6 +3,7 @@
 use super::world::*;
 use crate::decide::cause::Cause;
 use crate::decide::*;
+use crate::ledger::Command;
 use crate::model::route::{CloudError, Outcome};
 use crate::model::*;
 
@@ -280,6 +281,35 @@ fn fault_43_who_keeps_changing_a_route_is_shown() {
     assert_eq!(w.decide.contended().keys().collect::<Vec<_>>(), [&route("rtb-1")]);
     w.run(secs(80));
     assert!(w.decide.contended().is_empty(), "left alone for a minute");
+}
+
+/// A health move waits for a member that lost ownership within `min_hold`, and no other.
+#[test]
+fn fault_28_a_sick_owner_waits_for_the_one_it_has_it_from_alone_and_says_so() {
+    for c_is_there in [false, true] {
+        let mut w = World::failed_over();
+        w.peer("b", |p| p.applied = u64::MAX);
+        w.peer("c", |p| p.reachable = c_is_there);
+        w.run(secs(1));
+        assert_eq!(w.decide.waits(w.now), None, "nothing is wished");
+        w.unhealthy();
+        w.run(ms(50));
+        if c_is_there {
+            assert_eq!((w.transfers(), w.decide.waits(w.now)), (vec![C], None), "at once");
+            continue;
+        }
+        let waits = w.decide.waits(w.now).expect("it is shown");
+        assert_eq!((&waits.to, waits.reason.as_str()), (&name("b"), "HAProxy on a is unhealthy: down"));
+        let held = w.settings.min_hold;
+        assert!(waits.left < held - secs(1) && waits.left > held - secs(2), "{waits:?}");
+        w.apply(Term(2), &Command::Pause { at: WallMs(1) });
+        assert_eq!(w.decide.waits(w.now), None, "a pause holds it, and says so itself");
+        w.apply(Term(2), &Command::Resume);
+        w.run(waits.left - ms(50));
+        assert!(w.open() && w.transfers().is_empty());
+        w.run(ms(100));
+        assert_eq!((w.transfers(), w.decide.waits(w.now)), (vec![B], None));
+    }
 }
 
 /// As a follower's link does, every second, with HAProxy behind it.

@@ -113,6 +113,22 @@ fn fault_62_differing_vips_and_tables_make_a_failover_fail_and_timings_do_not() 
 }
 
 #[test]
+fn fault_62_a_policy_that_differs_and_a_move_that_waits_for_it_are_warnings() {
+    let mut members = three();
+    for m in &mut members {
+        m.min_hold_s = Some(10);
+    }
+    members[1].min_hold_s = Some(0);
+    let waiting =
+        proto::Waiting { to: "az-b".into(), left_ms: 6001, reason: "failback: it is better".into() };
+    let found = bad(&proto::Status { waiting: Some(waiting), ..status(members) });
+    let waits = "the VIP waits 7 s before it goes back to az-b: failback: it is better".to_owned();
+    assert_eq!(found[0], (Level::Warn, "state", waits));
+    let levels: Vec<_> = found[1..].iter().map(|(level, check, _)| (*level, *check)).collect();
+    assert_eq!(levels, [(Level::Warn, "configuration"); 2], "{found:?}");
+}
+
+#[test]
 fn fault_40_a_missing_route_comes_with_the_command_that_makes_it() {
     let mut status = status(three());
     status.vips[0].routes[0] = proto::Route {

@@ -78,6 +78,9 @@ pub enum Change {
     Finish,
 }
 
+/// Who adds a member and promotes it in one go is not told to.
+const LINGERS: Duration = Duration::from_secs(10);
+
 /// The change that is under way, and when the membership last changed.
 #[derive(Debug)]
 pub(super) struct Changing {
@@ -325,6 +328,20 @@ impl Decide {
             there && self.is_reachable(&m.name) && !self.is_quarantined(&m.name)
         };
         self.raft.members().find(fits).map(|(_, m)| m.name.clone())
+    }
+
+    /// Learners that nothing under way makes voters, and how long the membership has been so at least: an interrupted
+    /// verb leaves one, and only an operator goes on (docs/decisions/0024). Only a leader can tell.
+    pub fn lingering(&self, now: Time) -> Option<(Duration, Vec<&Name>)> {
+        let busy = self.changing.now.is_some() || self.raft.is_joint();
+        let age = now.since(self.changing.since);
+        if self.raft.role != Role::Leader || busy || age < LINGERS {
+            return None;
+        }
+        // A wiped voter comes back by itself.
+        let all = self.raft.members().map(|(_, m)| &m.name);
+        let learners: Vec<_> = all.filter(|name| !self.raft.is_voter(name)).collect();
+        (!learners.is_empty()).then_some((age, learners))
     }
 
     /// What is no fault, but should be known (FAULTS 57).

@@ -13,6 +13,7 @@ pub fn judge(status: &proto::Status, answered: &BTreeSet<String>) -> Vec<Finding
     all.extend(standing(status));
     all.push(majority(status));
     all.push(targets(status));
+    all.extend(status.members.iter().filter_map(lingering));
     all.extend(silent(status, answered));
     all.extend(zones(status));
     all.extend(routes(status));
@@ -124,6 +125,20 @@ fn targets(status: &proto::Status) -> Finding {
         "fewer failures are survived than the group was built for",
         "see what each one's own findings say; vipctl undrain NAME for one that is drained",
     )
+}
+
+fn lingering(m: &proto::Member) -> Option<Finding> {
+    let age = m.learner_for_s?;
+    Some(Finding::new(
+        Level::Warn,
+        "members",
+        format!("{} is a learner for {age} s, and no change is under way", m.name),
+        "it neither votes nor owns: an add or a replace was not carried to its end",
+        format!(
+            "vipctl member promote {}, the same replace again, or vipctl member remove {}",
+            m.name, m.name
+        ),
+    ))
 }
 
 /// One without an examination of its own: what its host looks like is not known.

@@ -120,6 +120,7 @@ impl View<'_> {
             failback: Some(self.config.policy.failback),
             min_hold_s: Some(self.config.policy.min_hold.as_secs()),
             on_quorum_loss: self.config.policy.on_quorum_loss.to_string(),
+            learner_for_s: None,
         }
     }
 
@@ -183,6 +184,8 @@ impl View<'_> {
         problems.extend(members.iter().filter_map(|m| self.too_far(m)));
         // Not yet a reason to be degraded: nothing fails before it is over.
         problems.extend(members.iter().filter_map(expiry));
+        let mut warnings: Vec<_> = d.size_warning().map(str::to_owned).into_iter().collect();
+        warnings.extend(members.iter().filter_map(lingers));
         proto::Status {
             cluster: self.config.cluster.to_string(),
             term: d.raft().term.0,
@@ -190,7 +193,7 @@ impl View<'_> {
             owner: d.ledger().owner().map(ToString::to_string),
             state: state.to_owned(),
             problems,
-            warnings: d.size_warning().map(str::to_owned).into_iter().collect(),
+            warnings,
             changing: d.raft().is_joint(),
             members,
             vips,
@@ -236,6 +239,10 @@ impl View<'_> {
         }
         if raft.member(me).is_none() {
             all.push(self.me());
+        }
+        if let Some((age, learners)) = self.decide.lingering(self.now) {
+            let is_one = |m: &&mut proto::Member| learners.iter().any(|name| name.as_str() == m.name);
+            all.iter_mut().filter(is_one).for_each(|m| m.learner_for_s = Some(age.as_secs()));
         }
         all
     }
@@ -404,6 +411,15 @@ fn held(w: &proto::Waiting, me: &Name) -> String {
          moves it now",
         w.to, w.reason, w.to
     )
+}
+
+/// An operator's change was not carried to its end.
+fn lingers(m: &proto::Member) -> Option<String> {
+    let age = m.learner_for_s?;
+    Some(format!(
+        "{} is a learner for {age} s, and no change is under way: vipctl member promote {}, or vipctl member remove {}",
+        m.name, m.name, m.name
+    ))
 }
 
 /// What is the matter with a member's file: the group goes on as it does.

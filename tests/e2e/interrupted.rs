@@ -131,7 +131,16 @@ fn fault_53_a_replacement_whose_leader_dies_half_way_is_asked_for_again() {
     lab.voters_are(ask, &MEMBERS);
     lab.ok(&["start", &old, "--only", "vipd"]);
     lab.says(ask, "steady", |s| s.state == "steady");
+    // The operator may have gone home: it is said until somebody goes on.
+    until("status warns of the learner", JOIN_BOUND, || {
+        let said = lab.status(ask)?.warnings;
+        let warns = |w: &String| w.starts_with("az-d is a learner for ") && w.contains("member promote az-d");
+        holds(said.iter().any(warns), || format!("{said:?}"))
+    });
+    let (_, found) = lab.vipctl_json(ask, &["doctor"]);
+    assert!(found.to_string().contains("no change is under way"), "{found}");
     lab.members_change(ask, &replace);
+    assert_eq!(lab.status(ask).unwrap().warnings, [""; 0]);
     let mut after = [old.as_str(), ask, "az-d"];
     after.sort_unstable();
     for member in after {

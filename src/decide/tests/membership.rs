@@ -75,6 +75,33 @@ fn add_promote_replace_and_remove_are_made_one_at_a_time() {
 }
 
 #[test]
+fn fault_53_a_learner_that_nothing_makes_a_voter_is_told_by_the_leader() {
+    let mut w = World::steady();
+    learner(&mut w);
+    w.run(ms(9_900));
+    assert_eq!(w.decide.lingering(w.now), None, "who adds it promotes it now");
+    w.run(ms(200));
+    let d = name("d");
+    assert_eq!(w.decide.lingering(w.now), Some((ms(10_100), vec![&d])));
+    enlist(&mut w, 1, Roster::Promote(name("d")));
+    assert_eq!(w.decide.lingering(w.now), None, "it is under way");
+    w.event(Event::Changed(Err(Refusal::Unchanged("no quorum".into()))));
+    assert!(w.decide.lingering(w.now).is_some(), "it is not any more");
+    w.change = None;
+    w.raft(|v| v.role = Role::Follower);
+    assert_eq!(w.decide.lingering(w.now), None, "only a leader knows what is under way");
+
+    // A wiped voter's new directory: it comes back by itself.
+    let mut w = World::steady();
+    w.raft(|v| {
+        v.membership += 1;
+        v.nodes.insert(D, member("c", 100));
+    });
+    w.run(secs(20));
+    assert_eq!(w.decide.lingering(w.now), None);
+}
+
+#[test]
 fn fault_49_an_owner_that_is_removed_hands_over_first() {
     let mut w = World::steady();
     enlist(&mut w, 1, Roster::Remove(name("a")));

@@ -129,6 +129,16 @@ fn fault_62_a_policy_that_differs_and_a_move_that_waits_for_it_are_warnings() {
 }
 
 #[test]
+fn fault_53_a_learner_that_nothing_makes_a_voter_is_a_warning() {
+    let mut members = three();
+    let (voter, learner_for_s) = (false, Some(12));
+    members.push(proto::Member { voter, learner_for_s, ..member('d') });
+    let found = bad(&status(members));
+    let words = "az-d is a learner for 12 s, and no change is under way".to_owned();
+    assert!(found.contains(&(Level::Warn, "members", words)), "{found:?}");
+}
+
+#[test]
 fn fault_40_a_missing_route_comes_with_the_command_that_makes_it() {
     let mut status = status(three());
     status.vips[0].routes[0] = proto::Route {

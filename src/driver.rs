@@ -549,6 +549,11 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
         m.lifelines.set(i64::try_from(self.hands.group.lifelines()).unwrap_or(i64::MAX));
         m.has_leader.set(i64::from(has_leader));
         m.haproxy_healthy.set(i64::from(!d.health().is_unhealthy()));
+        m.haproxy_known.set(i64::from(!matches!(d.health(), Health::Unknown(_))));
+        m.may_own.set(i64::from(d.not_eligible().is_none()));
+        m.is_witness.set(i64::from(self.hands.config.config.own().witness));
+        m.paused.set(i64::from(d.ledger().paused.is_some()));
+        m.config_refused.set(i64::from(self.hands.config.refused.is_some()));
         let left = d.open_permit().map_or(Duration::ZERO, |p| p.deadline().since(clock::now()));
         m.lease_remaining.set(left.as_secs_f64());
         m.lease_lowest.set(self.ebb.lowest().unwrap_or_default().as_secs_f64());

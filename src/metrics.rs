@@ -31,6 +31,11 @@ pub struct Metrics {
     pub lease_remaining: Gauge,
     pub lease_lowest: Gauge,
     pub haproxy_healthy: IntGauge,
+    pub haproxy_known: IntGauge,
+    pub may_own: IntGauge,
+    pub is_witness: IntGauge,
+    pub paused: IntGauge,
+    pub config_refused: IntGauge,
     pub repairs: IntCounter,
     pub address_repairs: IntCounter,
     certificate: GaugeVec,
@@ -93,6 +98,20 @@ impl Metrics {
                 ),
             )?,
             haproxy_healthy: gauge("vipd_haproxy_healthy", "0 where HAProxy is known to be unhealthy")?,
+            haproxy_known: gauge(
+                "vipd_haproxy_known",
+                "0 where it is not known whether HAProxy is healthy: no check has an answer",
+            )?,
+            may_own: gauge(
+                "vipd_may_own",
+                "0 where this member may not own the VIP; vipctl status says why",
+            )?,
+            is_witness: gauge("vipd_is_witness", "1 on a member that votes and is never to own")?,
+            paused: gauge("vipd_paused", "1 while operators keep the group from moving")?,
+            config_refused: gauge(
+                "vipd_config_refused",
+                "1 where the file was refused when it was read again: the one before is in force",
+            )?,
             repairs: add(&r, IntCounter::new("vipd_route_repairs_total", "Routes put right outside a move"))?,
             address_repairs: add(
                 &r,

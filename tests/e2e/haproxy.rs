@@ -54,6 +54,8 @@ fn fault_81_members_that_cannot_ask_haproxy_say_so_and_the_vip_is_served() {
     let status = lab.says("az-a", "nobody knows, and somebody owns", unknown);
     let first = status.owner.unwrap();
     lab.client_reaches(&first);
+    lab.gauge_is(&first, "vipd_haproxy_known", Some("0"));
+    lab.gauge_is(&first, "vipd_haproxy_healthy", Some("1"));
     // It moves as at other times: by order, and from a dead owner.
     let to = others(&first)[0];
     let (code, moved) = lab.vipctl_json(&first, &["transfer-leader", "--to", to]);

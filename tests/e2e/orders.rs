@@ -48,6 +48,8 @@ fn fault_54_and_69_a_drained_owner_hands_over_and_owns_nothing_until_undrained()
         });
     }
     refused(&lab, &first, &["transfer-leader", "--to", &first], "is drained");
+    lab.gauge_is(&first, "vipd_may_own", Some("0"));
+    lab.gauge_is(&second, "vipd_may_own", Some("1"));
 
     // The owner dies: the third owns, whoever is elected first.
     let third = others(&first).into_iter().find(|m| *m != second).unwrap();
@@ -90,6 +92,7 @@ fn while_paused_only_a_dead_or_stopping_leader_makes_it_move() {
     assert_eq!(done(&lab, ask, &["pause"])["paused"], true);
     let status = lab.says(other, "paused", |s| s.state == "paused");
     assert!(status.problems.iter().any(|p| p.starts_with("paused since 20")), "{status:?}");
+    lab.gauge_is(other, "vipd_paused", Some("1"));
     refused(&lab, ask, &["transfer-leader"], "paused");
     refused(&lab, ask, &["drain", &first], "paused");
 
@@ -99,6 +102,7 @@ fn while_paused_only_a_dead_or_stopping_leader_makes_it_move() {
     let status = lab.says(ask, "the owner is unhealthy", unhealthy);
     assert_eq!((status.state.as_str(), status.owner.as_deref()), ("paused", Some(first.as_str())));
     done(&lab, ask, &["resume"]);
+    lab.gauge_is(other, "vipd_paused", Some("0"));
     let second = lab.taken_over_from(&first);
     lab.ok(&["start", &first, "--only", "haproxy"]);
     lab.steady();

@@ -63,6 +63,7 @@ fn fault_61_a_bad_file_leaves_the_old_one_in_force_and_status_says_so() {
         assert_eq!((status.state.as_str(), status.epoch), ("steady", epoch), "{status:?}");
     }
     lab.client_reaches(&owner);
+    lab.gauge_is(&owner, "vipd_config_refused", Some("1"));
 
     // What was in force is in force: a route is still put right.
     lab.ok(&["ec2", "set-route", "--table", "rtb-0b", "--eni", other]);
@@ -70,6 +71,7 @@ fn fault_61_a_bad_file_leaves_the_old_one_in_force_and_status_says_so() {
     std::fs::write(&file, good).unwrap();
     lab.reload(&owner);
     lab.says(other, "nothing is wrong", |s| s.problems.is_empty() && s.state == "steady");
+    lab.gauge_is(&owner, "vipd_config_refused", Some("0"));
     assert_eq!(lab.steady(), owner);
     lab.assert_fenced();
 }

@@ -167,7 +167,7 @@ fn with_failback_the_vip_returns_to_the_highest_priority() {
         "--set",
         "policy.failback=true",
         "--set",
-        "policy.min_hold_s=1",
+        "policy.min_hold_s=3",
         "--set",
         "members.az-b.priority=200",
     ];
@@ -176,6 +176,9 @@ fn with_failback_the_vip_returns_to_the_highest_priority() {
     lab.ok(&["kill", "az-b"]);
     lab.taken_over_from("az-b");
     lab.ok(&["start", "az-b"]);
+    let words = "before it goes back to az-b: failback: az-b has priority 200";
+    let waits = |s: &Status| s.state == "steady" && s.problems.iter().any(|p| p.contains(words));
+    lab.says("az-a", "steady, and it will go back", waits);
     let status =
         lab.says("az-a", "steady on az-b", |s| s.state == "steady" && s.owner.as_deref() == Some("az-b"));
     let moved = status.last_move.unwrap();

@@ -169,6 +169,50 @@ fn a_reload_in_the_middle_of_a_move_is_no_other_move() {
     lab.assert_fenced();
 }
 
+/// The contract's damping: a sick owner does not give the VIP back to the one that lost it a moment ago. Whoever looks
+/// is told so, and the policy is taken over by a reload.
+#[test]
+fn fault_28_a_move_that_waits_for_min_hold_is_said_and_a_reload_ends_it() {
+    let lab = Lab::up_with("minhold", &["--set", "policy.min_hold_s=600"]);
+    let first = lab.steady();
+    let [second, third] = others(&first)[..] else { panic!() };
+    let is_ill = |m: &str| format!("{m} is unhealthy");
+    // The third is no target, so that only the first is left.
+    lab.ok(&["kill", third, "--only", "haproxy"]);
+    lab.says(&first, "the third is ill", |s| s.problems.iter().any(|p| p.starts_with(&is_ill(third))));
+    let (code, moved) = lab.vipctl_json(&first, &["transfer-leader", "--to", second]);
+    assert_eq!(code, 0, "{moved}");
+    lab.address_goes(&first);
+    lab.ok(&["kill", second, "--only", "haproxy"]);
+    let because = format!("HAProxy on {second} is unhealthy: ");
+    let words = format!(" s on {second} (policy.min_hold_s) before it goes back to {first}: {because}");
+    let says = |s: &crate::status::Status, words: &str| s.problems.iter().any(|p| p.contains(words));
+    let held = lab.says(third, "what the VIP waits for", |s| says(s, &words));
+    assert_eq!((held.state.as_str(), held.owner.as_deref()), ("degraded", Some(second)), "{held:?}");
+    let waiting = &lab.vipctl_json(third, &["status"]).1["waiting"];
+    assert_eq!(waiting["to"], first.as_str(), "{waiting}");
+    assert!(waiting["left_ms"].as_u64().is_some_and(|ms| (500_000..600_000).contains(&ms)), "{waiting}");
+    let (_, found) = lab.vipctl_json(third, &["doctor"]);
+    assert!(found.to_string().contains(&format!("s before it goes back to {first}: ")), "{found}");
+    until("the owner's log says it", BOUND, || {
+        let log = lab.vipd_log(second);
+        holds(log.contains("a move waits for policy.min_hold_s"), || log)
+    });
+
+    // The owner's file counts: until it has read it too, they differ and it waits.
+    lab.configure(&["policy.min_hold_s=0"]);
+    others(second).into_iter().for_each(|m| lab.reload(m));
+    let differs = format!("the members' [policy] differs: min_hold_s = 600 on {second}");
+    lab.says(third, "the files differ, and it waits still", |s| says(s, &differs) && says(s, &words));
+    lab.reload(second);
+    assert_eq!(lab.taken_over_from(second), first);
+    let back = lab.status(&first).unwrap();
+    let moved = back.last_move.as_ref().unwrap();
+    assert!(moved["reason"].as_str().is_some_and(|r| r.starts_with(&because)), "{moved}");
+    assert!(!says(&back, "policy"), "{back:?}");
+    lab.assert_fenced();
+}
+
 /// It changes nothing yet, and neither is it lost.
 #[test]
 fn fault_61_a_reload_before_there_is_a_group_is_kept_and_said() {

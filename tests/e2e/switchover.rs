@@ -48,6 +48,35 @@ fn fault_09_sigterm_hands_over_first() {
     lab.assert_fenced();
 }
 
+/// EC2 answers no change: the route never moves, and the unit's own patience must not be needed.
+#[test]
+fn fault_09_a_stop_that_cannot_end_is_bounded() {
+    let lab = Lab::up("termhangs");
+    let first = lab.steady();
+    lab.ok(&["ec2", "hang", "--action", "ReplaceRoute"]);
+    let since = lab.swaps().len();
+    let begun = Instant::now();
+    let ended = lab.json(&["stop", &first, "--only", "vipd"]);
+    let took = begun.elapsed();
+    measured(&format!("a stop whose route does not move: {:.1} s", took.as_secs_f64()));
+    assert_eq!(ended[0]["exit_code"], 0, "{ended}");
+    let bound = vipd::driver::STOP_DEADLINE;
+    assert!((bound..bound + Duration::from_secs(3)).contains(&took), "{took:?}: {}", lab.vipd_log(&first));
+    // It is the hang that it waited for: its successor's calls, one after the other.
+    let hung: Vec<_> = lab
+        .swaps()
+        .split_off(since)
+        .into_iter()
+        .filter(|c| c.faults.iter().any(|f| f.starts_with("hang")))
+        .collect();
+    assert!(hung.len() >= 3 && hung.iter().all(|c| !c.is_of(&first)), "{hung:?}");
+    let second =
+        lab.says(others(&first)[0], "another owns", |s| s.owner.as_deref() != Some(&first)).owner.unwrap();
+    lab.ok(&["ec2", "clear", "hang"]);
+    lab.routes_come_to(&second);
+    lab.assert_fenced();
+}
+
 /// What EC2 does not change yet, the old owner goes on serving.
 #[test]
 fn fault_39_a_switchover_that_stops_at_one_table_fails_no_new_connection_there() {

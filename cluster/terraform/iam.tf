@@ -17,8 +17,9 @@ data "aws_iam_policy_document" "routes" {
     actions   = concat(["ec2:DescribeNetworkInterfaces"], var.assume_role_arn == null ? ["ec2:DescribeRouteTables"] : [])
     resources = ["*"]
   }
+  # Tables by tag alone: a statement without resources would make the policy invalid.
   dynamic "statement" {
-    for_each = var.assume_role_arn == null ? [1] : []
+    for_each = var.assume_role_arn == null && length(var.route_table_ids) > 0 ? [1] : []
     content {
       sid       = "Swap"
       actions   = local.change

@@ -6,7 +6,7 @@ resource "aws_network_interface" "member" {
   description     = "vipd ${var.cluster} ${each.key}"
   subnet_id       = each.value.subnet_id
   private_ips     = [each.value.private_ip]
-  security_groups = [aws_security_group.vipd.id]
+  security_groups = concat([aws_security_group.vipd.id], var.additional_security_group_ids)
   # While it is on, EC2 drops what is sent to or from an overlay address.
   source_dest_check = false
   tags              = merge(var.tags, { Name = "vipd-${var.cluster}-${each.key}" })

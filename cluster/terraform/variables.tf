@@ -31,8 +31,9 @@ variable "vips" {
 }
 
 variable "route_table_ids" {
-  description = "Every route table whose subnets' clients use the VIP, the most important first."
+  description = "Every route table whose subnets' clients use the VIP, the most important first. None: those of route_table_tag alone, whose routes are made by their owner, or by vipd with create_missing."
   type        = list(string)
+  default     = []
 }
 
 variable "route_table_tag" {
@@ -63,6 +64,12 @@ variable "operator_cidrs" {
 
 variable "monitoring_cidrs" {
   description = "Where Prometheus scrapes from. None: the port stays closed."
+  type        = list(string)
+  default     = []
+}
+
+variable "additional_security_group_ids" {
+  description = "Beside the module's own, on each member's interface: for SSH, or an agent."
   type        = list(string)
   default     = []
 }

@@ -111,6 +111,10 @@ fn the_policy_is_the_least() {
     let by_tag = terraform.split_once("\"SwapByTag\"").unwrap().1.split_once("\n  }\n").unwrap().0;
     assert!(by_tag.contains("\"aws:ResourceTag/${statement.value.key}\""), "{by_tag}");
     assert_eq!(terraform.matches(":route-table/*").count(), 1, "only by tag");
+    // A statement without resources is an invalid policy: there is none where tables come by tag alone.
+    let before = terraform.split_once("sid       = \"Swap\"\n").unwrap().0;
+    let only_if = before.rsplit_once("for_each = ").unwrap().1.lines().next().unwrap();
+    assert!(only_if.contains("length(var.route_table_ids) > 0 ? [1] : []"), "{only_if}");
 }
 
 /// No provider is to be had where the tests run: that the module is applied nowhere here makes its
@@ -139,6 +143,12 @@ fn terraform_leaves_the_routes_to_vipd() {
     assert!(operators.contains("for_each          = toset(var.operator_cidrs)"), "{operators}");
     assert!(operators.contains("from_port         = 7401"), "{operators}");
     let variables = read("cluster/terraform/variables.tf");
+    for list in ["route_table_ids", "additional_security_group_ids"] {
+        let start = format!("variable \"{list}\" {{");
+        let variable = variables.split_once(&start).unwrap().1.split_once("\n}\n").unwrap().0;
+        assert!(variable.contains("default     = []"), "{variable}");
+    }
+    assert!(eni.contains("var.additional_security_group_ids)"), "{eni}");
     for file in ["main.tf", "iam.tf", "security.tf"] {
         let text = read(&format!("cluster/terraform/{file}"));
         for after in text.split("var.").skip(1) {

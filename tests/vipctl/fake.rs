@@ -240,6 +240,7 @@ pub fn steady() -> Status {
         lease_remaining_ms: Some(180),
         paused: false,
         paused_since: None,
+        waiting: None,
     }
 }
 

@@ -117,6 +117,7 @@ impl View<'_> {
             certificate_expires: self.certificate.map(rfc3339),
             certificate_days: self.certificate.map(|until| days(seconds_left(until))),
             round_trip_ms: None,
+            round_trip_least_ms: None,
             failback: Some(self.config.policy.failback),
             min_hold_s: Some(self.config.policy.min_hold.as_secs()),
             on_quorum_loss: self.config.policy.on_quorum_loss.to_string(),
@@ -287,7 +288,8 @@ impl View<'_> {
     /// openraft waits one heartbeat for the answer to an append. A slower one acknowledges nothing, so that this member
     /// and that one make no quorum together.
     fn too_far(&self, m: &proto::Member) -> Option<String> {
-        let (round_trip, waits) = (m.round_trip_ms?, self.config.timing.heartbeat.as_secs_f64() * 1000.0);
+        let (round_trip, waits) =
+            (m.round_trip_least_ms?, self.config.timing.heartbeat.as_secs_f64() * 1000.0);
         (round_trip >= waits).then(|| {
             format!(
                 "a round trip from {} to {} takes {round_trip:.0} ms, and the timings wait {waits:.0} ms for an \

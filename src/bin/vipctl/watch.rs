@@ -128,6 +128,7 @@ fn lasting(status: &Status) -> Status {
         member.lag = 0;
         member.cloud_seen_ms = None;
         member.round_trip_ms = None;
+        member.round_trip_least_ms = None;
         member.learner_for_s = member.learner_for_s.map(|_| 0);
         member.rights.iter_mut().for_each(|right| right.age_ms = 0);
     }
@@ -258,6 +259,7 @@ mod tests {
             min_hold_s: Some(10),
             on_quorum_loss: "hold".to_owned(),
             learner_for_s: Some(tick),
+            round_trip_least_ms: u32::try_from(tick).ok().map(f64::from),
         }
     }
 

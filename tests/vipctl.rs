@@ -290,8 +290,13 @@ async fn transfer_prints_the_one_move() {
 #[tokio::test]
 async fn a_dry_run_says_what_would_happen() {
     let fake = Fake::new();
-    let would =
-        Move { kind: "switchover".into(), from: Some("az-b".into()), to: "az-c".into(), ..Move::default() };
+    let would = Move {
+        kind: "switchover".into(),
+        from: Some("az-b".into()),
+        to: "az-c".into(),
+        reason: "asked by an operator".into(),
+        ..Move::default()
+    };
     fake.script(|s| {
         let right =
             Right { route_table: "rtb-0a".into(), allowed: true, age_ms: 12_300, error: String::new() };
@@ -304,13 +309,14 @@ async fn a_dry_run_says_what_would_happen() {
         s.transfer = Answer::Is(answer);
     });
     let output = vipctl(&[&fake.on_tcp().await], &["transfer-leader", "--dry-run"]).await;
-    let expected = "would move: switchover az-b -> az-c\n  rtb-0a  az-c may change it, EC2 said 12 s ago (DryRun)\n  \
+    let expected = "would move: switchover az-b -> az-c: asked by an operator\n  \
+                    rtb-0a  az-c may change it, EC2 said 12 s ago (DryRun)\n  \
                     rtb-0b  EC2 was not asked yet\nnothing was changed\n";
     assert_eq!(text(&output.stdout), expected);
     let output = vipctl(&[&fake.on_tcp().await], &["transfer-leader", "--dry-run", "-o", "json"]).await;
     let would = json(&output);
     assert_eq!((&would["to"], &would["rights"][0]["age_ms"]), (&"az-c".into(), &12_300.into()));
-    assert_eq!(would["not_asked"][0], "rtb-0b");
+    assert_eq!((&would["not_asked"][0], &would["dry_run"]), (&"rtb-0b".into(), &true.into()));
     assert!(fake.script(|s| s.transfers[0].dry_run));
 }
 
@@ -460,12 +466,17 @@ async fn wrong_usage_exits_2_and_says_why() {
         (&["certs", "issue"], "<ROLE>"),
         (&["member", "add"], "<NAME>"),
         (&["pause", "az-a"], "az-a"),
+        (&["certs"], "see vipctl certs --help"),
+        (&["member"], "see vipctl member --help"),
+        (&["--timeout", "5s"], "a verb is missing"),
+        (&[], "a verb is missing"),
     ];
     for (arguments, expected) in cases {
         let output = vipctl(&[], arguments).await;
         assert_eq!(code(output.status), 2, "{arguments:?}");
         let words = text(&output.stderr);
         assert!(words.contains(expected), "{expected:?} in {words}");
+        assert!(!words.contains("manual"), "it is for the package: {words}");
 
         let with_json: Vec<&str> = ["-o", "json"].iter().chain(*arguments).copied().collect();
         let output = vipctl(&[], &with_json).await;
@@ -475,7 +486,12 @@ async fn wrong_usage_exits_2_and_says_why() {
         let cause = error["cause"].as_str().unwrap();
         let next = error["next"].as_str().unwrap();
         assert!(format!("{cause} {next}").contains(expected), "{expected:?} in {error}");
-        assert!(!cause.contains("Usage:"), "{cause}");
+        assert!(!cause.contains("Usage:") && !cause.contains("manual"), "{cause}");
+        assert_eq!(
+            next.contains("certs --help") || next.contains("member --help"),
+            cause == "a verb is missing" && arguments.len() == 1,
+            "{error}"
+        );
         assert!(!cause.contains('\n') && !cause.starts_with("error: "), "{cause}");
     }
 }

@@ -455,7 +455,7 @@ impl Desk {
                     kind: "switchover".to_owned(),
                     from: from.map(|n| n.to_string()),
                     to: to.to_string(),
-                    reason: "dry run: nothing was changed".to_owned(),
+                    reason: ASKED.to_owned(),
                     ..proto::Move::default()
                 };
                 let (rights, not_asked) = self.rights(&to).await?;

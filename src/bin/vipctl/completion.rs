@@ -8,6 +8,8 @@ use crate::error::Error;
 use crate::{Cli, render};
 
 /// Print a script that completes vipctl's words in your shell
+///
+/// It is a script whatever -o says.
 #[derive(Args)]
 #[command(after_help = "Example:\n  vipctl completion bash > /etc/bash_completion.d/vipctl")]
 pub struct Arguments {

@@ -178,7 +178,13 @@ fn wrong_usage(wrong: &clap::Error) -> ExitCode {
         || arguments.windows(2).any(
             |pair| matches!(pair, [flag, value] if (flag == "-o" || flag == "--output") && value == "json"),
         );
-    if wants_json && !asked_for_help {
+    if let Some(next) = missing_verb(wrong) {
+        let output = if wants_json { Output::Json } else { Output::Table };
+        if !wants_json && wrong.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            let _ = wrong.print();
+        }
+        Error::new(Kind::Usage, "a verb is missing".to_owned(), next).report(output);
+    } else if wants_json && !asked_for_help {
         Error::new(Kind::Usage, cause_of(wrong), "see vipctl --help").report(Output::Json);
     } else {
         // Nobody is left to tell where standard error is closed.
@@ -186,6 +192,18 @@ fn wrong_usage(wrong: &clap::Error) -> ExitCode {
     }
     // clap's own: 0 for --help and --version, 2 for the rest.
     ExitCode::from(u8::try_from(wrong.exit_code()).unwrap_or(2))
+}
+
+/// Whose help to see where a verb is missing. clap's own words are the help's title, or list hidden verbs too.
+fn missing_verb(wrong: &clap::Error) -> Option<String> {
+    let kinds = [ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, ErrorKind::MissingSubcommand];
+    if !kinds.contains(&wrong.kind()) {
+        return None;
+    }
+    let text = wrong.to_string();
+    let usage = text.lines().find_map(|line| line.strip_prefix("Usage: ")).unwrap_or("vipctl");
+    let command: Vec<_> = usage.split(' ').take_while(|word| !word.starts_with(['[', '<'])).collect();
+    Some(format!("see {} --help", command.join(" ")))
 }
 
 /// In one line: clap names what is missing, or what is possible, in lines of its own, indented below the first. What

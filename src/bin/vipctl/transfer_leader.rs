@@ -56,7 +56,12 @@ pub async fn run(client: &Client, output: Output, arguments: Arguments) -> Resul
         Output::Table => render::print(&page(&last_move))?,
         Output::Json if arguments.dry_run => {
             let (rights, not_asked) = (&answer.rights, &answer.not_asked);
-            render::print(&render::json(&Would { last_move: &last_move, rights, not_asked })?)?;
+            render::print(&render::json(&Would {
+                last_move: &last_move,
+                dry_run: answer.dry_run,
+                rights,
+                not_asked,
+            })?)?;
         }
         Output::Json => render::print(&render::json(&last_move)?)?,
     }
@@ -68,6 +73,7 @@ pub async fn run(client: &Client, output: Output, arguments: Arguments) -> Resul
 struct Would<'a> {
     #[serde(flatten)]
     last_move: &'a Move,
+    dry_run: bool,
     rights: &'a [Right],
     not_asked: &'a [String],
 }

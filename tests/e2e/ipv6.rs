@@ -67,7 +67,7 @@ fn packets_to_an_ipv6_vip_reach_the_owner_and_the_next_one_after_a_failover() {
     let load = lab.load_at(IN_URL, &second);
     let (code, moved) = lab.vipctl_json(&second, &["transfer-leader", "--to", &first]);
     assert_eq!((code, &moved["to"]), (0, &first.as_str().into()), "{moved}");
-    load.end(&lab, &first).assert_no_failed_new_connection(&lab, "IPv6, transfer-leader", &first);
+    load.end(&lab, &first).assert_only_what_straddled_a_swap_failed(&lab, "IPv6, transfer-leader", &first);
     until("the old owner's address goes", BOUND, || holds(!lab.has_v6(&second), || "it is there".into()));
     assert_eq!(lab.steady_with_both(&first), first);
     lab.assert_fenced();

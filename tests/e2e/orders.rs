@@ -38,7 +38,7 @@ fn fault_54_and_69_a_drained_owner_hands_over_and_owns_nothing_until_undrained()
     let moved = &answer["last_move"];
     assert_eq!((&moved["kind"], &moved["from"]), (&"switchover".into(), &first.as_str().into()));
     assert_eq!(moved["reason"], format!("{first} is drained"));
-    load.end(&lab, &second).assert_no_failed_new_connection(&lab, "drain", &second);
+    load.end(&lab, &second).assert_only_what_straddled_a_swap_failed(&lab, "drain", &second);
     lab.address_goes(&first);
 
     // Everyone knows, and it is no target.

@@ -194,10 +194,7 @@ fn fault_28_a_move_that_waits_for_min_hold_is_said_and_a_reload_ends_it() {
     assert!(waiting["left_ms"].as_u64().is_some_and(|ms| (500_000..600_000).contains(&ms)), "{waiting}");
     let (_, found) = lab.vipctl_json(third, &["doctor"]);
     assert!(found.to_string().contains(&format!("s before it goes back to {first}: ")), "{found}");
-    until("the owner's log says it", BOUND, || {
-        let log = lab.vipd_log(second);
-        holds(log.contains("a move waits for policy.min_hold_s"), || log)
-    });
+    lab.logs(second, "a move waits for policy.min_hold_s");
 
     // The owner's file counts: until it has read it too, they differ and it waits.
     lab.configure(&["policy.min_hold_s=0"]);

@@ -18,6 +18,7 @@ pub mod model;
 pub mod mutant;
 pub mod net;
 pub mod raft;
+mod refused;
 pub mod rpc;
 pub mod runtime;
 pub mod service;

@@ -101,7 +101,19 @@ macro_rules! shown {
 }
 shown!(Term "{}", Epoch "{}", Incarnation "{:016x}", GroupId "{:032x}");
 
-/// Why a text is not a name, an id or an address. The text itself is in the message.
+/// The longest text of another's that is told on, in characters: two lists of five members. Longer ones are no honest
+/// one's, or nobody reads them to their end.
+pub const WORDS_MAX: usize = 400;
+
+/// The beginning of what another says, as it may stand in an error, an answer or the log.
+pub fn brief(text: &str) -> String {
+    match text.char_indices().nth(WORDS_MAX) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+/// Why a text is not a name, an id or an address. The beginning of the text is in the message.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ParseError {
     #[error("\"{0}\" is not a name: use 1 to 63 of a-z, 0-9 and -, a letter or digit first")]
@@ -147,7 +159,7 @@ macro_rules! text_type {
             type Err = ParseError;
             fn from_str(text: &str) -> Result<Self, ParseError> {
                 let ok: fn(&str) -> bool = $check;
-                if ok(text) { Ok(Self(text.to_owned())) } else { Err(ParseError::$error(text.to_owned())) }
+                if ok(text) { Ok(Self(text.to_owned())) } else { Err(ParseError::$error(brief(text))) }
             }
         }
 
@@ -226,7 +238,7 @@ impl FromStr for Vip {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let bad = || ParseError::Vip(text.to_owned());
+        let bad = || ParseError::Vip(brief(text));
         let (ip, len) = text.split_once('/').ok_or_else(bad)?;
         let ip: IpAddr = ip.parse().map_err(|_| bad())?;
         let len: u8 = len.parse().map_err(|_| bad())?;
@@ -235,9 +247,9 @@ impl FromStr for Vip {
             return Err(bad());
         }
         if len < whole {
-            return Err(ParseError::HostBits(text.to_owned()));
+            return Err(ParseError::HostBits(brief(text)));
         }
-        let reserved = |why| Err(ParseError::Reserved(text.to_owned(), why));
+        let reserved = |why| Err(ParseError::Reserved(brief(text), why));
         if ip.is_unspecified() {
             return reserved("it is the unspecified address");
         }

@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clock", &["model", "runtime"]),
     ("runtime", &["model", "clock"]),
     ("fault", &["clock", "runtime"]),
+    ("refused", &["clock", "model"]),
     ("ledger", &["model", "mutant"]),
     ("decide", &["model", "ledger", "mutant"]),
     ("config", &["model"]),
@@ -22,8 +23,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("vpc", &["model", "decide", "config", "clock", "mutant"]),
     ("health", &["model", "config"]),
     ("tls", &["model", "config", "clock"]),
-    ("raft", &["model", "decide", "ledger", "config", "clock", "mutant", "proto", "runtime", "tls"]),
-    ("rpc", &["model", "decide", "ledger", "config", "clock", "metrics", "proto", "raft", "tls"]),
+    (
+        "raft",
+        &["model", "decide", "ledger", "config", "clock", "mutant", "proto", "refused", "runtime", "tls"],
+    ),
+    ("rpc", &["model", "decide", "ledger", "config", "clock", "metrics", "proto", "raft", "refused", "tls"]),
     ("doctor", &["model", "clock", "config", "decide", "proto", "rpc", "tls", "vpc"]),
     ("fuzz", &["config", "ledger", "health", "net", "raft", "rpc", "tls", "vpc"]),
     (

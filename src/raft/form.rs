@@ -17,7 +17,7 @@ use super::links::CallError;
 use super::store::StoreError;
 use super::types::Node;
 use crate::config::Member;
-use crate::model::{GroupId, Incarnation, Name};
+use crate::model::{GroupId, Incarnation, Name, brief};
 use crate::proto;
 use crate::runtime;
 
@@ -155,7 +155,7 @@ async fn ask_all(shared: &Shared) -> Search {
         match hello(shared, member).await {
             Err(error) => wait.push(format!("{} ({}) does not answer: {error}", member.name, member.peer)),
             Ok(answer) if answer.member != member.name.as_str() => {
-                wait.push(format!("{} is listed at {}, but {} answers there", member.name, member.peer, answer.member));
+                wait.push(format!("{} is listed at {}, but {} answers there", member.name, member.peer, brief(&answer.member)));
             }
             Ok(answer) => match GroupId::from_bytes(&answer.group) {
                 Some(group) if answer.founded => return Search::Group(group),
@@ -164,7 +164,7 @@ async fn ask_all(shared: &Shared) -> Search {
                     "the member lists differ: here [{}], {} has [{}]; make [[members]] the same in every file",
                     list(&shared.members).join(", "),
                     member.name,
-                    answer.members.join(", ")
+                    brief(&answer.members.join(", "))
                 )),
                 None => {
                     empty.insert(Incarnation(answer.incarnation), member.name.clone());

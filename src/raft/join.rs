@@ -10,7 +10,7 @@ use super::types::Node;
 use super::{Shared, change};
 use crate::clock;
 use crate::decide::Refusal;
-use crate::model::{GroupId, Incarnation};
+use crate::model::{GroupId, Incarnation, brief};
 use crate::proto;
 use crate::runtime;
 
@@ -148,7 +148,7 @@ pub(super) async fn until_taken_in(shared: Arc<Shared>) {
                 && answer.reason != JoinError::NotLeader.to_string()
                 && answer.reason != told
             {
-                tracing::warn!(by = %address, "not taken in yet: {}", answer.reason);
+                tracing::warn!(by = %address, "not taken in yet: {}", brief(&answer.reason));
                 told = answer.reason;
             }
         }

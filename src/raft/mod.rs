@@ -57,6 +57,7 @@ use crate::ledger::Command;
 use crate::model::{Incarnation, Name, Term, Time};
 use crate::mutant::{self, Mutant};
 use crate::proto;
+use crate::refused::Refusals;
 use crate::runtime;
 
 /// A snapshot is taken after so many entries; the ledger is small, and a move writes about five.
@@ -127,6 +128,7 @@ pub struct Shared {
     answers: Mutex<BTreeMap<Incarnation, Time>>,
     changing: tokio::sync::Mutex<()>,
     desk: OnceLock<Desk>,
+    refusals: Refusals,
     /// What there is to wait for before there is a group, in words.
     waits: Arc<watch::Sender<String>>,
 }
@@ -299,6 +301,7 @@ impl<S: RaftLogStorage<TypeConfig> + Stable + Clone> Starting<S> {
             answers: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             desk: OnceLock::new(),
+            refusals: Refusals::default(),
             waits: Arc::new(watch::Sender::new("vipd has just started".to_owned())),
         };
         Ok(Self {

@@ -15,7 +15,7 @@ use super::types::{Raft, Snapshot, Vote};
 use super::{Passed, Shared, Who};
 use crate::clock;
 use crate::decide::Hearing;
-use crate::model::{GroupId, Incarnation, Term};
+use crate::model::{GroupId, Incarnation, Name, Term};
 use crate::mutant::{self, Mutant};
 use crate::proto;
 use crate::proto::peer_server::Peer;
@@ -49,30 +49,45 @@ fn open<T>(request: Request<T>) -> Result<(Speaker, T), Status> {
     Ok((speaker, request.into_inner()))
 }
 
-/// The name in a message must be the one in the certificate.
-fn is_named(speaker: &Speaker, name: &str) -> Result<(), Status> {
-    match speaker {
-        Speaker::Proven(identity) if identity.role == Role::Member && identity.name.as_str() == name => {
-            Ok(())
-        }
-        Speaker::Proven(_) | Speaker::Local { .. } => {
-            tracing::warn!(%speaker, "a message says that it is of {name}: refused");
-            Err(Status::permission_denied(format!(
-                "the message says that it is of {name}, and comes from {speaker}"
-            )))
-        }
-        Speaker::Unproven => Ok(()),
-    }
-}
-
 impl Shared {
+    /// The name in a message must be the one in the certificate. What is no name is not repeated to anybody.
+    fn is_named(&self, speaker: &Speaker, name: &str) -> Result<(), Status> {
+        let Ok(name) = name.parse::<Name>() else {
+            self.refusals
+                .tell(speaker, format_args!("a message says that it is of what is no name: refused"));
+            return Err(Status::invalid_argument("the message says that it is of what is no name"));
+        };
+        match speaker {
+            Speaker::Proven(identity) if identity.role == Role::Member && identity.name == name => Ok(()),
+            Speaker::Proven(_) | Speaker::Local { .. } => {
+                self.refusals.tell(speaker, format_args!("a message says that it is of {name}: refused"));
+                Err(Status::permission_denied(format!(
+                    "the message says that it is of {name}, and comes from {speaker}"
+                )))
+            }
+            Speaker::Unproven => Ok(()),
+        }
+    }
+
+    /// The cluster that a message means must be this member's.
+    fn is_ours(&self, cluster: &str) -> Result<(), Status> {
+        match cluster.parse::<Name>() {
+            Ok(meant) if meant == self.cluster => Ok(()),
+            Ok(meant) => Err(refused(format!("this member is of cluster {}, not {meant}", self.cluster))),
+            Err(_) => Err(refused(format!(
+                "this member is of cluster {}, and the message names none",
+                self.cluster
+            ))),
+        }
+    }
+
     /// Whether the sender of a message is whom the certificate names. An incarnation that this member does
     /// not know yet, since it is new or this member behind, must be of a member that it knows.
     pub(super) fn is_sender(&self, speaker: &Speaker, from: Incarnation) -> Result<(), Status> {
         match (self.name_of(from), speaker) {
-            (Some(name), _) => is_named(speaker, &name),
+            (Some(name), _) => self.is_named(speaker, &name),
             (None, Speaker::Proven(identity)) if self.knows(&identity.name) => {
-                is_named(speaker, identity.name.as_str())
+                self.is_named(speaker, identity.name.as_str())
             }
             (None, Speaker::Unproven) => Ok(()),
             (None, Speaker::Proven(_) | Speaker::Local { .. }) => {
@@ -85,12 +100,7 @@ impl Shared {
     fn is_meant(&self, envelope: Option<&proto::Envelope>) -> Result<Incarnation, Status> {
         let envelope = envelope.ok_or_else(|| refused("the message has no envelope"))?;
         let s = self;
-        if envelope.cluster != s.cluster.as_str() {
-            return Err(refused(format!(
-                "this member is of cluster {}, not {}",
-                s.cluster, envelope.cluster
-            )));
-        }
+        s.is_ours(&envelope.cluster)?;
         let group = GroupId::from_bytes(&envelope.group);
         if group.is_none() || group != s.store.group() {
             return Err(refused("this member is of another group, or of none yet"));
@@ -187,19 +197,14 @@ impl PeerService {
 impl Peer for PeerService {
     async fn hello(&self, request: Request<proto::HelloRequest>) -> Answer<proto::HelloResponse> {
         let (speaker, hello) = open(request)?;
-        if hello.cluster != self.0.cluster.as_str() {
-            return Err(refused(format!(
-                "this member is of cluster {}, not {}",
-                self.0.cluster, hello.cluster
-            )));
-        }
-        is_named(&speaker, &hello.member)?;
+        self.0.is_ours(&hello.cluster)?;
+        self.0.is_named(&speaker, &hello.member)?;
         Ok(Response::new(self.0.hello()))
     }
 
     async fn form(&self, request: Request<proto::FormRequest>) -> Answer<proto::FormResponse> {
         let (speaker, request) = open(request)?;
-        is_named(&speaker, &request.from)?;
+        self.0.is_named(&speaker, &request.from)?;
         fault!(wait "serve.form", error(e) => return Err(internal(e)));
         self.0.form(&request).await.map_err(|e| refused(e.to_string()))?;
         Ok(Response::new(proto::FormResponse {}))
@@ -207,7 +212,7 @@ impl Peer for PeerService {
 
     async fn join(&self, request: Request<proto::JoinRequest>) -> Answer<proto::JoinResponse> {
         let (speaker, request) = open(request)?;
-        is_named(&speaker, &request.member)?;
+        self.0.is_named(&speaker, &request.member)?;
         fault!(wait "serve.join", error(e) => return Err(internal(e)));
         let answer = super::join::admit(&self.0, request).await;
         let (taken_in, reason) = match answer {
@@ -312,7 +317,7 @@ impl Peer for PeerService {
         let (speaker, request) = open(request)?;
         let from = self.0.is_meant(request.envelope.as_ref())?;
         let member = request.member.ok_or_else(|| garbled("no report in it"))?;
-        is_named(&speaker, &member.name)?;
+        self.0.is_named(&speaker, &member.name)?;
         // Whoever was removed may be in no file and no membership any more: it is told that, and nothing else.
         if let Some(at) = self.0.is_without(from, request.membership) {
             let told = proto::ReportResponse { removed_at: Some(at), ..Default::default() };

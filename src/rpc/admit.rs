@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -22,9 +22,8 @@ use super::keeper::{Keeper, Place};
 use super::limits;
 use super::local::Doorman;
 use super::preface::{First, Rewound, first};
-use crate::clock;
-use crate::model::Time;
 use crate::raft::lifeline::Lifelines;
+use crate::refused::Refusals;
 use crate::tls::{ConnectError, Port, Role, Speaker, Transport, Wire};
 
 /// Connections of a port of which it is not known yet what they are; one more, and the one of which that
@@ -43,10 +42,6 @@ const NO_ADDRESS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// Connections that may wait for tonic, which takes each at once.
 const CALLS_MAX: usize = 16;
-
-/// Refusals that are told in the log within a [`WINDOW`]: whoever scans the port shall not fill the disk.
-const TOLD_MAX: u32 = 10;
-const WINDOW: Duration = Duration::from_secs(60);
 
 /// What tonic is handed.
 pub(super) type Calls<S> = ReceiverStream<io::Result<Known<S>>>;
@@ -95,18 +90,12 @@ pub(super) struct Doorway {
     transport: Transport,
     port: Port,
     keeper: Keeper,
-    refused: Arc<Mutex<Refused>>,
-}
-
-#[derive(Default)]
-struct Refused {
-    since: Time,
-    count: u32,
+    refusals: Arc<Refusals>,
 }
 
 impl Doorway {
     pub(super) fn new(transport: &Transport, port: Port, keeper: Keeper) -> Self {
-        Self { transport: transport.clone(), port, keeper, refused: Arc::default() }
+        Self { transport: transport.clone(), port, keeper, refusals: Arc::default() }
     }
 
     /// A place for one that is known now; `None` where there is none left for it.
@@ -127,16 +116,8 @@ impl Doorway {
     }
 
     fn tell(&self, from: SocketAddr, why: &ConnectError) {
-        let now = clock::now();
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.since(refused.since) >= WINDOW {
-            *refused = Refused { since: now, count: 0 };
-        }
-        refused.count = refused.count.saturating_add(1);
-        match refused.count {
-            ..=TOLD_MAX => tracing::warn!(%from, port = self.port.label(), "a connection is refused: {why}"),
-            _ => tracing::debug!(%from, port = self.port.label(), "a connection is refused: {why}"),
-        }
+        let port = self.port.label();
+        self.refusals.tell(&from, format_args!("a connection to the {port} port is refused: {why}"));
     }
 }
 

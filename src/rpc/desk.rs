@@ -12,9 +12,10 @@ use super::passed;
 use crate::config::reachable_address;
 use crate::decide::cause::ASKED;
 use crate::decide::{Answer, AskMode, Asker, Directive, Refusal, Roster, WhilePaused};
-use crate::model::{Epoch, Member, Name, USUAL_PRIORITY};
+use crate::model::{Epoch, Member, Name, USUAL_PRIORITY, brief};
 use crate::proto;
 use crate::raft::{self, Group, Who};
+use crate::refused::Refusals;
 use crate::tls::Speaker;
 
 /// What the driver is asked.
@@ -173,7 +174,8 @@ fn newcomer(newcomer: Option<&proto::Newcomer>) -> Result<Member, Failure> {
     let next = "vipctl member add NAME --peer HOST:PORT";
     let n = newcomer.ok_or_else(|| usage("no new member is named".to_owned(), next))?;
     let address = |key: &str, text: &str| {
-        let wrong = || usage(format!("{key} \"{text}\" is no HOST:PORT that others can reach"), next);
+        let wrong =
+            || usage(format!("{key} \"{}\" is no HOST:PORT that others can reach", brief(text)), next);
         reachable_address(text).ok_or_else(wrong)
     };
     Ok(Member {
@@ -216,11 +218,13 @@ pub struct Desk {
     examiner: Arc<OnceLock<Arc<dyn Examiner>>>,
     /// Who asks.
     who: Arc<Who>,
+    /// Of what other members pass on.
+    refusals: Arc<Refusals>,
 }
 
 impl Desk {
     pub fn new(queries: mpsc::Sender<Query>, group: tokio::sync::watch::Receiver<Option<Group>>) -> Self {
-        Self { queries, group, examiner: Arc::default(), who: Arc::default() }
+        Self { queries, group, examiner: Arc::default(), who: Arc::default(), refusals: Arc::default() }
     }
 
     /// The same, for somebody: whoever answers in the end is told who asks.
@@ -479,7 +483,7 @@ impl Desk {
 
     /// What another member passed on: answered here or not at all.
     pub async fn answer(&self, passed: raft::Passed) -> raft::Answer {
-        if let Err(denied) = passed::admit(&passed) {
+        if let Err(denied) = passed::admit(&passed, &self.refusals) {
             return raft::Answer::Failure(proto::Failure::from(&denied));
         }
         // What is left of it for the next leader goes on in the same name.

@@ -1,6 +1,7 @@
 //! The check of `roles.rs`, in front of every service of a port.
 
 use std::future::{Ready, ready};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::Either;
@@ -13,22 +14,23 @@ use tower::{Layer, Service};
 use super::caller::Caller;
 use super::roles::{self, Denied};
 use crate::proto::Failure;
+use crate::refused::Refusals;
 
 /// Puts a [`Guard`] in front of a service.
-#[derive(Clone, Copy, Debug)]
-pub struct GuardLayer;
+#[derive(Clone, Default, Debug)]
+pub struct GuardLayer(Arc<Refusals>);
 
 impl<S> Layer<S> for GuardLayer {
     type Service = Guard<S>;
 
     fn layer(&self, inner: S) -> Guard<S> {
-        Guard(inner)
+        Guard(inner, Arc::clone(&self.0))
     }
 }
 
 /// Lets through what the speaker of the connection may call; refuses the rest unread.
 #[derive(Clone, Debug)]
-pub struct Guard<S>(S);
+pub struct Guard<S>(S, Arc<Refusals>);
 
 impl<S, B> Service<Request<B>> for Guard<S>
 where
@@ -56,7 +58,7 @@ where
             }
             Err(denied) => {
                 let from = caller.map(|c| c.from.to_string()).unwrap_or_default();
-                tracing::warn!(%from, "refused: {denied}");
+                self.1.tell(&from, format_args!("refused: {denied}"));
                 Either::Right(ready(Ok(refuse(&denied).into_http())))
             }
         }

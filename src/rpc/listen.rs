@@ -11,6 +11,7 @@ use tower::layer::util::{Identity, Stack};
 
 use super::admin;
 use super::admit;
+use super::brief::BriefLayer;
 use super::caller::Age;
 use super::desk::Desk;
 use super::guard::GuardLayer;
@@ -44,8 +45,10 @@ async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, Lis
     TcpListener::bind(address).await.map_err(|source| ListenError::Tcp { key, address, source })
 }
 
-/// Of every port and socket: whoever calls passes the guard first, and what he sends is metered.
-fn server(bounds: &Bounds, age: Age) -> Server<Stack<MeterLayer, Stack<GuardLayer, Identity>>> {
+type Layers = Stack<MeterLayer, Stack<GuardLayer, Stack<BriefLayer, Identity>>>;
+
+/// Of every port and socket: whoever calls passes the guard first, what he sends is metered, and a refusal is short.
+fn server(bounds: &Bounds, age: Age) -> Server<Layers> {
     Server::builder()
         .max_connection_age(age.max)
         .max_concurrent_streams(bounds.streams)
@@ -58,7 +61,8 @@ fn server(bounds: &Bounds, age: Age) -> Server<Stack<MeterLayer, Stack<GuardLaye
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(limits::KEEPALIVE))
         .http2_keepalive_timeout(Some(limits::KEEPALIVE))
-        .layer(GuardLayer)
+        .layer(BriefLayer)
+        .layer(GuardLayer::default())
         .layer(MeterLayer::new(bounds))
 }
 

@@ -9,6 +9,7 @@
 pub mod admin;
 pub mod admit;
 pub mod agree;
+mod brief;
 pub mod caller;
 pub mod desk;
 pub mod guard;

@@ -6,6 +6,7 @@
 use super::roles::{self, Denied};
 use crate::proto;
 use crate::raft::{Passed, Verb};
+use crate::refused::Refusals;
 use crate::tls::Speaker;
 
 /// The method by which an operator asks for it; `None`: members ask it for themselves.
@@ -21,13 +22,14 @@ fn method(verb: &Verb) -> Option<&'static str> {
 
 /// Refuses what that role may not ask, by the table of the operators' port; what changes something is logged, with
 /// both names.
-pub(super) fn admit(passed: &Passed) -> Result<(), Denied> {
+pub(super) fn admit(passed: &Passed, refusals: &Refusals) -> Result<(), Denied> {
     let Some(method) = method(&passed.verb) else { return Ok(()) };
     let who = &passed.who.name;
     // In the clear nobody has a role.
     if passed.by != Speaker::Unproven {
         roles::check_role(who, &passed.who.role, method).inspect_err(|denied| {
-            tracing::warn!(?who, by = %passed.by, "refused, as a member passes it on: {denied}");
+            let why = denied.to_string();
+            refusals.tell(&passed.by, format_args!("refused, as a member passes it on: {why:?}"));
         })?;
     }
     if changes(&passed.verb) {

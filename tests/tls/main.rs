@@ -16,6 +16,7 @@ mod pair;
 mod pki;
 mod places;
 mod raw;
+mod refused;
 mod removed;
 mod revoked;
 mod roles;

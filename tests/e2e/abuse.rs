@@ -10,10 +10,12 @@ mod wire;
 
 use std::time::{Duration, Instant};
 
+use prost::Message as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use vipd::proto::HelloRequest;
 use vipd::raft::lifeline::PREFACE;
 
-use self::attack::{APPEND, Body, Pace, Reset};
+use self::attack::{APPEND, Body, HELLO, JOIN, ORDER, Pace, Reset};
 use self::ward::Ward;
 use self::wire::{Target, Way};
 use crate::lab::Lab;
@@ -36,6 +38,9 @@ const UNKNOWN_MAX: usize = 256;
 /// Connections from one address to the monitors' port, and to the unix socket (`rpc/http.rs`, `rpc/limits.rs`).
 const MONITORS_MAX: usize = 16;
 const LOCAL_MAX: usize = 64;
+
+/// Lines of the log in which two ports tell of refusals: ten each, and ten more of the next minute.
+const TOLD_MAX: usize = 40;
 
 /// Of each port.
 const HALF_HANDSHAKES: usize = 10_000;
@@ -79,6 +84,20 @@ fn slow_headers(target: &Target) -> String {
     format!("{frames} frames")
 }
 
+fn to(target: &Target, path: &'static str) -> Target {
+    Target { path, ..target.clone() }
+}
+
+fn huge_names(target: &Target, hello: &HelloRequest) -> String {
+    let refused = attack::unheard(target, &hello.encode_to_vec(), 3 * EACH);
+    assert!(refused >= 16, "{refused} refusals");
+    format!("{refused} refusals")
+}
+
+fn warnings(lab: &Lab, member: &str) -> usize {
+    lab.vipd_log(member).lines().filter(|line| line.contains(" WARN ")).count()
+}
+
 fn whole_streams(target: &Target, body: Body, most: u64, bound: Duration) -> String {
     let begun = Instant::now();
     let ended = attack::whole_streams(target, body, most, bound);
@@ -87,13 +106,28 @@ fn whole_streams(target: &Target, body: Body, most: u64, bound: Duration) -> Str
 }
 
 #[test]
-fn fault_66_half_handshakes_of_tls_cost_bounded_memory_and_move_nothing() {
+fn fault_66_handshakes_of_tls_cost_bounded_memory_and_move_nothing() {
     allow_files();
     let lab = Lab::up("abusetls");
     let ward = Ward::of(&lab, LEAST_OF_SLOW);
     ward.under("half handshakes of TLS", &ward.owner, &ward.in_the_clear(&ward.owner), |target| {
         half_handshakes(&target.way, HALF_HELLO, UNKNOWN_MAX)
     });
+    // Each of these is answered with a signature.
+    let hello = wire::client_hello();
+    ward.under("whole ClientHellos", &ward.owner, &ward.in_the_clear(&ward.owner), |target| {
+        half_handshakes(&target.way, &hello, UNKNOWN_MAX)
+    });
+    ward.under(
+        "whole ClientHellos, closed at once",
+        &ward.owner,
+        &ward.in_the_clear(&ward.owner),
+        |target| {
+            let opened = attack::closed(&target.way, &hello, EACH);
+            assert!(opened >= 1_000, "{opened} connections");
+            format!("{opened} connections")
+        },
+    );
     ward.nothing_moved();
 }
 
@@ -111,6 +145,14 @@ fn fault_66_what_strangers_send_costs_bounded_memory_and_moves_nothing() {
         assert!(sent > 0 && refused >= 10, "{refused} refused, {sent} bytes sent");
         format!("{refused} refused after {} KiB", sent / 1024)
     });
+    // Nearly 4 MiB of what is three times as long in a header.
+    let cluster = HelloRequest { cluster: "\n".repeat((4 << 20) - 200), ..HelloRequest::default() };
+    ward.under(
+        "huge names of a cluster, whose refusals nobody takes",
+        &ward.owner,
+        &[to(&ports[0], HELLO)],
+        |target| huge_names(target, &cluster),
+    );
     under("messages that are never whole", &|target| {
         let size = if target.path == APPEND { 4_000_000 } else { 60_000 };
         let sent = attack::hoard(target, size, 32, EACH);
@@ -149,6 +191,21 @@ fn fault_66_what_certificates_let_in_costs_bounded_memory_and_moves_nothing() {
         under("rapid resets", &|target| streams(target, Reset::AtOnce, u64::MAX, EACH));
         // A follower's ports are the owner's: the rest once.
         if member == ward.owner {
+            let member =
+                HelloRequest { cluster: "edge".into(), member: "\n".repeat((4 << 20) - 200), incarnation: 1 };
+            ward.under(
+                "huge names of a member, whose refusals nobody takes",
+                &ward.owner,
+                &[to(&ports[0], HELLO)],
+                |target| huge_names(target, &member),
+            );
+            let before = warnings(&lab, &ward.owner);
+            let refused = [to(&ports[0], JOIN), to(&ports[1], ORDER)];
+            ward.under("refused calls", &ward.owner, &refused, |target| {
+                whole_streams(target, Body::Empty, u64::MAX, EACH)
+            });
+            let more = warnings(&lab, &ward.owner) - before;
+            assert!((1..=TOLD_MAX).contains(&more), "{more} lines of the log");
             under("streams left open", &|target| streams(target, Reset::Never, u64::MAX, EACH));
             under("slow headers", &slow_headers);
         }

@@ -1,6 +1,6 @@
 //! What a stranger does to a port. Each is bounded in time and number, and says how often it did it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,12 @@ use crate::lab::BOUND;
 /// A path that each port serves.
 pub const APPEND: &str = "/vipd.v1.Peer/Append";
 pub const STATUS: &str = "/vipd.v1.Admin/GetStatus";
+
+/// Paths where a message without a field is refused: it is of nobody, and a viewer gives no orders.
+pub const JOIN: &str = "/vipd.v1.Peer/Join";
+pub const ORDER: &str = "/vipd.v1.Admin/Order";
+/// One where names are told.
+pub const HELLO: &str = "/vipd.v1.Peer/Hello";
 
 fn ends(bound: Duration) -> impl Fn() -> bool {
     let end = Instant::now() + bound;
@@ -121,6 +127,69 @@ pub fn whole_streams(target: &Target, body: Body, most: u64, bound: Duration) ->
         }
     }
     ended
+}
+
+/// The same message, whole, on two streams of a connection at once, which is all that is received at a time; then nothing
+/// is read any more, on as many connections as there are places. How many streams the server says that it has ended, when
+/// it is read again.
+pub fn unheard(Target { way, path, .. }: &Target, message: &[u8], bound: Duration) -> u64 {
+    const PLACES: usize = 16;
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    let whole = [&[0][..], &length, message].concat();
+    let (head, last) = (headers(path, None), whole.len() - 1);
+    let (over, mut ended) = (ends(bound), 0);
+    let mut held: VecDeque<Http2> = VecDeque::new();
+    while !over() {
+        if held.len() == PLACES {
+            ended += held.pop_front().map_or(0, read_again);
+        }
+        let Some(mut connection) = Http2::open(way) else { continue };
+        // Each with what may be sent on it, and what was.
+        let mut streams = BTreeMap::from([1, 3].map(|id| (id, (connection.first, 0))));
+        streams.keys().for_each(|id| connection.send(&frame(HEADERS, END_HEADERS, *id, &head)));
+        let unsent = |streams: &BTreeMap<u32, (i64, usize)>| streams.values().any(|(_, at)| *at < last);
+        while !over() && !connection.gone && connection.ended.is_empty() && unsent(&streams) {
+            for (id, (window, at)) in &mut streams {
+                // One byte of each is for the end.
+                let room = (connection.window - 2).min(*window - 1).clamp(0, 16_000);
+                let some = usize::try_from(room).unwrap().min(last - *at);
+                if some > 0 {
+                    connection.send(&frame(DATA, 0, *id, &whole[*at..*at + some]));
+                    connection.window -= i64::try_from(some).unwrap();
+                    *window -= i64::try_from(some).unwrap();
+                    *at += some;
+                }
+            }
+            connection.look(Duration::ZERO);
+            for (id, more) in std::mem::take(&mut connection.granted) {
+                streams.entry(id).and_modify(|(window, _)| *window += more);
+            }
+        }
+        if !unsent(&streams) {
+            let ends = streams.keys().map(|id| frame(DATA, END_STREAM, *id, &whole[last..]));
+            connection.send(&ends.collect::<Vec<_>>().concat());
+        }
+        held.push_back(connection);
+    }
+    ended + held.into_iter().map(read_again).sum::<u64>()
+}
+
+fn read_again(mut connection: Http2) -> u64 {
+    let waited = ends(BOUND);
+    while connection.ended.len() < 2 && !connection.gone && !waited() {
+        connection.look(Duration::from_millis(20));
+    }
+    u64::try_from(connection.ended.len()).unwrap()
+}
+
+/// Connections that say the same and close. How many.
+pub fn closed(way: &Way, first: &[u8], bound: Duration) -> u64 {
+    let (over, mut opened) = (ends(bound), 0);
+    while !over() {
+        let said = way.open().is_some_and(|mut wire| wire.write_all(first).is_ok());
+        opened += u64::from(said);
+    }
+    opened
 }
 
 /// Whole requests whose answers nobody takes, as many as the port allows. How many.

@@ -27,6 +27,15 @@ pub struct Ward<'a> {
     least: Duration,
 }
 
+/// An attack is over, also by a panic.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Of one process, from /proc/PID/status.
 fn kib(pid: &str, key: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -116,6 +125,8 @@ impl<'a> Ward<'a> {
         };
         let over = AtomicBool::new(false);
         let (did, least, most_open) = std::thread::scope(|scope| {
+            // Whatever comes of the attack: who watches is waited for.
+            let ended = Ended(&over);
             // The monitors' port may be what is attacked: then a look fails, and the one afterwards counts.
             let watcher = scope.spawn(|| {
                 let (mut least, mut most_open, mut looked) = (Duration::MAX, 0, None::<Instant>);
@@ -143,7 +154,7 @@ impl<'a> Ward<'a> {
                     threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
                 })
             });
-            over.store(true, Ordering::Relaxed);
+            drop(ended);
             let (least, most_open) = watcher.join().unwrap();
             (did, least, most_open)
         });

@@ -88,7 +88,7 @@ impl Wire {
 
     /// Whether the server has not closed it, of one that does not wait.
     pub fn is_open(&mut self) -> bool {
-        match self.read(&mut [0; 256]) {
+        match self.read(&mut [0; 16 * 1024]) {
             Ok(n) => n > 0,
             Err(error) => short_on_time(&error),
         }
@@ -125,4 +125,13 @@ impl Write for Wire {
             Wire::Unix(stream) => stream.flush(),
         }
     }
+}
+
+/// Whole, of a client that has no certificate to show; the same each time.
+pub fn client_hello() -> Vec<u8> {
+    let config = crate::anybody::config(None, &rustls::version::TLS13);
+    let mut client = ClientConnection::new(config, ServerName::try_from("vipd").unwrap()).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    hello
 }

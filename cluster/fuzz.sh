@@ -26,8 +26,6 @@ files_max=400
 
 say() { printf '%s\n' "$*" >&2; }
 
-./cluster/setup.sh cargo-fuzz
-
 # keep TARGET: of what is kept and what was found, few that take every branch together; the longest of them, which
 # take the most, up to the number that a unit test allows (src/fuzz/tests.rs). What has a name stays.
 keep() {
@@ -43,8 +41,15 @@ keep() {
     say "fuzz $1: $(find "$kept" -type f | wc -l) kept"
 }
 
-if [ "${1:-}" = --keep ]; then
+# The programs, of the crates in fuzz/Cargo.lock and no others: cargo-fuzz has no --locked of its own.
+built() {
+    ./cluster/setup.sh cargo-fuzz
+    cargo fetch --quiet --locked --manifest-path fuzz/Cargo.toml
     cargo fuzz build "${options[@]}"
+}
+
+if [ "${1:-}" = --keep ]; then
+    built
     mapfile -t targets < <(cargo fuzz list)
     for target in "${targets[@]}"; do keep "$target"; done
     exit 0
@@ -58,11 +63,16 @@ case "$seconds" in
     exit 2
     ;;
 esac
+if ((10#$seconds == 0)); then
+    say "error: 0 seconds: libFuzzer takes that for no end at all"
+    say "next: ./cluster/fuzz.sh 3600 for an hour each"
+    exit 2
+fi
 shift || true
 targets=("$@")
-if ((${#targets[@]} == 0)); then mapfile -t targets < <(cargo fuzz list); fi
 
-cargo fuzz build "${options[@]}"
+built
+if ((${#targets[@]} == 0)); then mapfile -t targets < <(cargo fuzz list); fi
 
 # run TARGET: its own log, so that two at a time do not mix.
 run() {

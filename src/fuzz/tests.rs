@@ -62,6 +62,18 @@ fn seeds() -> Vec<Seed> {
     seeds
 }
 
+/// To libFuzzer no seconds are no limit.
+#[test]
+fn a_run_has_an_end() {
+    for seconds in ["0", "00", "-1", "1h"] {
+        let mut script = std::process::Command::new("./cluster/fuzz.sh");
+        let output = script.arg(seconds).current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{seconds:?}: {said}");
+        assert!(said.contains("error: ") && said.contains("next: "), "{seconds:?}: {said}");
+    }
+}
+
 #[test]
 fn every_target_has_a_program_and_seeds_of_real_messages() {
     let seeds = seeds();

@@ -62,7 +62,7 @@ pub(super) async fn admit(shared: &Arc<Shared>, request: proto::JoinRequest) -> 
     if !same {
         return Err(JoinError::Stranger);
     }
-    let (name, newcomer) = (request.member, Incarnation(request.incarnation));
+    let (name, newcomer) = (brief(&request.member), Incarnation(request.incarnation));
     let of_name: Vec<(Incarnation, Node)> =
         shared.nodes().into_iter().filter(|(_, node)| node.name == name).collect();
     let voter = of_name.iter().find(|(id, _)| change::is_voter(shared, *id));

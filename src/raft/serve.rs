@@ -52,20 +52,24 @@ fn open<T>(request: Request<T>) -> Result<(Speaker, T), Status> {
 impl Shared {
     /// The name in a message must be the one in the certificate. What is no name is not repeated to anybody.
     fn is_named(&self, speaker: &Speaker, name: &str) -> Result<(), Status> {
-        let Ok(name) = name.parse::<Name>() else {
-            self.refusals
-                .tell(speaker, format_args!("a message says that it is of what is no name: refused"));
-            return Err(Status::invalid_argument("the message says that it is of what is no name"));
-        };
-        match speaker {
-            Speaker::Proven(identity) if identity.role == Role::Member && identity.name == name => Ok(()),
-            Speaker::Proven(_) | Speaker::Local { .. } => {
+        match (speaker, name.parse::<Name>()) {
+            (Speaker::Unproven, _) => Ok(()),
+            (Speaker::Proven(identity), Ok(name))
+                if identity.role == Role::Member && identity.name == name =>
+            {
+                Ok(())
+            }
+            (Speaker::Proven(_) | Speaker::Local { .. }, Ok(name)) => {
                 self.refusals.tell(speaker, format_args!("a message says that it is of {name}: refused"));
                 Err(Status::permission_denied(format!(
                     "the message says that it is of {name}, and comes from {speaker}"
                 )))
             }
-            Speaker::Unproven => Ok(()),
+            (Speaker::Proven(_) | Speaker::Local { .. }, Err(_)) => {
+                let words = "that it is of what is no name";
+                self.refusals.tell(speaker, format_args!("a message says {words}: refused"));
+                Err(Status::invalid_argument(format!("the message says {words}")))
+            }
         }
     }
 

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+use rustix::fs::Mode;
+use rustix::process::umask;
 use tokio::net::{UnixListener, unix::UCred};
 
 use crate::tls::{Role, Speaker};
@@ -76,8 +78,12 @@ impl Doorman {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             Ok(()) | Err(_) => {}
         }
-        let listener = UnixListener::bind(path).map_err(failed)?;
-        // First whose it is: until the mode is set, the umask and the directory's mode keep others out.
+        // First whose it is: until that and the mode are set it is this user's alone, whatever the umask that vipd was
+        // started with. What another thread made meanwhile would be no wider for it.
+        let before = umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
+        let bound = UnixListener::bind(path);
+        umask(before);
+        let listener = bound.map_err(failed)?;
         if let (Some(gid), Some(group)) = (self.group, group) {
             give(path, gid, group)?;
         }

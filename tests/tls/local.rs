@@ -5,6 +5,7 @@ use std::path::Path;
 
 use tokio::process::Command;
 use vipd::rpc::listen::operators;
+use vipd::rpc::local::Doorman;
 use vipd::tls::Transport;
 
 use crate::member::{config, desk};
@@ -84,4 +85,32 @@ async fn a_group_that_is_not_there_is_named() {
         operators(&config(dir.path(), &file), &Transport::Insecure, desk).await.expect_err("no group");
     assert!(error.to_string().contains("no group no-such-group; make it (groupadd"), "{error}");
     assert!(!socket.exists());
+}
+
+/// Where the process stops before it has given the socket to its group: a user that is not in it may not.
+#[test]
+fn until_it_is_given_away_the_socket_is_its_makers_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let socket = dir.path().join("admin.sock");
+    let itself = std::env::current_exe().unwrap();
+    let script = format!("umask 0; exec {} --ignored --exact local::is_not_given_away", itself.display());
+    let output = std::process::Command::new("setpriv")
+        .args([format!("--reuid={}", NOBODY.0), format!("--regid={}", NOBODY.1), "--clear-groups".into()])
+        .args(["sh", "-c", &script])
+        .env("VIPD_TEST_SOCKET", &socket)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let made = std::fs::metadata(&socket).unwrap();
+    assert_eq!((made.uid(), made.mode() & 0o7777), (NOBODY.0, 0o600), "{:o}", made.mode());
+}
+
+#[tokio::test]
+#[ignore = "run by until_it_is_given_away_the_socket_is_its_makers_alone"]
+async fn is_not_given_away() {
+    let socket = std::env::var_os("VIPD_TEST_SOCKET").unwrap();
+    let doorman = Doorman::new(Some("daemon")).unwrap();
+    let error = doorman.listen(Path::new(&socket), Some("daemon")).expect_err("not in the group");
+    assert!(error.to_string().contains("cannot be given to the group daemon"), "{error}");
 }

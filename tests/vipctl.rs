@@ -91,6 +91,8 @@ az-a    eu-west-1a  follower  healthy  yes      -      0   100  eni-0a  0.1.0
 az-b    eu-west-1b  leader    healthy  yes      yes    0   100  eni-0b  0.1.0
 az-c    eu-west-1c  follower  healthy  yes      -      0   100  eni-0c  0.1.0
 
+policy  failback false, min_hold_s 10, on_quorum_loss hold
+
 VIP               ROUTE TABLE  TARGET  MEMBER  STATE   IN SYNC
 192.168.77.10/32  rtb-0a       eni-0b  az-b    active  yes
 192.168.77.10/32  rtb-0b       eni-0b  az-b    active  yes

@@ -206,6 +206,9 @@ pub fn member(letter: char, role: &str) -> Member {
         version: "0.1.0".into(),
         priority: 100,
         lease_ms: 200,
+        failback: Some(false),
+        min_hold_s: Some(10),
+        on_quorum_loss: "hold".into(),
         ..Member::default()
     }
 }

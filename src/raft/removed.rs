@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver as _;
 
@@ -26,6 +27,9 @@ use crate::mutant::{self, Mutant};
 pub(super) fn place(membership: &StoredMembership) -> u64 {
     membership.log_id().map_or(0, |id| id.index + 1)
 }
+
+/// Who is out of the group and hears no leader for so long goes by its file: several elections.
+const ALONE: Duration = Duration::from_secs(3);
 
 /// Who is in the group by another member's word.
 #[derive(Debug)]
@@ -50,10 +54,11 @@ impl Rosters {
         self.0.retain(|id, _| members.contains(id));
     }
 
-    /// Whether one of these members knows a membership after the one at `known`, with that name in it.
+    /// Whether that name is in the newest membership that one of these members knows, after the one at `known`.
     fn has(&self, name: &Name, known: u64, members: &BTreeSet<Incarnation>) -> bool {
-        let said = self.0.iter().filter(|(id, _)| members.contains(*id));
-        said.map(|(_, roster)| roster).any(|roster| roster.at > known && roster.names.contains(name))
+        let said = self.0.iter().filter(|(id, _)| members.contains(*id)).map(|(_, roster)| roster);
+        let newest = said.max_by_key(|roster| roster.at).filter(|roster| roster.at > known);
+        newest.is_some_and(|roster| roster.names.contains(name))
     }
 }
 
@@ -132,8 +137,8 @@ impl Shared {
     }
 
     /// Whether one of that name is let in by its certificate alone: it is in the membership, or listed in the file and
-    /// was not removed since. Who is out of the group itself, or not in it yet, has no vote to be misled of, and may have
-    /// missed a return: it goes by its file.
+    /// was not removed since. Who is out of the group itself, or not in it yet, may have missed a return, with nobody left to
+    /// ask: it goes by its file where it hears no leader. It has no vote to be misled of.
     pub(super) fn knows(&self, name: &Name) -> bool {
         let listed = self.members.iter().any(|m| m.name == *name);
         let Some(raft) = self.raft.get() else { return listed };
@@ -148,7 +153,8 @@ impl Shared {
             let am_in = effective.nodes().any(|(id, _)| *id == self.me.0) && self.removed_at().is_none();
             (members, seated, am_in, place(committed))
         };
-        let removed = am_in && self.applied.borrow().ledger.removed.contains(name);
+        let counts = am_in || clock::now().since(self.last_heard()) < ALONE;
+        let removed = counts && self.applied.borrow().ledger.removed.contains(name);
         seated || (listed && !removed) || self.rosters().has(name, committed_at, &members)
     }
 
@@ -210,6 +216,9 @@ mod tests {
         assert!(!heard.has(&"az-d".parse().unwrap(), 6, &ids(&[1])), "it is not in it");
         let replaced = rosters(&[(1, 7, &["az-c"]), (1, 8, &["az-a"])]);
         assert!(!replaced.has(&name, 6, &ids(&[1])));
+        let two = rosters(&[(1, 7, &["az-c"]), (2, 8, &["az-a"])]);
+        assert!(!two.has(&name, 6, &ids(&[1, 2])), "the newest word of all counts");
+        assert!(two.has(&name, 6, &ids(&[1])));
     }
 
     #[test]

@@ -150,17 +150,17 @@ fn has_removed(process: &Process, name: &str) -> bool {
     process.group().applied().borrow().ledger.removed.iter().any(|n| n.as_str() == name)
 }
 
-/// What az-c's key says as leader of a later term, in the name of `from`.
-async fn seizes(
-    az_c: &Arc<Credentials>,
+/// What the key of the member `name` is told when it speaks as the leader of a term, in the name of `from`.
+async fn leads_by(
+    (name, key): (&str, &Arc<Credentials>),
     at: SocketAddr,
     from: Incarnation,
     to: Incarnation,
     term: u64,
 ) -> Code {
     loop {
-        let mut client = PeerClient::new(channel(Arc::clone(az_c), at).0);
-        let hello = HelloRequest { cluster: "edge".into(), member: "az-c".into(), incarnation: from.0 };
+        let mut client = PeerClient::new(channel(Arc::clone(key), at).0);
+        let hello = HelloRequest { cluster: "edge".into(), member: name.into(), incarnation: from.0 };
         let group = client.hello(hello).await.expect("anybody of the cluster may greet").into_inner().group;
         let request = AppendRequest {
             envelope: Some(Envelope { cluster: "edge".into(), group, from: from.0, to: to.0 }),
@@ -187,7 +187,7 @@ async fn fault_65_who_was_removed_deposes_nobody_whatever_the_files_list() {
     for (at, member) in [(0, &a), (1, &b)] {
         let to = member.group().incarnation();
         for from in [id, Incarnation(4242)] {
-            let said = seizes(&key, lab.peers[at], from, to, term.0 + 5).await;
+            let said = leads_by(("az-c", &key), lab.peers[at], from, to, term.0 + 5).await;
             assert_eq!(said, Code::PermissionDenied, "{from}");
         }
         assert_eq!(member.group().view().term, term);
@@ -199,7 +199,7 @@ async fn fault_65_who_was_removed_deposes_nobody_whatever_the_files_list() {
         member.end().await;
     }
     let b = Process::start(&lab, 1).await;
-    let said = seizes(&key, lab.peers[1], id, b.group().incarnation(), term.0 + 5).await;
+    let said = leads_by(("az-c", &key), lab.peers[1], id, b.group().incarnation(), term.0 + 5).await;
     assert_eq!(said, Code::PermissionDenied, "it has not forgotten");
     assert_eq!(b.group().view().term, term);
 }
@@ -235,6 +235,20 @@ async fn who_was_out_meanwhile_is_taken_in_by_one_that_it_saw_removed() {
     until("az-c knows", || has_removed(&c, "az-d")).await;
     a.change(Change::Remove([id_c].into())).await;
     until("az-c knows that it is out", || c.group().view().removed.is_some()).await;
+    // As long as it hears a leader it takes nothing from one that was removed. az-d's term is over: nobody follows it.
+    let led = async |by: &Process, id, term| {
+        leads_by((NAMES[if id == id_a { 0 } else { 3 }], &by.running.mine), lab.peers[2], id, id_c, term)
+            .await
+    };
+    assert_eq!(led(&a, id_a, a.group().view().term.0).await, Code::Ok);
+    assert_eq!(led(&d, id_d, 1).await, Code::PermissionDenied);
+    let alone = async {
+        while led(&d, id_d, 1).await != Code::Ok {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(BOUND, alone).await.expect("it goes by its file");
+
     a.change(learn(&lab, 3)).await;
     a.change(Change::Promote(id_d)).await;
     a.until_leads(&d).await;

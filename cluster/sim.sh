@@ -2,7 +2,7 @@
 # The simulation (docs/FENCING.md, section 5).
 #   ./cluster/sim.sh                    what the tests run: 2 000 seeds, every mutant, the faults by number
 #   ./cluster/sim.sh 100000 [FROM]      so many seeds; prints faults by kind, calls, claims, violations
-#   ./cluster/sim.sh --seed N           one seed's transcript
+#   ./cluster/sim.sh --seed N [TEST]    one seed's transcript; as that test runs it, which fails then for what it counts
 #   ./cluster/sim.sh --mutants [NAME]   every guard, or this one, taken out: by which property it is noticed, after how many seeds
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -17,7 +17,7 @@ case "${1:-}" in
 "") sim ;;
 --seed)
     export VIPD_SIM_SEED="${2:?a seed}"
-    sim replay --ignored --exact --nocapture
+    if [ -n "${3:-}" ]; then sim "$3" --nocapture; else sim replay --ignored --exact --nocapture; fi
     ;;
 --mutants)
     if [ -n "${2:-}" ]; then export VIPD_SIM_MUTANT="$2"; else profile=sim; fi

@@ -12,7 +12,7 @@ use crate::stories::{self, Story};
 use crate::world::{Faults, Plan, Report};
 
 /// How many seeds a mutant may take to be caught.
-const WITHIN: u64 = 300;
+const WITHIN: u64 = 1_000;
 
 /// How many seeds each guard of a pair must hold alone: many more than both out together take.
 const HOLDS_ALONE: u64 = 60;

@@ -311,12 +311,13 @@ impl Referee {
                 }
             }
             Some("Transfer") => {
-                if let Some(vote) = message::<proto::TransferRequest>(frame).and_then(|r| r.from_leader) {
-                    let term = Term(vote.term);
+                let request = message::<proto::TransferRequest>(frame).unwrap_or_default();
+                if let Some(vote) = request.from_leader {
+                    let (term, to) = (Term(vote.term), Incarnation(request.to));
                     let words = format!("{} transfers term {term}", book.names[seat]);
                     book.say(&words);
                     let in_the_air = book.in_the_air(seat, term, now);
-                    book.see(&Seen::Transfers { leader: Incarnation(vote.voted_for), term, in_the_air });
+                    book.see(&Seen::Transfers { leader: Incarnation(vote.voted_for), term, to, in_the_air });
                 }
             }
             Some(_) | None => {}

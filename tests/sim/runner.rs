@@ -11,7 +11,7 @@ use vipd::mutant::{self, Mutant};
 
 use crate::chaos::KINDS;
 use crate::referee::{Transcript, Violation};
-use crate::stories::Death;
+use crate::stories::{Death, Failover};
 use crate::world::{Plan, Report, run};
 
 /// What many runs came to.
@@ -33,6 +33,8 @@ pub struct Tally {
     pub dropped: u64,
     /// From the owner's loss to the last route, by how it was lost.
     pub failovers: BTreeMap<Death, Vec<Duration>>,
+    /// How many of these took so many elections.
+    pub elections: BTreeMap<u32, u64>,
     pub healings: Vec<Duration>,
     /// The runs with a violation, by seed.
     pub failed: BTreeMap<u64, Report>,
@@ -62,7 +64,8 @@ pub fn many(from: u64, count: u64, plan: &Plan, guards_out: &[Mutant], after: Af
     many_by(from, count, &|_| plan.clone(), guards_out, after)
 }
 
-/// Runs the seeds `from..from + count`, each by its plan, with these guards out.
+/// Runs the seeds `from..from + count`, each by its plan, with these guards out. Where one seed is asked for, prints its
+/// transcript and runs no other: `cluster/sim.sh --seed N TEST`.
 pub fn many_by(
     from: u64,
     count: u64,
@@ -70,6 +73,14 @@ pub fn many_by(
     guards_out: &[Mutant],
     after: After,
 ) -> Tally {
+    if let Some(seed) = crate::setting("VIPD_SIM_SEED") {
+        mutant::set(guards_out);
+        let report = run(seed, &plan(seed), Transcript::Lines);
+        report.transcript.iter().for_each(|line| println!("{line}"));
+        let mut tally = Tally::default();
+        tally.add(report);
+        return tally;
+    }
     let next = AtomicU64::new(from);
     let stop = AtomicBool::new(false);
     let tally = Mutex::new(Tally::default());
@@ -116,8 +127,9 @@ impl Tally {
         self.replayed.1 += report.replayed.1;
         self.failed_saves += report.failed_saves;
         self.dropped += report.dropped;
-        if let Some((death, took)) = report.failover {
+        if let Some(Failover { death, took, elections }) = report.failover {
             self.failovers.entry(death).or_default().push(took);
+            *self.elections.entry(elections).or_default() += 1;
         }
         self.healings.extend(report.healing);
         let (mail, ec2) = (report.mail, report.ec2);
@@ -126,6 +138,7 @@ impl Tally {
             ("message doubled", mail.doubled),
             ("message late, overtaken", mail.late),
             ("message into a cut", mail.cut),
+            ("message of one removed refused", mail.refused),
             ("snapshot taken over", report.snapshots.0),
             ("start from a snapshot", report.snapshots.1),
             ("save that took long", report.slow_saves),
@@ -179,6 +192,9 @@ impl fmt::Display for Tally {
                 writeln!(f, "{what}: median {median:.0?}, 99 of 100 within {most:.0?}, at most {max:.0?}")?;
             }
         }
+        for (elections, count) in &self.elections {
+            writeln!(f, "failovers that took {elections} elections: {count}")?;
+        }
         writeln!(f, "faults")?;
         for (kind, count) in &self.faults {
             writeln!(f, "  {kind:<28}{count:>9}")?;
@@ -189,7 +205,10 @@ impl fmt::Display for Tally {
             }
         }
         if let Some(seed) = self.failed.keys().next() {
-            writeln!(f, "replay: ./cluster/sim.sh --seed {seed}")?;
+            writeln!(
+                f,
+                "replay: ./cluster/sim.sh --seed {seed}, and the test's name if it is not many_seeds_hold"
+            )?;
         }
         Ok(())
     }

@@ -21,8 +21,8 @@ use openraft_rt_sim::SimRuntime;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::oneshot;
-use tonic::Status;
 use tonic::codegen::http::{HeaderMap, Request, Response};
+use tonic::{Code, Status};
 use tower::Service;
 use tower::util::BoxCloneSyncService;
 
@@ -62,6 +62,8 @@ pub struct Mail {
     /// In bad weather, there before another that left the same member for the same one earlier.
     pub overtook: u64,
     pub cut: u64,
+    /// Its sender's name was not let in: it was removed.
+    pub refused: u64,
     /// Lifelines: by the leader's death, without it, by a reset.
     pub ended: u64,
     pub ended_falsely: u64,
@@ -290,7 +292,7 @@ impl Wires {
         // Whoever answers there by now.
         let door = self.lock().doors.get(&address).cloned();
         let Some(Door { seat, host, mut service, .. }) = door else { return };
-        let referee = self.referee.clone();
+        let (referee, mail) = (self.referee.clone(), self);
         drop(host.spawn(async move {
             let path = request.uri().path().to_owned();
             let Ok(asked) = request.body().clone().collect().await.map(Collected::to_bytes);
@@ -300,6 +302,9 @@ impl Wires {
             let (head, body) = response.into_parts();
             let Ok(body) = body.collect().await else { return };
             let trailers = body.trailers().cloned();
+            let denied =
+                Status::from_header_map(&head.headers).is_some_and(|s| s.code() == Code::PermissionDenied);
+            mail.lock().mail.refused += u64::from(denied);
             let answer = Answer { bytes: body.to_bytes(), trailers };
             referee.answered(seat, &path, &asked, &answer.bytes, left, open);
             if let Some(tx) = tx {

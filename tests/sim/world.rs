@@ -20,7 +20,7 @@ use crate::invariants::healed::Member;
 use crate::members::Changes;
 use crate::referee::{Referee, Transcript, Violation};
 use crate::seat::{Around, Profile, Seat, TABLES, VIP, address, eni};
-use crate::stories::{Death, Story};
+use crate::stories::{Failover, Story};
 use crate::wires::{Mail, Weather, Wires};
 
 /// What a run came to.
@@ -35,8 +35,8 @@ pub struct Report {
     pub calls: u64,
     pub claims: u64,
     pub moves: u64,
-    /// From the owner's death, in calm, to every route on another.
-    pub failover: Option<(Death, Duration)>,
+    /// When the owner was lost in calm.
+    pub failover: Option<Failover>,
     /// From the end of all faults to route = owner = address.
     pub healing: Option<Duration>,
     /// Taken over from another, and started from.
@@ -196,11 +196,11 @@ impl World {
         }
     }
 
-    /// B: lease and longest election timeout; one more where two ask at the same time; and what the
-    /// claim and the calls take then.
-    pub fn failover_bound(&self) -> Duration {
+    /// B: the lease, the longest election timeout for each election that it took, and what the claim and the calls take
+    /// then.
+    pub fn failover_bound(&self, elections: u32) -> Duration {
         let (lease, election) = self.timing();
-        lease + election * 2 + Duration::from_millis(150)
+        lease + election * elections + Duration::from_millis(150)
     }
 
     fn timing(&self) -> (Duration, Duration) {
@@ -395,7 +395,7 @@ impl World {
         }
     }
 
-    fn isolate_owner(&self, cut: Cut) {
+    pub fn isolate_owner(&self, cut: Cut) {
         let Some(owner) = self.owner() else { return };
         for other in (0..self.seats.len()).filter(|o| *o != owner) {
             self.around.wires.cut(other, owner);
@@ -406,7 +406,7 @@ impl World {
         }
     }
 
-    fn each(&self, seat: usize, what: impl FnOnce(&crate::seat::Living)) {
+    pub fn each(&self, seat: usize, what: impl FnOnce(&crate::seat::Living)) {
         if let Some(living) = &self.seats[seat].living {
             what(living);
         }
@@ -497,10 +497,10 @@ impl World {
         }
     }
 
-    fn report(self, seed: u64, outcome: Result<Option<(Death, Duration)>, (&'static str, String)>) -> Report {
+    fn report(self, seed: u64, outcome: Result<Option<Failover>, (&'static str, String)>) -> Report {
         let referee = &self.around.referee;
         let failover = match outcome {
-            Ok(took) => took,
+            Ok(failover) => failover,
             Err((property, words)) => {
                 referee.violated(property, words);
                 None

@@ -92,6 +92,7 @@ pub enum Seen<'a> {
     Transfers {
         leader: Incarnation,
         term: Term,
+        to: Incarnation,
         /// Its own calls of that term that have left, and that it is still waiting for.
         in_the_air: usize,
     },

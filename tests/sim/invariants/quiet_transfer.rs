@@ -12,7 +12,7 @@ impl Invariant for QuietTransfer {
     const PROPERTY: &'static str = "a transfer waits for the calls in the air";
 
     fn see(&mut self, _: Duration, seen: &Seen<'_>) -> Option<String> {
-        let Seen::Transfers { leader, term, in_the_air } = seen else { return None };
+        let Seen::Transfers { leader, term, in_the_air, .. } = seen else { return None };
         (*in_the_air > 0)
             .then(|| format!("{leader} hands term {term} over with {in_the_air} calls in the air"))
     }

@@ -90,7 +90,8 @@ fn to(target: &Target, path: &'static str) -> Target {
 
 fn huge_names(target: &Target, hello: &HelloRequest) -> String {
     let refused = attack::unheard(target, &hello.encode_to_vec(), 3 * EACH);
-    assert!(refused >= 16, "{refused} refusals");
+    // Held at three times their length, as they were, these would be twice what a member may grow by.
+    assert!(refused >= 8, "{refused} refusals");
     format!("{refused} refusals")
 }
 

@@ -63,6 +63,18 @@ pub fn config(dir: &std::path::Path, more: &str) -> Config {
 pub async fn new(group: Option<GroupId>) -> Member {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path(), "");
+    by(&config, dir, group).await
+}
+
+/// It and nobody else: it founds its group by itself, and leads it.
+pub async fn alone() -> Member {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path(), "");
+    config.members.truncate(1);
+    by(&config, dir, None).await
+}
+
+async fn by(config: &Config, dir: tempfile::TempDir, group: Option<GroupId>) -> Member {
     let on_fatal = Arc::new(|cause: &str| panic!("{cause}"));
     let store = Store::open(&config.data_dir, &config.cluster, &config.member, on_fatal).unwrap();
     if let Some(group) = group {
@@ -71,7 +83,7 @@ pub async fn new(group: Option<GroupId>) -> Member {
     let me = store.incarnation();
     let gate = Arc::new(Gate::new(config.timing.margin()));
     let (tx, events) = mpsc::channel(1024);
-    let starting = Starting::new(&config, store, Arc::new(Lazy::new(Transport::Insecure)), gate, tx).unwrap();
+    let starting = Starting::new(config, store, Arc::new(Lazy::new(Transport::Insecure)), gate, tx).unwrap();
     Member { starting, me, dir, events }
 }
 

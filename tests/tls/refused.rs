@@ -4,18 +4,20 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use vipd::decide::Role;
 use vipd::proto::peer_client::PeerClient;
-use vipd::proto::{FormRequest, HelloRequest, OrderRequest};
+use vipd::proto::{FormRequest, HelloRequest, JoinRequest, OrderRequest};
 use vipd::raft::{Answer, Passed, Verb, Who};
-use vipd::tls::Speaker;
+use vipd::tls::{Speaker, Transport};
 
-use crate::member::desk;
+use crate::member::{self, desk};
 use crate::pki::Pki;
 use crate::roles::{Listeners, channel, listeners};
 
@@ -108,6 +110,28 @@ async fn fault_66_a_refusal_is_short_whatever_was_sent() {
     let Answer::Failure(failure) = desk.answer(passed).await else { panic!("refused") };
     assert!(failure.cause.starts_with("no member is named that: \"\n\n\n"), "{}", failure.cause);
     assert!(failure.cause.chars().count() <= WORDS + 200, "{} characters", failure.cause.chars().count());
+}
+
+/// There the reason is in the answer itself, and without TLS anybody may say any name.
+#[tokio::test]
+async fn fault_66_a_huge_newcomer_is_told_briefly_that_it_is_none() {
+    let member = member::alone().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    member.serve(listener, &Transport::Insecure);
+    let running = member.start().await;
+    let mut client = PeerClient::connect(format!("http://{address}")).await.unwrap();
+    let group = client.hello(hello("edge", "az-a")).await.unwrap().into_inner().group;
+    let join = JoinRequest { cluster: "edge".into(), group, member: huge(4 << 20), incarnation: 1 };
+    let leads = async {
+        while running.group.view().role != Role::Leader {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(BOUND, leads).await.expect("it leads");
+    let answer = client.join(join).await.unwrap().into_inner();
+    assert!(answer.reason.starts_with("the group has no member \n\n"), "{}", answer.reason);
+    assert!(answer.reason.chars().count() <= 2 * WORDS + 100, "{} characters", answer.reason.chars().count());
 }
 
 /// What this thread logs.

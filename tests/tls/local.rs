@@ -93,7 +93,9 @@ fn until_it_is_given_away_the_socket_is_its_makers_alone() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
     let socket = dir.path().join("admin.sock");
-    let itself = std::env::current_exe().unwrap();
+    // Where that user may run it.
+    let itself = dir.path().join("tls");
+    std::fs::copy(std::env::current_exe().unwrap(), &itself).unwrap();
     let script = format!("umask 0; exec {} --ignored --exact local::is_not_given_away", itself.display());
     let output = std::process::Command::new("setpriv")
         .args([format!("--reuid={}", NOBODY.0), format!("--regid={}", NOBODY.1), "--clear-groups".into()])

@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let set = std::path::Path::new(&std::env::var("OUT_DIR")?).join("vipd.bin");
     std::fs::write(set, descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
+        .codec_path("crate::raft::unpack::Bounded")
         .type_attribute(".vipd.v1", "#[derive(serde::Serialize)]")
         // A message's bytes are the same each time that it is encoded.
         .btree_map(".vipd.v1.Membership.nodes")

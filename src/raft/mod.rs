@@ -25,6 +25,7 @@ mod reports;
 mod serve;
 pub mod store;
 pub mod types;
+pub(crate) mod unpack;
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use prost::Message as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use vipd::proto::HelloRequest;
+use vipd::proto::{AppendRequest, Entry, HelloRequest};
 use vipd::raft::lifeline::PREFACE;
 
 use self::attack::{APPEND, Body, HELLO, JOIN, ORDER, Pace, Reset};
@@ -154,6 +154,14 @@ fn fault_66_what_strangers_send_costs_bounded_memory_and_moves_nothing() {
         &[to(&ports[0], HELLO)],
         |target| huge_names(target, &cluster),
     );
+    // Two million entries of two bytes: 150 MB of memory each, were they unpacked.
+    let entries = vec![Entry::default(); 2_000_000];
+    let append = AppendRequest { entries, ..AppendRequest::default() }.encode_to_vec();
+    ward.under("messages that unpack", &ward.owner, &ports[..1], |target| {
+        let refused = attack::unheard(target, &append, 3 * EACH);
+        assert!(refused >= 8, "{refused} refusals");
+        format!("{refused} refusals")
+    });
     under("messages that are never whole", &|target| {
         let size = if target.path == APPEND { 4_000_000 } else { 60_000 };
         let sent = attack::hoard(target, size, 32, EACH);

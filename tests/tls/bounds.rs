@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::{Code, Request, Status};
-use vipd::proto::{JoinRequest, OrderRequest};
+use vipd::proto::{AppendRequest, Entry, JoinRequest, OrderRequest, SnapshotRequest};
 
 use crate::pki::Pki;
 use crate::raw;
@@ -21,6 +21,8 @@ const BOUND: Duration = Duration::from_secs(20);
 
 /// Of docs/SECURITY.md, written down a second time.
 const PEER_MESSAGE: usize = 4 << 20;
+/// Of those without entries and without a ledger.
+const SHORT_MESSAGE: usize = 64 << 10;
 const OPERATOR_MESSAGE: usize = 64 << 10;
 const PLACES: usize = 16;
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -74,20 +76,35 @@ async fn fault_66_a_message_is_taken_up_to_its_ports_bound_and_no_further() {
     let [(peer, member), (operators, operator)] = scene.ports();
     let filler = |bytes: usize| "x".repeat(bytes);
     for (more, refused) in [(0, false), (1, true)] {
-        // Without the text, a message has 5 bytes: the field's tag and the text's length in 4 or 3.
-        let join = JoinRequest { member: filler(PEER_MESSAGE - 5 + more), ..JoinRequest::default() };
+        // Without the text, a message has 5 bytes or 4: the field's tag and the text's length in 4 or 3.
+        let data = filler(PEER_MESSAGE - 5 + more).into_bytes();
+        let snapshot = SnapshotRequest { data, ..SnapshotRequest::default() };
+        let join = JoinRequest { member: filler(SHORT_MESSAGE - 4 + more), ..JoinRequest::default() };
         let order = OrderRequest { member: filler(OPERATOR_MESSAGE - 4 + more), ..OrderRequest::default() };
-        assert_eq!(prost::Message::encoded_len(&join), PEER_MESSAGE + more);
+        assert_eq!(prost::Message::encoded_len(&snapshot), PEER_MESSAGE + more);
+        assert_eq!(prost::Message::encoded_len(&join), SHORT_MESSAGE + more);
         assert_eq!(prost::Message::encoded_len(&order), OPERATOR_MESSAGE + more);
         let answers = [
+            scene.ask(peer, member, "/vipd.v1.Peer/Snapshot", snapshot).await,
             scene.ask(peer, member, "/vipd.v1.Peer/Join", join).await,
             scene.ask(operators, operator, "/vipd.v1.Admin/Order", order).await,
         ];
-        for (answer, port) in answers.into_iter().zip(["members'", "operators'"]) {
+        for (answer, port) in answers.into_iter().zip(["members'", "members'", "operators'"]) {
             let too_long = answer.err().filter(|status| status.code() == Code::OutOfRange);
             assert_eq!(too_long.is_some(), refused, "the {port} port, {more} more: {too_long:?}");
         }
     }
+}
+
+/// Two bytes each on the wire, and seventy in memory.
+#[tokio::test]
+async fn fault_66_a_message_that_unpacks_is_refused_unread() {
+    let scene = Scene::new().await;
+    let [(peer, member), _] = scene.ports();
+    let append = AppendRequest { entries: vec![Entry::default(); 2_000_000], ..AppendRequest::default() };
+    let refused = scene.ask(peer, member, "/vipd.v1.Peer/Append", append).await.unwrap_err();
+    assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
+    assert!(refused.message().contains("fields"), "{refused}");
 }
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";

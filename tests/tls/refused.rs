@@ -27,7 +27,7 @@ const BOUND: Duration = Duration::from_secs(20);
 const WORDS: usize = 403;
 const TOLD: usize = 10;
 
-/// Nearly a whole message, of what is three times as long in a header.
+/// Nearly the longest message without entries, of what is three times as long in a header.
 fn huge(bytes: usize) -> String {
     "\n".repeat(bytes - 200)
 }
@@ -71,7 +71,7 @@ fn is_short<T: std::fmt::Debug>(answer: Result<T, Status>, code: Code, begins: &
 async fn fault_66_a_refusal_is_short_whatever_was_sent() {
     let scene = Scene::new().await;
     let mut b = scene.to_peers("member/az-b").await;
-    let message = 4 << 20;
+    let message = 64 << 10;
     is_short(
         b.hello(hello(&huge(message), "az-b")).await,
         Code::FailedPrecondition,
@@ -122,7 +122,7 @@ async fn fault_66_a_huge_newcomer_is_told_briefly_that_it_is_none() {
     let running = member.start().await;
     let mut client = PeerClient::connect(format!("http://{address}")).await.unwrap();
     let group = client.hello(hello("edge", "az-a")).await.unwrap().into_inner().group;
-    let join = JoinRequest { cluster: "edge".into(), group, member: huge(4 << 20), incarnation: 1 };
+    let join = JoinRequest { cluster: "edge".into(), group, member: huge(64 << 10), incarnation: 1 };
     let leads = async {
         while running.group.view().role != Role::Leader {
             tokio::time::sleep(Duration::from_millis(10)).await;

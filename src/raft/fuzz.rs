@@ -51,7 +51,7 @@ pub fn peer(data: &[u8]) -> Option<Said> {
             group(&report.envelope?.group);
             let member = report.member?;
             let reports = Reports::default();
-            reports.exchange(member.clone());
+            reports.exchange(member.clone()).ok()?;
             return Some(Said::Report(member));
         }
         14 => return proto::ForwardRequest::decode(bytes).ok()?.verb.map(Said::Forward),

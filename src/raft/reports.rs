@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use prost::Message as _;
 use tokio::sync::{Notify, watch};
 
 use super::Shared;
 use super::types::Node;
 use crate::clock;
-use crate::model::{Incarnation, Name, Time};
+use crate::model::{Incarnation, Name, Time, brief};
 use crate::proto;
 use crate::runtime;
 
@@ -29,6 +30,63 @@ pub type Heard = BTreeMap<Name, (Time, proto::Member)>;
 /// network: so many in a row do.
 const RECENT: usize = 3;
 
+/// The longest report, which is kept and told on in every status: two hundred route tables, as many as a VPC has by
+/// EC2's quotas, with what EC2 says of each, have 11 KiB.
+pub const REPORT_MAX_BYTES: usize = 16 * 1024;
+
+/// What it lists, all in all: an empty entry has three bytes on the wire, and 64 in memory.
+const PARTS_MAX: usize = 1024;
+
+/// A member says more of itself than an honest one does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "a report of {bytes} bytes and {parts} parts: an honest one has {REPORT_MAX_BYTES} and {PARTS_MAX} at most"
+)]
+pub(super) struct TooLong {
+    bytes: usize,
+    parts: usize,
+}
+
+fn check(report: &proto::Member) -> Result<(), TooLong> {
+    let lists = [&report.configured_vips, &report.configured_tables, &report.restart_for];
+    let parts = report.rights.len() + lists.map(Vec::len).iter().sum::<usize>();
+    let bytes = report.encoded_len();
+    if bytes > REPORT_MAX_BYTES || parts > PARTS_MAX { Err(TooLong { bytes, parts }) } else { Ok(()) }
+}
+
+/// This member's report as it may be told: where it is too long its texts are cut, then what EC2 says of tables is left
+/// out, from the last on, then what else it lists. What is left is names, addresses and numbers.
+fn fitting(mut mine: proto::Member) -> proto::Member {
+    if check(&mine).is_ok() {
+        return mine;
+    }
+    let texts = [
+        &mut mine.zone,
+        &mut mine.health_reason,
+        &mut mine.not_eligible,
+        &mut mine.cloud_error,
+        &mut mine.config_refused,
+    ];
+    for text in texts.into_iter().chain(mine.rights.iter_mut().map(|right| &mut right.error)) {
+        *text = brief(text);
+    }
+    for at in (0..mine.rights.len()).rev() {
+        if check(&mine).is_ok() {
+            return mine;
+        }
+        if let Some(right) = mine.rights.get_mut(at) {
+            right.error.clear();
+        }
+    }
+    while check(&mine).is_err()
+        && (mine.rights.pop().is_some()
+            || mine.restart_for.pop().is_some()
+            || mine.configured_tables.pop().is_some()
+            || mine.configured_vips.pop().is_some())
+    {}
+    mine
+}
+
 /// My own report, and what the others said last.
 #[derive(Debug, Default)]
 pub struct Reports {
@@ -42,6 +100,7 @@ pub struct Reports {
 impl Reports {
     /// Replaces what is told of this member; what matters to others is told at once.
     pub fn set(&self, mine: proto::Member) {
+        let mine = fitting(mine);
         let mut old = self.mine.lock().unwrap_or_else(PoisonError::into_inner);
         let urgent = (&old.health, &old.not_eligible, old.vip_local, old.quarantined, &old.cloud_error)
             != (&mine.health, &mine.not_eligible, mine.vip_local, mine.quarantined, &mine.cloud_error);
@@ -63,14 +122,15 @@ impl Reports {
         let _ = runtime::timeout(patience, heard.wait_for(|heard| heard.contains_key(name))).await;
     }
 
-    pub(super) fn exchange(&self, theirs: proto::Member) -> proto::Member {
-        self.keep(theirs, None);
-        self.mine.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn exchange(&self, theirs: proto::Member) -> Result<proto::Member, TooLong> {
+        self.keep(theirs, None)?;
+        Ok(self.mine.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     /// Whoever calls has seen that a member of the group says so of itself. `took`: how long its answer took.
-    fn keep(&self, mut theirs: proto::Member, took: Option<Duration>) {
-        let Ok(name) = theirs.name.parse::<Name>() else { return };
+    fn keep(&self, mut theirs: proto::Member, took: Option<Duration>) -> Result<(), TooLong> {
+        check(&theirs)?;
+        let Ok(name) = theirs.name.parse::<Name>() else { return Ok(()) };
         let least = took.map(|took| self.least(&name, took));
         self.heard.send_modify(|heard| {
             let known = heard.get(&name).map(|(_, member)| member);
@@ -80,6 +140,7 @@ impl Reports {
             theirs.round_trip_ms = took.map_or(before, |took| Some(smoothed(before, took)));
             heard.insert(name, (clock::now(), theirs));
         });
+        Ok(())
     }
 }
 
@@ -163,7 +224,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
                         if theirs.name == node.name =>
                     {
                         shared.hear_of_members(id, membership, &members);
-                        shared.reports.keep(theirs, Some(clock::now().since(asked)));
+                        if let Err(error) = shared.reports.keep(theirs, Some(clock::now().since(asked))) {
+                            shared.refusals.tell(&node.name, format_args!("not taken: {error}"));
+                        }
                     }
                     Ok(_) => {}
                     Err(error) => tracing::debug!(member = %node.name, %error, "report not delivered"),
@@ -178,6 +241,44 @@ pub(super) async fn run(shared: Arc<Shared>) {
 mod tests {
     use super::*;
 
+    #[test]
+    fn fault_66_a_report_has_a_bound_and_this_members_own_is_within_it() {
+        let member = |change: &dyn Fn(&mut proto::Member)| {
+            let mut member = proto::Member { name: "az-b".into(), ..proto::Member::default() };
+            change(&mut member);
+            member
+        };
+        let right = |text: usize| proto::Right { error: "x".repeat(text), ..proto::Right::default() };
+        let long = [
+            member(&|m| m.health_reason = "x".repeat(REPORT_MAX_BYTES)),
+            member(&|m| m.rights = vec![right(0); 4000]),
+            member(&|m| m.rights = vec![right(300); 200]),
+            member(&|m| m.configured_tables = vec!["x".repeat(300); 200]),
+            member(&|m| m.restart_for = vec![String::new(); 4000]),
+        ];
+        for member in long {
+            let reports = Reports::default();
+            let refused = reports.exchange(member.clone()).unwrap_err().to_string();
+            assert!(refused.contains("an honest one has 16384"), "{refused}");
+            assert!(reports.heard().borrow().is_empty());
+            reports.set(member);
+            let mine = reports.exchange(proto::Member::default()).unwrap();
+            assert_eq!((check(&mine), mine.name.as_str()), (Ok(()), "az-b"));
+        }
+        // As many tables as a VPC has.
+        let table = |i: u32| format!("rtb-0123456789abc{i:04x}");
+        let rights =
+            (0..200).map(|i| proto::Right { route_table: table(i), allowed: true, ..Default::default() });
+        let honest = member(&|m| {
+            m.rights = rights.clone().collect();
+            m.configured_tables = (0..200).map(table).collect();
+            m.config_refused = "x".repeat(2000);
+        });
+        let reports = Reports::default();
+        reports.set(honest.clone());
+        assert_eq!(reports.exchange(honest.clone()).unwrap(), honest, "not a byte less");
+    }
+
     /// A process that stood still for half a second has one such round trip under way; the next ones are as ever.
     #[test]
     fn fault_29_one_round_trip_that_was_held_up_makes_no_slow_network() {
@@ -185,9 +286,9 @@ mod tests {
         let name: Name = "az-b".parse().unwrap();
         let took = |ms: u64| {
             let theirs = proto::Member { name: name.to_string(), ..proto::Member::default() };
-            reports.keep(theirs.clone(), Some(Duration::from_millis(ms)));
+            reports.keep(theirs.clone(), Some(Duration::from_millis(ms))).unwrap();
             // What it says by itself measures nothing.
-            reports.keep(theirs, None);
+            reports.keep(theirs, None).unwrap();
             let (_, member) = reports.heard().borrow().get(&name).cloned().unwrap();
             (member.round_trip_ms.unwrap(), member.round_trip_least_ms)
         };

@@ -332,7 +332,10 @@ impl Peer for PeerService {
             return Err(refused(format!("{from} is not {} in this group", member.name)));
         }
         fault!(wait "serve.report", error(e) => return Err(internal(e)));
-        let mine = self.0.reports.exchange(member);
+        let mine = self.0.reports.exchange(member).map_err(|error| {
+            self.0.refusals.tell(&speaker, format_args!("refused: {error}"));
+            Status::invalid_argument(error.to_string())
+        })?;
         let (membership, members) = self.0.roster();
         let answer = proto::ReportResponse { member: Some(mine), removed_at: None, membership, members };
         Ok(Response::new(answer))

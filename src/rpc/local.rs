@@ -79,8 +79,9 @@ impl Doorman {
             Ok(()) | Err(_) => {}
         }
         // First whose it is: until that and the mode are set it is this user's alone, whatever the umask that vipd was
-        // started with. What another thread made meanwhile would be no wider for it.
-        let before = umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
+        // started with. The umask is the whole process's: what another thread makes meanwhile is no wider for it, and a
+        // directory can be entered, which takes the x bit; on a socket that bit grants nothing.
+        let before = umask(Mode::RWXG | Mode::RWXO);
         let bound = UnixListener::bind(path);
         umask(before);
         let listener = bound.map_err(failed)?;

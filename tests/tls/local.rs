@@ -105,7 +105,7 @@ fn until_it_is_given_away_the_socket_is_its_makers_alone() {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     let made = std::fs::metadata(&socket).unwrap();
-    assert_eq!((made.uid(), made.mode() & 0o7777), (NOBODY.0, 0o600), "{:o}", made.mode());
+    assert_eq!((made.uid(), made.mode() & 0o7777), (NOBODY.0, 0o700), "{:o}", made.mode());
 }
 
 #[tokio::test]

@@ -182,10 +182,10 @@ fn read_again(mut connection: Http2) -> u64 {
     u64::try_from(connection.ended.len()).unwrap()
 }
 
-/// Connections that say the same and close. How many.
-pub fn closed(way: &Way, first: &[u8], bound: Duration) -> u64 {
+/// So many connections that say the same and close, for as long as it takes up to the bound. How many.
+pub fn closed(way: &Way, first: &[u8], count: u64, bound: Duration) -> u64 {
     let (over, mut opened) = (ends(bound), 0);
-    while !over() {
+    while opened < count && !over() {
         let said = way.open().is_some_and(|mut wire| wire.write_all(first).is_ok());
         opened += u64::from(said);
     }

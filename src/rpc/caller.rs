@@ -85,6 +85,12 @@ impl<S> Known<S> {
     pub(super) fn new(stream: S, caller: Caller, age: Age) -> Self {
         Self { stream, caller, age, until: Box::pin(tokio::time::sleep(FIRST_BYTE)), spoken: false }
     }
+
+    /// Asked whatever is done with the connection: one whose other end takes nothing is read no more, since HTTP/2
+    /// writes what it has to say first. One task reads and writes, so that one timer wakes it.
+    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.until.as_mut().poll(cx).is_ready() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+    }
 }
 
 impl<S> Connected for Known<S> {
@@ -101,9 +107,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Known<S> {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.until.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
+        self.check(cx)?;
         let before = into.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, into);
         if !self.spoken && into.filled().len() > before {
@@ -117,10 +121,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Known<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Known<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -133,6 +139,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Known<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use vipd::proto::admin_client::AdminClient;
@@ -219,20 +219,93 @@ async fn is_let_in(channel: &Channel, who: &str) {
     }
 }
 
+/// The beginning of HTTP/2, and settings that set nothing (RFC 9113, sections 3.4 and 6.5).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+/// A PING, which has to be answered (RFC 9113, section 6.7).
+const PING: [u8; 17] = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+
+/// What is sent here and not read fills it soon.
+fn little_room() -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket
+}
+
+/// Says something that has to be answered for as long as it is taken, and reads no answer: until the other end, whose
+/// answers are taken no more, closes. How long that took.
+async fn reads_nothing(mut wire: impl AsyncWrite + Unpin) -> Duration {
+    let (begun, pings) = (Instant::now(), PING.repeat(1_000));
+    let mut waited = Duration::ZERO;
+    let closed = async {
+        loop {
+            let asked = Instant::now();
+            let said = async {
+                wire.write_all(&pings).await?;
+                wire.flush().await
+            };
+            let gone = said.await.is_err();
+            waited = waited.max(asked.elapsed());
+            if gone {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(BOUND, closed).await.expect("it is closed");
+    assert!(waited > AGE.max / 5, "the other end could write all the time: {waited:?}");
+    begun.elapsed()
+}
+
+#[tokio::test]
+async fn who_takes_no_answer_holds_no_connection_open() {
+    let member = member::new(None).await;
+    let bind = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (peers, persons) = (bind().await, bind().await);
+    let ports = [peers.local_addr().unwrap(), persons.local_addr().unwrap()];
+    let transport = Transport::Insecure;
+    serve_peers_until(peers, &transport, member.starting.service(), member.starting.lifelines(), AGE);
+    let (desk, _kept) = desk();
+    serve_operators_until(persons, &transport, routes(desk).await.unwrap(), AGE);
+    for port in ports {
+        let mut wire = little_room().connect(port).await.unwrap();
+        wire.write_all(&[PREFACE, &SETTINGS].concat()).await.unwrap();
+        let took = reads_nothing(wire).await;
+        assert!(took >= AGE.max, "it had its time: {took:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_called_and_takes_nothing_is_let_go() {
+    let socket = little_room();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let carrier = Lazy::closing(Transport::Insecure, AGE.max).dial("az-a", &address).unwrap();
+    let call = tokio::spawn(async move {
+        let hello = HelloRequest { cluster: "edge".into(), member: "az-b".into(), incarnation: 5 };
+        PeerClient::new(carrier).hello(hello).await.map(drop)
+    });
+    let (mut wire, _) = listener.accept().await.unwrap();
+    wire.write_all(&SETTINGS).await.unwrap();
+    let took = reads_nothing(wire).await;
+    assert!(took >= AGE.max / 2, "it had its time: {took:?}");
+    call.await.unwrap().expect_err("it was never answered");
+}
+
 #[tokio::test]
 async fn a_call_that_does_not_end_holds_no_connection_open() {
     let ports = ports().await;
     let b = Credentials::of_member(ports.pki.issue("member/az-b"), &name("edge"), &name("az-b")).unwrap();
     let mut wire = b.connect(Whom::AnyMember, &ports.peer.to_string()).await.unwrap();
     // HTTP/2's preface, empty settings, and a request whose body does not come (RFC 9113).
-    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     let path = b"/vipd.v1.Peer/Hello";
     let mut head = vec![0x83, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
     head.extend_from_slice(path);
     head.extend([0x01, 4]);
     head.extend_from_slice(b"vipd");
-    let mut words = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    words.extend(settings);
+    let mut words = PREFACE.to_vec();
+    words.extend(SETTINGS);
     words.extend([0, 0, u8::try_from(head.len()).unwrap(), 1, 4, 0, 0, 0, 1]);
     words.extend(head);
     wire.write_all(&words).await.unwrap();

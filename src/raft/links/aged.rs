@@ -24,8 +24,10 @@ impl<W> Aged<W> {
         Self { wire, until: Box::pin(tokio::time::sleep(age)) }
     }
 
-    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
-        self.until.as_mut().poll(cx).is_ready()
+    /// Asked whatever is done with the connection: one whose other end takes nothing is read no more, since HTTP/2
+    /// writes what it has to say first, and would wait for ever. One task reads and writes, so that one timer wakes it.
+    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.until.as_mut().poll(cx).is_ready() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
     }
 }
 
@@ -35,24 +37,43 @@ impl<W: AsyncRead + Unpin> AsyncRead for Aged<W> {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // HTTP/2 always waits for what comes next, so that nothing else has to wake it.
-        if self.is_over(cx) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
+        self.check(cx)?;
         Pin::new(&mut self.wire).poll_read(cx, into)
     }
 }
 
 impl<W: AsyncWrite + Unpin> AsyncWrite for Aged<W> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
         Pin::new(&mut self.wire).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
         Pin::new(&mut self.wire).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.wire).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_ends_for_whoever_waits_to_write_and_for_whoever_waits_to_read() {
+        let (mine, _theirs) = tokio::io::duplex(8);
+        let mut aged = Aged::new(mine, Duration::from_millis(50));
+        let written = tokio::time::timeout(Duration::from_secs(10), aged.write_all(&[0; 9])).await.unwrap();
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(aged.flush().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let (mine, _theirs) = tokio::io::duplex(8);
+        let mut aged = Aged::new(mine, Duration::from_millis(50));
+        let read = tokio::time::timeout(Duration::from_secs(10), aged.read(&mut [0])).await.unwrap();
+        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -235,6 +235,13 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
             if self.has_stopped() {
                 return;
             }
+            if self.stopping.as_ref().is_some_and(|s| clock::now() >= s.by) {
+                tracing::warn!(
+                    "vipd stops without having handed over within {STOP_DEADLINE:?}: routes may point here still; HAProxy and \
+                     the address serve them until another member has moved them"
+                );
+                return;
+            }
         }
     }
 
@@ -494,7 +501,7 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
         let Some(stopping) = &self.stopping else { return false };
         let mine = self.decide.ledger().owner() == Some(&self.hands.config.config.member);
         let released = mine || self.decide.addresses().is_empty();
-        (stopping.handed_over && released) || clock::now() >= stopping.by
+        stopping.handed_over && released
     }
 
     /// What changed in what is known of the others.

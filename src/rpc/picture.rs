@@ -360,7 +360,7 @@ impl View<'_> {
         for m in members {
             if !m.reachable {
                 problems.push(format!("{} does not answer", m.name));
-            } else if m.health != HEALTHY {
+            } else if m.health != HEALTHY && !m.witness {
                 problems.push(format!("{} is {}: {}", m.name, m.health, m.health_reason));
             } else if !m.not_eligible.is_empty() && !m.witness {
                 problems.push(format!("{} may not own: {}", m.name, m.not_eligible));

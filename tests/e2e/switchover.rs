@@ -70,6 +70,10 @@ fn fault_09_a_stop_that_cannot_end_is_bounded() {
         .filter(|c| c.faults.iter().any(|f| f.starts_with("hang")))
         .collect();
     assert!(hung.len() >= 3 && hung.iter().all(|c| !c.is_of(&first)), "{hung:?}");
+    // The routes point to it still: it goes on serving.
+    lab.logs(&first, "stops without having handed over");
+    assert!(lab.has_address(&first));
+    lab.client_reaches(&first);
     let second =
         lab.says(others(&first)[0], "another owns", |s| s.owner.as_deref() != Some(&first)).owner.unwrap();
     lab.ok(&["ec2", "clear", "hang"]);
@@ -215,6 +219,11 @@ fn a_witness_votes_and_never_owns() {
     let (code, json) = lab.vipctl_json(&first, &["transfer-leader", "--to", "az-c"]);
     assert_eq!(code, 4, "{json}");
     assert!(json["error"]["cause"].as_str().unwrap().contains("az-c is a witness"), "{json}");
+
+    // It needs no HAProxy.
+    lab.ok(&["kill", "az-c", "--only", "haproxy"]);
+    let status = lab.says(&first, "the witness's is gone", |s| s.member("az-c").health == "unhealthy");
+    assert_eq!(status.state, "steady", "{status:?}");
 
     // Whichever of the two is elected, the other than the witness owns; and its vote is what makes it.
     lab.ok(&["kill", &first]);

@@ -19,24 +19,50 @@ pub struct Refusals(Mutex<Told>);
 struct Told {
     since: Time,
     count: u32,
+    /// Since the last line.
+    left_out: u64,
 }
 
 impl Refusals {
-    /// Tells of one: as a warning, and those beyond the limit as a remark that nobody sees who did not ask for it.
+    /// Tells of one: as a warning, and those beyond the limit as a remark that nobody sees who did not ask for it. The
+    /// next warning says how many these were: one who makes many hides what others try, and not that there was more.
     pub fn tell(&self, from: &dyn fmt::Display, what: fmt::Arguments<'_>) {
-        if self.is_told(clock::now()) {
-            tracing::warn!(%from, "{what}");
-        } else {
-            tracing::debug!(%from, "{what}");
+        match self.left_out(clock::now()) {
+            Some(0) => tracing::warn!(%from, "{what}"),
+            Some(left_out) => tracing::warn!(%from, left_out, "{what}"),
+            None => tracing::debug!(%from, "{what}"),
         }
     }
 
-    fn is_told(&self, now: Time) -> bool {
+    /// How many were not told before this one; `None`: nor is this one.
+    fn left_out(&self, now: Time) -> Option<u64> {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if now.since(told.since) >= WINDOW {
-            *told = Told { since: now, count: 0 };
+            (told.since, told.count) = (now, 0);
         }
-        told.count = told.count.saturating_add(1);
-        told.count <= TOLD_MAX
+        if told.count >= TOLD_MAX {
+            told.left_out += 1;
+            return None;
+        }
+        told.count += 1;
+        Some(std::mem::take(&mut told.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_left_out_is_counted_and_said_with_the_next_line() {
+        let refusals = Refusals::default();
+        let begun = Time::default() + 2 * WINDOW;
+        let all = |at: Time, many: u32| (0..many).map(|_| refusals.left_out(at)).collect::<Vec<_>>();
+        let of_it = usize::try_from(TOLD_MAX).unwrap();
+        assert_eq!(all(begun, TOLD_MAX), vec![Some(0); of_it]);
+        assert_eq!(all(begun + WINDOW / 2, 7), vec![None; 7]);
+        assert_eq!(all(begun + WINDOW, 2), [Some(7), Some(0)]);
+        assert_eq!(all(begun + WINDOW, TOLD_MAX).last(), Some(&None));
+        assert_eq!(all(begun + 3 * WINDOW, 1), [Some(2)], "those of the window before");
     }
 }

@@ -28,9 +28,15 @@ const ENTRY: Shape = Shape(&[(4, MEMBERSHIP)]);
 const APPEND: Shape = Shape(&[(4, ENTRY)]);
 const SNAPSHOT: Shape = Shape(&[(5, MEMBERSHIP)]);
 
-/// What a leader answers to an operator by way of a member: of a picture the members and routes, of findings each, and
-/// of each member what it says of its tables.
-const ANSWER: Shape = Shape(&[(1, Shape(&[(7, FLAT)])), (4, FLAT), (20, FLAT), (40, FLAT)]);
+/// What a leader answers to an operator by way of a member, down to the last list in it: a picture with its members,
+/// routes and move, what came of a transfer, the orders, findings, members.
+const ANSWER: Shape = Shape(&[
+    (1, Shape(&[(7, FLAT), (8, FLAT), (9, FLAT)])),
+    (2, Shape(&[(1, FLAT)])),
+    (4, Shape(&[(4, FLAT)])),
+    (20, FLAT),
+    (40, Shape(&[(1, FLAT), (4, FLAT)])),
+]);
 const FLAT: Shape = Shape(&[]);
 
 /// Counts down by the fields of a message; `false`: it has more than that.
@@ -160,8 +166,29 @@ mod tests {
         assert!(told(&proto::AppendRequest { entries, ..Default::default() }).is_err());
         assert!(told(&proto::SnapshotRequest { membership: Some(configs), ..Default::default() }).is_err());
         let status = proto::Status { members: vec![proto::Member::default(); 1 << 20], ..Default::default() };
-        let answer = Some(proto::forward_response::Answer::Status(status));
-        assert!(told(&proto::ForwardResponse { answer }).is_err());
+        let member = proto::Member { rights: vec![proto::Right::default(); 1 << 20], ..Default::default() };
+        let vip = proto::VipRoutes { routes: vec![proto::Route::default(); 1 << 20], ..Default::default() };
+        let last_move = proto::Move { request_ids: vec![String::new(); 1 << 20], ..Default::default() };
+        let of_members = proto::Status { members: vec![member.clone()], ..Default::default() };
+        let of_vips = proto::Status { vips: vec![vip], ..Default::default() };
+        let of_move = proto::Status { last_move: Some(last_move.clone()), ..Default::default() };
+        let orders = proto::StandingOrders { last_move: Some(last_move.clone()), ..Default::default() };
+        let transfer = proto::TransferLeaderResponse { last_move: Some(last_move), ..Default::default() };
+        let findings = vec![proto::Finding::default(); 1 << 20];
+        use proto::forward_response::Answer;
+        let answers = [
+            Answer::Status(status),
+            Answer::Status(of_members),
+            Answer::Status(of_vips),
+            Answer::Status(of_move),
+            Answer::Orders(orders),
+            Answer::Transfer(transfer),
+            Answer::Findings(proto::Findings { findings, ..Default::default() }),
+            Answer::Members(proto::Members { members: vec![member], ..Default::default() }),
+        ];
+        for (n, answer) in answers.into_iter().enumerate() {
+            assert!(told(&proto::ForwardResponse { answer: Some(answer) }).is_err(), "answer {n}");
+        }
     }
 
     #[test]

@@ -78,6 +78,9 @@ fn many_seeds_hold() {
     assert!(replayed >= tally.claims, "{replayed} entries were replayed, of {} claims alone", tally.claims);
     assert!(taken_up * 100 <= replayed, "the replay went on from a member's ledger {taken_up} times");
     assert!(tally.failed_saves > 0, "no save failed");
+    let (all, one) =
+        (tally.elections.values().sum::<u64>(), tally.elections.get(&1).copied().unwrap_or_default());
+    assert!((all - one) * 20 <= all, "{} of {all} failovers took more than one election", all - one);
     assert!(
         Death::ALL.iter().all(|death| tally.failovers.contains_key(death)),
         "B is timed for each of them"

@@ -138,7 +138,7 @@ impl Tally {
             ("message doubled", mail.doubled),
             ("message late, overtaken", mail.late),
             ("message into a cut", mail.cut),
-            ("message of one removed refused", mail.refused),
+            ("message of no member refused", mail.refused),
             ("snapshot taken over", report.snapshots.0),
             ("start from a snapshot", report.snapshots.1),
             ("save that took long", report.slow_saves),

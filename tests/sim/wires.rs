@@ -62,7 +62,7 @@ pub struct Mail {
     /// In bad weather, there before another that left the same member for the same one earlier.
     pub overtook: u64,
     pub cut: u64,
-    /// Its sender's name was not let in: it was removed.
+    /// Its sender's name was not let in: it was removed, or is not known to be in yet.
     pub refused: u64,
     /// Lifelines: by the leader's death, without it, by a reset.
     pub ended: u64,

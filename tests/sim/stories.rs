@@ -236,7 +236,8 @@ impl World {
         let target = eni(owner);
         let left = |routes: &RouteMap| routes.values().all(|seen| !points_at(seen, &target));
         let took = self.routes_are(died, left).await.map_err(|e| (broken, e))?;
-        let elections = (self.around.referee.newest_term() - term) as u32;
+        // A member may have been in that term before, cut off.
+        let elections = ((self.around.referee.newest_term() - term) as u32).max(1);
         let bound = self.failover_bound(elections);
         if took > bound || elections > ELECTIONS_MAX {
             let words = format!("{took:?} and {elections} elections after {death:?}, more than {bound:?}");

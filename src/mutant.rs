@@ -50,6 +50,8 @@ pub enum Mutant {
     TargetIncarnation,
     /// What is acknowledged need not be saved (hole 8).
     AcknowledgedBeforeSaved,
+    /// A committed vote does not wait for the entries that are not saved yet (hole 8).
+    VoteOvertakesEntries,
     /// The routes are read once after a claim, and not again (F-c).
     ReadBack,
     /// Calls of an earlier claim with no known outcome are forgotten (F-c).
@@ -103,6 +105,7 @@ impl Mutant {
         Mutant::LeaderRestore,
         Mutant::TargetIncarnation,
         Mutant::AcknowledgedBeforeSaved,
+        Mutant::VoteOvertakesEntries,
         Mutant::ReadBack,
         Mutant::Stray,
         Mutant::Pace,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -162,7 +163,7 @@ impl Disk {
         };
         let (queue, jobs) = mpsc::unbounded_channel();
         drop(host.spawn(flusher(self.clone(), jobs, on_fatal)));
-        SimStore { disk: self.clone(), queue, fresh }
+        SimStore { disk: self.clone(), queue, unsaved: Arc::default(), fresh }
     }
 
     fn delay(&self) -> (Duration, bool) {
@@ -182,14 +183,18 @@ pub enum Unsaved {
 }
 
 enum Job {
-    Append(IOFlushed<TypeConfig>),
+    /// With the store's count of those that are not saved yet.
+    Append(IOFlushed<TypeConfig>, Arc<AtomicUsize>),
     Saved(oneshot::Sender<()>),
 }
 
 impl Job {
     fn complete(self) {
         match self {
-            Job::Append(callback) => callback.io_completed(Ok(())),
+            Job::Append(callback, unsaved) => {
+                callback.io_completed(Ok(()));
+                unsaved.fetch_sub(1, Ordering::Relaxed);
+            }
             Job::Saved(waiter) => drop(waiter.send(())),
         }
     }
@@ -224,6 +229,7 @@ async fn flusher(disk: Disk, mut jobs: mpsc::UnboundedReceiver<Job>, on_fatal: i
 pub struct SimStore {
     disk: Disk,
     queue: mpsc::UnboundedSender<Job>,
+    unsaved: Arc<AtomicUsize>,
     fresh: bool,
 }
 
@@ -344,7 +350,8 @@ impl RaftLogStorage<TypeConfig> for SimStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         self.disk.lock().written.vote = Some(*vote);
-        if !vote.is_committed() {
+        let owes = self.unsaved.load(Ordering::Relaxed) > 0;
+        if !vote.is_committed() || owes && !mutant::on(Mutant::VoteOvertakesEntries) {
             self.saved().await?;
         }
         Ok(())
@@ -365,7 +372,9 @@ impl RaftLogStorage<TypeConfig> for SimStore {
         I::IntoIter: OptionalSend,
     {
         self.disk.write(entries);
-        self.queue.send(Job::Append(callback)).map_err(|_| io::Error::other("the disk has failed"))
+        self.unsaved.fetch_add(1, Ordering::Relaxed);
+        let job = Job::Append(callback, self.unsaved.clone());
+        self.queue.send(job).map_err(|_| io::Error::other("the disk has failed"))
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {

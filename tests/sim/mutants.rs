@@ -79,6 +79,9 @@ fn case(mutant: Mutant) -> Option<Case> {
                 "equal index, equal ledger",
             ],
         ),
+        Mutant::VoteOvertakesEntries => {
+            (chaos::two_leaders_in_one_save, &["after healing route = owner = address"])
+        }
         Mutant::ReadBack => (chaos::everything, &["a wrong route is right again within R"]),
         Mutant::Stray => (stories::none, &["a late write is repaired within R"]),
         Mutant::Pace => (chaos::calls_in_the_air, &["a route is rewritten once a second at most"]),

@@ -39,10 +39,17 @@ const SWEEP_KEYS: usize = 64;
 
 /// Who waits for a save, or what else the thread is to do.
 pub(super) enum Job {
-    Append(IOFlushed<TypeConfig>),
+    Append(Appended),
     Saved(oneshot::Sender<io::Result<()>>),
     /// Entries were purged: their cells may go.
     Sweep,
+}
+
+/// An append that is not saved yet.
+pub(super) struct Appended {
+    callback: IOFlushed<TypeConfig>,
+    /// Held until it is told of.
+    unsaved: Arc<()>,
 }
 
 /// All it takes to save.
@@ -115,7 +122,10 @@ impl Job {
             Err(error) => Err(io::Error::other(StoreError::Failed { first: error.to_string() })),
         };
         match self {
-            Job::Append(callback) => callback.io_completed(outcome),
+            Job::Append(Appended { callback, unsaved }) => {
+                callback.io_completed(outcome);
+                drop(unsaved);
+            }
             // Whoever no longer waits does not need to know.
             Job::Saved(waiter) => drop(waiter.send(outcome)),
             Job::Sweep => {}
@@ -127,6 +137,8 @@ impl Job {
 pub(super) struct Flusher {
     queue: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
+    /// Each append that is not saved yet holds it too.
+    unsaved: Arc<()>,
 }
 
 impl Flusher {
@@ -134,7 +146,7 @@ impl Flusher {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new().name("store-flush".to_owned());
         let thread = thread.spawn(move || saver.run(jobs)).map_err(StoreError::Thread)?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+        Ok(Self { queue: Some(queue), thread: Some(thread), unsaved: Arc::default() })
     }
 
     /// Hands over a job; waits, without a thread, where the queue is full.
@@ -142,6 +154,16 @@ impl Flusher {
         let gone = || StoreError::Failed { first: "the flusher has ended".to_owned() };
         let queue = self.queue.as_ref().ok_or_else(gone)?;
         queue.send(job).await.map_err(|_| gone())
+    }
+
+    /// Tells `callback` once everything changed before the call is durable.
+    pub async fn append(&self, callback: IOFlushed<TypeConfig>) -> Result<(), StoreError> {
+        self.submit(Job::Append(Appended { callback, unsaved: self.unsaved.clone() })).await
+    }
+
+    /// Whether an append is not told of yet.
+    pub fn owes(&self) -> bool {
+        Arc::strong_count(&self.unsaved) > 1
     }
 
     /// Returns once everything changed before the call is durable.

@@ -213,14 +213,15 @@ impl RaftLogStorage<TypeConfig> for Store {
 
     /// A vote that is given is on disk first. One that is committed is not given: it says that a quorum gave it, each
     /// on its own disk, so that no other can win that term whoever forgets this. What is acknowledged under it, an
-    /// entry, is saved after it and with it (docs/decisions/0032).
+    /// entry, is saved after it and with it (docs/decisions/0032). But openraft takes a vote that is saved for the end of
+    /// all that it handed over before: it waits for entries that are not saved yet.
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         fault!(wait "store.vote.before", error(e) => return Err(e));
         self.core.update(|head| {
             head.vote = Some(*vote);
             Ok(())
         })?;
-        if !vote.is_committed() {
+        if !vote.is_committed() || self.flusher.owes() {
             self.flusher.saved().await?;
         }
         fault!(wait "store.vote.saved");
@@ -255,7 +256,7 @@ impl RaftLogStorage<TypeConfig> for Store {
         fault!(wait "store.append.before", error(e) => return Err(e));
         self.core.append(&entries)?;
         fault!(wait "store.append.unsaved");
-        Ok(self.flusher.submit(Job::Append(callback)).await?)
+        Ok(self.flusher.append(callback).await?)
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {

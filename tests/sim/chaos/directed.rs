@@ -195,6 +195,30 @@ pub fn power_failures(rng: &mut SmallRng, seats: usize, from: Duration, to: Dura
     s
 }
 
+/// One stands still while the leader hands over; what both leaders sent it meanwhile comes at once, and its power fails
+/// before its slow disk has saved it.
+pub fn two_leaders_in_one_save(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
+    let mut s = Schedule::default();
+    let mut at = from;
+    while at < to {
+        let seat = rng.random_range(0..seats);
+        s.add(at, Act::Disk { seat, weather: DiskWeather { fsync_us: (5_000, 20_000), fails: false } });
+        s.add(at, Act::Freeze { seat });
+        // Where it is asked for its vote first, all is saved by that.
+        s.add(at, Act::CutOneWay { from: (seat + 2) % seats, to: seat });
+        let handed = at + ms(rng, 1, 60);
+        s.add(handed, Act::Transfer { via: (seat + 1) % seats, to: Some((seat + 2) % seats) });
+        s.add(handed + ms(rng, 5, 30), Act::HealWires);
+        let thawed = handed + ms(rng, 50, 200);
+        s.add(thawed, Act::Thaw { seat });
+        let crash = Act::Crash { seat, unsaved: Unsaved::Lost, profile: None };
+        s.add(thawed + ms(rng, 1, 5), crash);
+        s.add(thawed + ms(rng, 100, 400), Act::Start { seat });
+        at += ms(rng, 1_200, 2_500);
+    }
+    s
+}
+
 /// A follower and the owner do not hear each other for a while; the third hears both.
 pub fn one_cut_off(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
     let mut s = Schedule::default();

@@ -125,6 +125,25 @@ async fn a_vote_is_one_sync_and_a_committed_one_goes_with_the_next_entry() {
     assert_eq!(vote(&mut open(&path).unwrap()).await, Some(Vote::new_committed(2, 7)));
 }
 
+/// openraft takes it for saved with all that was handed over before it: what a new leader sends again is acknowledged
+/// then.
+#[tokio::test]
+async fn hole_8_a_committed_vote_waits_for_the_entries_before_it() {
+    let mut scene = scene();
+    let mut appended = hand_over(&mut scene.store, vec![note(1, 0, "not saved yet")]).await;
+    let syncs = scene.syncs.clone();
+    until("the sync has begun", || syncs.load(Ordering::SeqCst) == 2).await;
+    let committed = Vote::new_committed(2, 7);
+    let mut vote = Box::pin(scene.store.save_vote(&committed));
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut vote).await;
+    assert!(early.is_err(), "before the entry is saved");
+    for _ in 0..2 {
+        scene.script.send(Ok(())).unwrap();
+    }
+    tokio::time::timeout(BOUND, vote).await.unwrap().unwrap();
+    appended.try_recv().unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn fault_17_a_slow_fsync_does_not_stop_the_runtime() {
     let mut scene = scene();

@@ -3,6 +3,7 @@
 #[macro_use]
 pub mod fault;
 
+mod aged;
 pub mod clock;
 pub mod config;
 pub mod decide;

@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("runtime", &["model", "clock"]),
     ("fault", &["clock", "runtime"]),
     ("refused", &["clock", "model"]),
+    ("aged", &[]),
     ("ledger", &["model", "mutant"]),
     ("decide", &["model", "ledger", "mutant"]),
     ("config", &["model"]),
@@ -25,9 +26,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tls", &["model", "config", "clock"]),
     (
         "raft",
-        &["model", "decide", "ledger", "config", "clock", "mutant", "proto", "refused", "runtime", "tls"],
+        &[
+            "model", "aged", "decide", "ledger", "config", "clock", "mutant", "proto", "refused", "runtime",
+            "tls",
+        ],
     ),
-    ("rpc", &["model", "decide", "ledger", "config", "clock", "metrics", "proto", "raft", "refused", "tls"]),
+    (
+        "rpc",
+        &[
+            "model", "aged", "decide", "ledger", "config", "clock", "metrics", "proto", "raft", "refused",
+            "tls",
+        ],
+    ),
     ("doctor", &["model", "clock", "config", "decide", "proto", "rpc", "tls", "vpc"]),
     ("fuzz", &["config", "ledger", "health", "net", "raft", "rpc", "tls", "vpc"]),
     (

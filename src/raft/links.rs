@@ -1,6 +1,5 @@
 //! One lazy channel to each member, replaced where it has gone dead, and before it grows old.
 
-mod aged;
 mod cork;
 
 use std::collections::BTreeMap;
@@ -15,9 +14,9 @@ use tonic::codegen::http;
 use tonic::transport::Endpoint;
 use tower::util::BoxCloneSyncService;
 
-use self::aged::Aged;
 use self::cork::Corked;
 use super::lifeline::{self, Held};
+use crate::aged::Aged;
 use crate::clock;
 use crate::model::Time;
 use crate::proto;

@@ -160,26 +160,21 @@ impl Reports {
     /// The process that said it has ended: what it said holds no more. Until it says something again it does not
     /// answer, which is within a second where it lives after all.
     pub(super) fn forget(&self, name: &str) {
-        self.heard.send_if_modified(|heard| {
-            let before = heard.len();
-            heard.retain(|member, _| member.as_str() != name);
-            heard.len() != before
-        });
-        self.recent
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|member, _| member.as_str() != name);
+        self.keep_where(|member| member.as_str() != name);
     }
 
     /// Who has left the group is forgotten.
     fn keep_only(&self, members: &[(Incarnation, Node)]) {
+        self.keep_where(|name| members.iter().any(|(_, node)| node.name == name.as_str()));
+    }
+
+    fn keep_where(&self, stays: impl Fn(&Name) -> bool) {
         self.heard.send_if_modified(|heard| {
             let before = heard.len();
-            heard.retain(|name, _| members.iter().any(|(_, node)| node.name == name.as_str()));
+            heard.retain(|member, _| stays(member));
             heard.len() != before
         });
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.retain(|name, _| members.iter().any(|(_, node)| node.name == name.as_str()));
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).retain(|member, _| stays(member));
     }
 }
 

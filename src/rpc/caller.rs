@@ -1,7 +1,6 @@
 //! Who is at the other end of a call, and the connection that brings it.
 
 use std::fmt;
-use std::future::Future as _;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -10,10 +9,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
 use super::keeper::Place;
+use crate::aged::Aged;
 use crate::tls::Speaker;
 
 /// A connection is told to end after so long (HTTP/2 GOAWAY), so that whose certificate was revoked or ran
@@ -69,27 +68,19 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A connection whose other end is known.
+/// A connection whose other end is known. It is closed at an age, whatever is under way.
 #[derive(Debug)]
 pub(super) struct Known<S> {
-    stream: S,
+    stream: Aged<S>,
     caller: Caller,
     age: Age,
-    /// Closed then, whatever is under way.
-    until: Pin<Box<Sleep>>,
     /// It has said something.
     spoken: bool,
 }
 
 impl<S> Known<S> {
     pub(super) fn new(stream: S, caller: Caller, age: Age) -> Self {
-        Self { stream, caller, age, until: Box::pin(tokio::time::sleep(FIRST_BYTE)), spoken: false }
-    }
-
-    /// Asked whatever is done with the connection: one whose other end takes nothing is read no more, since HTTP/2
-    /// writes what it has to say first. One task reads and writes, so that one timer wakes it.
-    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.until.as_mut().poll(cx).is_ready() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+        Self { stream: Aged::new(stream, FIRST_BYTE), caller, age, spoken: false }
     }
 }
 
@@ -107,13 +98,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Known<S> {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.check(cx)?;
         let before = into.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, into);
         if !self.spoken && into.filled().len() > before {
             self.spoken = true;
             let whole = self.age.max + self.age.grace;
-            self.until.set(tokio::time::sleep(whole));
+            self.stream.lasts(whole);
         }
         read
     }
@@ -121,12 +111,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Known<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Known<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.check(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check(cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -139,7 +127,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Known<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.check(cx)?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 

@@ -13,9 +13,8 @@ use tokio_rustls::client::TlsStream;
 use tonic::{Code, Request, Status};
 use vipd::proto::{AppendRequest, Entry, JoinRequest, OrderRequest, SnapshotRequest};
 
-use crate::pki::Pki;
 use crate::raw;
-use crate::roles::{Listeners, channel, listeners};
+use crate::roles::{Scene, channel};
 
 const BOUND: Duration = Duration::from_secs(20);
 
@@ -31,18 +30,7 @@ const FIRST_BYTE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(5
 const WHOLE: Duration = Duration::from_secs(5);
 const HEAD: Duration = Duration::from_secs(10);
 
-struct Scene {
-    pki: Pki,
-    az_a: Listeners,
-}
-
 impl Scene {
-    async fn new() -> Self {
-        let pki = Pki::new();
-        let az_a = listeners(&pki).await;
-        Self { pki, az_a }
-    }
-
     /// Each port with TLS, and who is let in there.
     fn ports(&self) -> [(SocketAddr, &'static str); 2] {
         [(self.az_a.peer, "member/az-b"), (self.az_a.operators, "operator/alice")]

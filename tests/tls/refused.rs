@@ -18,8 +18,7 @@ use vipd::raft::{Answer, Passed, Verb, Who};
 use vipd::tls::{Speaker, Transport};
 
 use crate::member::{self, desk};
-use crate::pki::Pki;
-use crate::roles::{Listeners, channel, listeners};
+use crate::roles::{Scene, channel};
 
 const BOUND: Duration = Duration::from_secs(20);
 
@@ -32,18 +31,7 @@ fn huge(bytes: usize) -> String {
     "\n".repeat(bytes - 200)
 }
 
-struct Scene {
-    pki: Pki,
-    az_a: Listeners,
-}
-
 impl Scene {
-    async fn new() -> Self {
-        let pki = Pki::new();
-        let az_a = listeners(&pki).await;
-        Self { pki, az_a }
-    }
-
     async fn to_peers(&self, who: &str) -> PeerClient<Channel> {
         let shown = Some(self.pki.raw(&self.pki.issue(who)));
         PeerClient::new(channel(self.az_a.peer, shown).await.unwrap())

@@ -233,6 +233,20 @@ pub async fn listeners(pki: &Pki) -> Listeners {
     Listeners { peer, operators, socket, metrics, _dir: dir, _kept: Box::new((kept, stands, member)) }
 }
 
+/// The ports of az-a, and who issues certificates for them.
+pub struct Scene {
+    pub pki: Pki,
+    pub az_a: Listeners,
+}
+
+impl Scene {
+    pub async fn new() -> Self {
+        let pki = Pki::new();
+        let az_a = listeners(&pki).await;
+        Self { pki, az_a }
+    }
+}
+
 /// One row a method, one column an identity, in the order of the heads.
 type Table = BTreeMap<String, Vec<Came>>;
 

@@ -1,7 +1,7 @@
 //! A connection that this end closes at an age, whatever the other end does with it.
 //!
-//! The other end closes it too (`rpc/caller.rs`), unless it is not what it was: one whose certificate was revoked may
-//! hold on to what it has, and this end would go on telling it things.
+//! A member closes what it has called (`raft/links.rs`) as well as what has called it (`rpc/caller.rs`): the other end may not
+//! be what it was, and one whose certificate was revoked would hold on to what it has.
 
 use std::future::Future as _;
 use std::io;
@@ -14,14 +14,19 @@ use tokio::time::Sleep;
 
 /// A connection until it has grown too old: from then on it brings an error, also to whoever waits for it.
 #[derive(Debug)]
-pub(super) struct Aged<W> {
+pub struct Aged<W> {
     wire: W,
     until: Pin<Box<Sleep>>,
 }
 
 impl<W> Aged<W> {
-    pub(super) fn new(wire: W, age: Duration) -> Self {
+    pub fn new(wire: W, age: Duration) -> Self {
         Self { wire, until: Box::pin(tokio::time::sleep(age)) }
+    }
+
+    /// From now on so long.
+    pub fn lasts(&mut self, age: Duration) {
+        self.until.set(tokio::time::sleep(age));
     }
 
     /// Asked whatever is done with the connection: one whose other end takes nothing is read no more, since HTTP/2
@@ -54,7 +59,21 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Aged<W> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
         Pin::new(&mut self.wire).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
+        Pin::new(&mut self.wire).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.wire.is_write_vectored()
     }
 }
 
@@ -71,8 +90,10 @@ mod tests {
         let written = tokio::time::timeout(Duration::from_secs(10), aged.write_all(&[0; 9])).await.unwrap();
         assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(aged.flush().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(aged.shutdown().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         let (mine, _theirs) = tokio::io::duplex(8);
-        let mut aged = Aged::new(mine, Duration::from_millis(50));
+        let mut aged = Aged::new(mine, Duration::from_secs(3600));
+        aged.lasts(Duration::from_millis(50));
         let read = tokio::time::timeout(Duration::from_secs(10), aged.read(&mut [0])).await.unwrap();
         assert_eq!(read.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }

@@ -1,6 +1,7 @@
 //! Handing leadership over: the permit closes, calls in the air end, the ledger learns of it, then
 //! the trigger (FENCING.md, hole 7).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::leading::Leading;
@@ -209,11 +210,11 @@ impl Decide {
 
     /// The best target: by whether it reaches EC2, then by whether it may change the routes, then by health, then by priority, then by lag, then by name.
     pub(super) fn best(&self, want: Want) -> Option<Name> {
-        self.best_but(want, None)
+        self.best_but(want, &BTreeSet::new())
     }
 
-    /// The best target that is not `left_out`.
-    pub(super) fn best_but(&self, want: Want, left_out: Option<&Name>) -> Option<Name> {
+    /// The best target that is none of `left_out`.
+    pub(super) fn best_but(&self, want: Want, left_out: &BTreeSet<&Name>) -> Option<Name> {
         let doubt = |name: &Name| self.peers.get(name).map_or(Doubt::Unknown, |p| Doubt::of(&p.health));
         let fits = |name: &Name| match (&want, self.refusal(name)) {
             (Want::This(this), _) => this == name && self.stands(name),
@@ -250,7 +251,7 @@ impl Decide {
         };
         self.raft
             .members()
-            .filter(|(_, m)| Some(&m.name) != left_out && fits(&m.name))
+            .filter(|(_, m)| !left_out.contains(&m.name) && fits(&m.name))
             .min_by_key(|(_, m)| rank(&m.name, m.priority))
             .map(|(_, m)| m.name.clone())
     }

@@ -1,5 +1,6 @@
 //! A leader without a claim of its term: it claims, or stands back for one that may own.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::handover::Want;
@@ -60,7 +61,7 @@ impl Decide {
         if !leading.claim.is_due(now.time) || self.may_learn_of_owner(now, &leading) {
             return Stage::Leading(leading);
         }
-        if let Some((reason, want)) = self.stands_back() {
+        if let Some((reason, want)) = self.stands_back(now.time) {
             return self.stand_back(now, leading, reason, want, out);
         }
         if !leading.claiming {
@@ -87,7 +88,7 @@ impl Decide {
     }
 
     /// Why this leader does not claim, and whom it wants to lead instead.
-    fn stands_back(&self) -> Option<(String, Want)> {
+    fn stands_back(&self, now: Time) -> Option<(String, Want)> {
         let not_eligible = self.not_eligible();
         // After a restart of the whole group the VIP stays where it is, if its owner lives.
         let owner = self.ledger.owner().filter(|o| !self.followed && **o != self.settings.me);
@@ -110,11 +111,18 @@ impl Decide {
             Health::Unknown(why) | Health::Unhealthy(why) => Some(why),
         };
         if let Some(why) = doubt
-            && self.best(Want::Healthy).is_some()
+            && self.best_but(Want::Healthy, &self.spared(now, &Want::Healthy)).is_some()
         {
             return Some((why.clone(), Want::Healthy));
         }
         None
+    }
+
+    /// Whom an owner that was elected anew does not leave the VIP to for its health (`min_hold_s`): where another owned, that one
+    /// is gone, and a failover does not wait.
+    fn spared(&self, now: Time, want: &Want) -> BTreeSet<&Name> {
+        let renews = self.ledger.owner() == Some(&self.settings.me);
+        if renews && matches!(want, Want::Healthy) { self.just_left(now) } else { BTreeSet::new() }
     }
 
     fn stand_back(
@@ -125,7 +133,8 @@ impl Decide {
         want: Want,
         out: &mut Vec<Effect>,
     ) -> Stage {
-        let to: Option<Name> = self.best(want).or_else(|| self.heir());
+        let spared = self.spared(now.time, &want);
+        let to: Option<Name> = self.best_but(want, &spared).or_else(|| self.heir());
         if to.as_ref().is_some_and(|to| self.is_quarantined(to)) {
             // It would refuse, and the term be spent. It lasts no longer than this member's own did, and
             // one that falls silent is no target.

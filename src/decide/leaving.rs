@@ -1,12 +1,14 @@
 //! Why an owner that could go on hands over by itself: it may not own, its HAProxy is sick, or the
 //! member of the highest priority is back (`policy.failback`).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::cause::Cause;
 use super::handover::Want;
 use super::owning::Owning;
 use super::{Decide, Now, Stage};
+use crate::ledger::Ledger;
 use crate::model::{Health, Name, Time};
 
 /// A move that waits for `min_hold_s`.
@@ -26,13 +28,19 @@ impl Decide {
             return None;
         }
         let left = |since: Time| self.settings.min_hold.saturating_sub(now.since(since));
-        let just_left = self.just_left(now, o);
+        let just_left = self.just_left(now);
         for (reason, want) in self.wishes() {
-            if self.best_but(want.clone(), just_left).is_some() {
+            if self.best_but(want.clone(), &just_left).is_some() {
                 return None;
             }
-            if let Some(to) = self.best(want) {
-                return Some(Waits { to, left: left(o.since), reason });
+            // Of those that wait the first that may.
+            let waiting = just_left.iter().filter_map(|name| Some((*name, left(*self.lost.get(*name)?))));
+            let mut waiting: Vec<_> = waiting.collect();
+            waiting.sort_by_key(|(_, left)| *left);
+            let others = |name: &Name| just_left.iter().copied().filter(|other| *other != name).collect();
+            let may = |(name, _): &(&Name, Duration)| self.best_but(want.clone(), &others(name)).is_some();
+            if let Some((to, left)) = waiting.into_iter().find(may) {
+                return Some(Waits { to: to.clone(), left, reason });
             }
         }
         let (to, reason) = self.better(now)?;
@@ -57,11 +65,20 @@ impl Decide {
         }
     }
 
-    /// The member that lost ownership a moment ago: what the owner wishes waits, if nobody else is
-    /// left to take it (`min_hold_s`).
-    pub(super) fn just_left(&self, now: Time, o: &Owning) -> Option<&Name> {
-        let held = now.since(o.since) >= self.settings.min_hold;
-        self.ledger.claim.as_ref().and_then(|c| c.previous.as_ref()).filter(|_| !held)
+    /// Who lost the VIP within `min_hold_s`: what the owner wishes waits, if nobody else is left to take it.
+    pub(super) fn just_left(&self, now: Time) -> BTreeSet<&Name> {
+        let within = self.lost.iter().filter(|(_, at)| now.since(**at) < self.settings.min_hold);
+        within.map(|(name, _)| name).filter(|name| **name != self.settings.me).collect()
+    }
+
+    /// Whoever a ledger that comes to be applied says has lost the VIP since the last one. Of the first one after a start
+    /// it is not known when.
+    pub(super) fn note_losses(&mut self, now: Time, newer: &Ledger) {
+        let Some(known) = self.ledger.claim.as_ref().map(|claim| claim.epoch) else { return };
+        let min_hold = self.settings.min_hold;
+        self.lost.retain(|_, at| now.since(*at) < min_hold);
+        let moves = newer.moves.iter().rev().take_while(|one| one.epoch > known);
+        self.lost.extend(moves.filter_map(|one| Some((one.from.clone()?, now))));
     }
 
     /// Whom the VIP goes back to, and why, once this member has owned it, and that one would have done,

@@ -101,6 +101,8 @@ pub struct Decide {
     changing: Changing,
     /// This member's claim whose move is not known to be over.
     moving: Option<Epoch>,
+    /// When this member learned that each lost the VIP last; of `min_hold` at most, and of nothing before its start.
+    lost: BTreeMap<Name, Time>,
     repairs: u64,
     errors: BTreeMap<RouteKey, String>,
     contended: BTreeMap<RouteKey, usize>,
@@ -166,6 +168,7 @@ impl Decide {
             pending: Vec::new(),
             changing: Changing::new(now.time),
             moving: None,
+            lost: BTreeMap::new(),
             repairs: 0,
             errors: BTreeMap::new(),
             contended: BTreeMap::new(),
@@ -230,6 +233,7 @@ impl Decide {
                     out.push(Effect::Tell(Story::Orders { drained, paused }));
                 }
                 self.raft.last_index = self.raft.last_index.max(index);
+                self.note_losses(now.time, &ledger);
                 (self.ledger, self.applied) = (ledger, index);
             }
             Event::ProposalFailed(command) => self.proposal_failed(now, &command),

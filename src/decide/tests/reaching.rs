@@ -312,6 +312,44 @@ fn fault_28_a_sick_owner_waits_for_the_one_it_has_it_from_alone_and_says_so() {
     }
 }
 
+/// Round a ring of three it waits as it does back and forth; and an owner that is elected anew has not held longer for it.
+#[test]
+fn fault_28_whoever_lost_it_within_min_hold_waits_however_it_went_round() {
+    let mut w = World::failed_over();
+    w.peer("b", |p| p.applied = u64::MAX);
+    w.peer("c", |p| p.applied = u64::MAX);
+    w.run(secs(1));
+    // b had it, then a; a is sick and gives it to c, c to a again.
+    w.unhealthy();
+    w.run(ms(50));
+    assert_eq!(w.transfers(), [C], "b lost it a second ago");
+    w.follow(3, Some(C));
+    w.claimed_by("c", 3, &[]);
+    w.event(Event::Health(Health::Healthy));
+    w.run(secs(1));
+    w.lead(4);
+    w.acknowledge();
+    w.apply_all();
+    w.put_addresses();
+    w.run(secs(1));
+    w.unhealthy();
+    w.run(ms(50));
+    assert_eq!(w.transfers(), [C], "both others lost it within the last seconds");
+    let waits = w.decide.waits(w.now).expect("it is shown");
+    assert_eq!(waits.to, name("b"), "who lost it first");
+    // Elected anew it has lost nothing, and neither have they.
+    w.lead(5);
+    w.acknowledge();
+    w.apply_all();
+    w.run(ms(500));
+    let waits = w.decide.waits(w.now).expect("as before");
+    assert_eq!(waits.to, name("b"));
+    w.run(waits.left - ms(50));
+    assert_eq!(w.transfers(), [C]);
+    w.run(ms(150));
+    assert_eq!(w.transfers()[..2], [C, B], "now it may");
+}
+
 /// As a follower's link does, every second, with HAProxy behind it.
 #[test]
 fn fault_28_five_minutes_of_flapping_move_the_vip_once_a_min_hold_at_most() {

@@ -20,6 +20,11 @@ enum Want {
     Gone,
 }
 
+/// How long a member that handed over keeps the address once every route was read back elsewhere. What came before
+/// the route changed is answered from here: the kernel drops the answer of an address that it no longer has, and the
+/// client waits for it in vain.
+const ANSWERS_FOR: Duration = Duration::from_secs(1);
+
 /// How long after one that ended and changed nothing: ten a second of what may fail for ever, and
 /// well within the second in which a deleted address is to be back.
 const TRY_FAILED: Duration = Duration::from_millis(100);
@@ -34,6 +39,12 @@ impl Decide {
         let same = |v: &Vip| present.contains(v) == self.addresses.contains(v);
         self.address_busy.retain(|v, _| same(v));
         self.addresses = present;
+    }
+
+    pub(super) fn note_sync(&mut self, now: Time) {
+        let claim = self.ledger.claim.as_ref().filter(|_| !self.ledger.is_out_of_sync());
+        let known = |epoch| self.in_sync.filter(|(of, _)| *of == epoch);
+        self.in_sync = claim.map(|c| known(c.epoch).unwrap_or((c.epoch, now)));
     }
 
     pub(super) fn address_tried(&mut self, now: Now, vip: Vip) {
@@ -96,11 +107,11 @@ impl Decide {
         if claim.member == self.settings.me {
             return self.without_lease(now);
         }
+        let handed_over =
+            claim.kind == Kind::Switchover && claim.previous.as_ref() == Some(&self.settings.me);
         // A table that was not moved has its clients served here still.
-        let draining = claim.kind == Kind::Switchover
-            && claim.previous.as_ref() == Some(&self.settings.me)
-            && self.ledger.is_out_of_sync();
-        if draining || mutant::on(Mutant::ReleaseAddress) { Want::Leave } else { Want::Gone }
+        let answers = self.in_sync.is_none_or(|(_, since)| now.time < since + ANSWERS_FOR);
+        if handed_over && answers || mutant::on(Mutant::ReleaseAddress) { Want::Leave } else { Want::Gone }
     }
 
     /// The newest claim known here is this member's own, but it may not act.

@@ -79,6 +79,8 @@ pub struct Decide {
     /// Which address is not tried (again) before.
     address_busy: BTreeMap<Vip, Time>,
     address_refreshed: Time,
+    /// Whose move every route was read back for, and when this member learned of it; `None` while it is not so.
+    in_sync: Option<(Epoch, Time)>,
     sight: Option<(Time, Sight)>,
     look: Look,
     reach: Reach,
@@ -153,6 +155,7 @@ impl Decide {
             addresses: BTreeSet::new(),
             address_busy: BTreeMap::new(),
             address_refreshed: now.time,
+            in_sync: None,
             sight: None,
             look: Look { asked: None, next: now.time },
             reach: Reach::default(),
@@ -235,6 +238,7 @@ impl Decide {
                 self.raft.last_index = self.raft.last_index.max(index);
                 self.note_losses(now.time, &ledger);
                 (self.ledger, self.applied) = (ledger, index);
+                self.note_sync(now.time);
             }
             Event::ProposalFailed(command) => self.proposal_failed(now, &command),
             Event::Health(health) => self.health = health,

@@ -99,11 +99,10 @@ impl Decide {
         if let Some(why) = not_eligible {
             return Some((why, Want::Any));
         }
-        if let Some(reach) = self.wants_reach().filter(|(_, want)| self.best(want.clone()).is_some()) {
-            return Some(reach);
-        }
-        if let Some(rights) = self.wants_rights().filter(|(_, want)| self.best(want.clone()).is_some()) {
-            return Some(rights);
+        let spared = self.spared(now);
+        let found = |(_, want): &(String, Want)| self.best_but(want.clone(), &spared).is_some();
+        if let Some(wish) = self.wants_reach().filter(found).or_else(|| self.wants_rights().filter(found)) {
+            return Some(wish);
         }
         // One whose health is not known leaves the VIP to one that is known to be well.
         let doubt = match &self.health {
@@ -111,18 +110,18 @@ impl Decide {
             Health::Unknown(why) | Health::Unhealthy(why) => Some(why),
         };
         if let Some(why) = doubt
-            && self.best_but(Want::Healthy, &self.spared(now, &Want::Healthy)).is_some()
+            && self.best_but(Want::Healthy, &spared).is_some()
         {
             return Some((why.clone(), Want::Healthy));
         }
         None
     }
 
-    /// Whom an owner that was elected anew does not leave the VIP to for its health (`min_hold_s`): where another owned, that one
-    /// is gone, and a failover does not wait.
-    fn spared(&self, now: Time, want: &Want) -> BTreeSet<&Name> {
+    /// Whom an owner that was elected anew, and may own, does not leave the VIP to (`min_hold_s`): where another owned, that
+    /// one is gone, and a failover does not wait.
+    fn spared(&self, now: Time) -> BTreeSet<&Name> {
         let renews = self.ledger.owner() == Some(&self.settings.me);
-        if renews && matches!(want, Want::Healthy) { self.just_left(now) } else { BTreeSet::new() }
+        if renews && self.not_eligible().is_none() { self.just_left(now) } else { BTreeSet::new() }
     }
 
     fn stand_back(
@@ -133,7 +132,7 @@ impl Decide {
         want: Want,
         out: &mut Vec<Effect>,
     ) -> Stage {
-        let spared = self.spared(now.time, &want);
+        let spared = self.spared(now.time);
         let to: Option<Name> = self.best_but(want, &spared).or_else(|| self.heir());
         if to.as_ref().is_some_and(|to| self.is_quarantined(to)) {
             // It would refuse, and the term be spent. It lasts no longer than this member's own did, and

@@ -8,7 +8,7 @@ use super::cause::Cause;
 use super::handover::Want;
 use super::owning::Owning;
 use super::{Decide, Now, Stage};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Move};
 use crate::model::{Health, Name, Time};
 
 /// A move that waits for `min_hold_s`.
@@ -30,7 +30,7 @@ impl Decide {
         let left = |since: Time| self.settings.min_hold.saturating_sub(now.since(since));
         let just_left = self.just_left(now);
         for (reason, want) in self.wishes() {
-            if self.best_but(want.clone(), &just_left).is_some() {
+            if self.goes_to(now, want.clone()).is_some() {
                 return None;
             }
             // Of those that wait the first that may.
@@ -65,19 +65,26 @@ impl Decide {
         }
     }
 
+    /// To whom an owner with this wish hands over now. One that may not own at all waits for nobody: it serves nobody.
+    pub(super) fn goes_to(&self, now: Time, want: Want) -> Option<Name> {
+        let at_last = (want == Want::Fit).then_some(Want::Fit);
+        self.best_but(want, &self.just_left(now)).or_else(|| self.best(at_last?))
+    }
+
     /// Who lost the VIP within `min_hold_s`: what the owner wishes waits, if nobody else is left to take it.
     pub(super) fn just_left(&self, now: Time) -> BTreeSet<&Name> {
         let within = self.lost.iter().filter(|(_, at)| now.since(**at) < self.settings.min_hold);
         within.map(|(name, _)| name).filter(|name| **name != self.settings.me).collect()
     }
 
-    /// Whoever a ledger that comes to be applied says has lost the VIP since the last one. Of the first one after a start
-    /// it is not known when.
+    /// Whoever a ledger that comes to be applied says has lost the VIP since the last one. Of the first one after a start,
+    /// and of moves of an earlier term, which a member that catches up comes by, it is not known when.
     pub(super) fn note_losses(&mut self, now: Time, newer: &Ledger) {
         let Some(known) = self.ledger.claim.as_ref().map(|claim| claim.epoch) else { return };
         let min_hold = self.settings.min_hold;
         self.lost.retain(|_, at| now.since(*at) < min_hold);
-        let moves = newer.moves.iter().rev().take_while(|one| one.epoch > known);
+        let news = |one: &&Move| one.epoch > known && one.term >= self.raft.term;
+        let moves = newer.moves.iter().rev().take_while(news);
         self.lost.extend(moves.filter_map(|one| Some((one.from.clone()?, now))));
     }
 

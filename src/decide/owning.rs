@@ -224,7 +224,7 @@ impl Decide {
         let may_leave = now.time >= o.leave_at && self.quorum_stands(now.time);
         let paused = self.ledger.paused.is_some();
         for (reason, want) in self.wishes().filter(|_| may_leave && !paused) {
-            if let Some(to) = self.best_but(want, &self.just_left(now.time)) {
+            if let Some(to) = self.goes_to(now.time, want) {
                 return self.begin_handover(now, o, to, reason, out);
             }
         }

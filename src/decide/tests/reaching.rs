@@ -90,6 +90,22 @@ fn fault_26_the_vip_does_not_go_back_and_forth() {
 }
 
 #[test]
+fn fault_26_an_owner_elected_anew_goes_back_to_none_that_just_lost_the_vip() {
+    for within in [true, false] {
+        let mut w = World::failed_over();
+        w.peer("c", |p| p.reachable = false);
+        w.looks_fail(secs(if within { 7 } else { 30 }), &unreachable());
+        assert!(w.decide.cut_off().is_some());
+        w.follow(3, None);
+        w.reaches("b");
+        w.forget();
+        w.lead(3);
+        w.acknowledge();
+        assert_eq!((w.claims(), w.transfers().first()), if within { (1, None) } else { (0, Some(&B)) });
+    }
+}
+
+#[test]
 fn fault_26_a_leader_cut_off_from_ec2_claims_only_where_nobody_does_better() {
     for better in [true, false] {
         let mut w = World::new();
@@ -348,6 +364,42 @@ fn fault_28_whoever_lost_it_within_min_hold_waits_however_it_went_round() {
     assert_eq!(w.transfers(), [C]);
     w.run(ms(150));
     assert_eq!(w.transfers()[..2], [C, B], "now it may");
+}
+
+/// It serves nobody: any member does better, whenever that one lost the VIP.
+#[test]
+fn fault_28_an_owner_that_may_not_own_waits_for_nobody() {
+    for c in [false, true] {
+        let mut w = World::failed_over();
+        w.peer("b", |p| p.applied = u64::MAX);
+        w.peer("c", |p| (p.applied, p.reachable) = (u64::MAX, c));
+        w.run(secs(1));
+        w.event(Event::Barred(Some("its ENI is gone".into())));
+        assert!(w.decide.waits(w.now).is_none());
+        w.run(ms(50));
+        assert_eq!(w.transfers(), if c { [C] } else { [B] });
+    }
+}
+
+/// What it learns late is not what happened late.
+#[test]
+fn fault_28_moves_of_earlier_terms_hold_nothing_back() {
+    for caught_up in [false, true] {
+        let mut w = World::new();
+        w.claimed_by("b", 1, &[]);
+        w.follow(if caught_up { 9 } else { 2 }, Some(C));
+        w.claimed_by("c", 2, &[]);
+        w.lead(10);
+        w.acknowledge();
+        w.apply_all();
+        w.put_addresses();
+        w.peer("b", |p| p.applied = u64::MAX);
+        w.peer("c", |p| (p.applied, p.reachable) = (u64::MAX, false));
+        w.run(secs(1));
+        w.unhealthy();
+        w.run(ms(50));
+        assert_eq!(w.transfers().first(), caught_up.then_some(&B), "b lost it in term 2");
+    }
 }
 
 /// As a follower's link does, every second, with HAProxy behind it.

@@ -9,7 +9,7 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
-use crate::ledger::{Command, Ledger};
+use crate::ledger::{Command, Ledger, MOVES_KEPT, REMOVED_KEPT, REQUEST_IDS_KEPT};
 use crate::proto;
 use crate::raft::types::{Entry, LogId, Membership, Node, SnapshotMeta, StoredMembership, TypeConfig, Vote};
 
@@ -24,6 +24,9 @@ pub const MAX_CONFIGS: usize = 7;
 pub const MAX_COMMAND_BYTES: usize = 32 * 1024;
 /// Half of tonic's default limit for a message (4 MiB).
 pub const MAX_SNAPSHOT_BYTES: usize = 2 * 1024 * 1024;
+/// Values of a ledger's JSON: 256 past moves of 82 with their request ids, and two thousand for routes, names and orders
+/// are 23 000. In memory each is 60 bytes at most beside its text.
+const MAX_LEDGER_VALUES: usize = 24 * 1024;
 /// A DNS name is at most 253 bytes long; a colon and a port follow.
 pub const MAX_TEXT_BYTES: usize = 260;
 /// A zone's name is as long as a member's at most.
@@ -370,6 +373,31 @@ impl Wire for VoteResponse<TypeConfig> {
     }
 }
 
+/// At least as many as JSON has values: each but the first follows one of these. Counted in place, since three bytes of it
+/// can be a text of sixty in memory.
+fn values(json: &[u8]) -> usize {
+    let (mut count, mut in_text, mut escaped) = (1, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_text,
+            b'"' => in_text = !in_text,
+            b',' | b'[' | b'{' if !in_text => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
+
+/// No longer than applying entries leaves it.
+fn kept(ledger: &Ledger) -> Result<(), CodecError> {
+    at_most("past moves", ledger.moves.len(), MOVES_KEPT)?;
+    at_most("removed members", ledger.removed.len(), REMOVED_KEPT)?;
+    at_most("members", ledger.seated.len(), MAX_NODES)?;
+    let ids = ledger.moves.iter().map(|m| m.request_ids.len()).max().unwrap_or_default();
+    at_most("request ids", ids, REQUEST_IDS_KEPT)
+}
+
 /// A whole snapshot, as a leader sends it and as the store keeps it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct SnapshotPush {
@@ -383,6 +411,8 @@ pub struct SnapshotPush {
 impl SnapshotPush {
     /// What a leader sent: it says who leads.
     pub fn from_leader(message: proto::SnapshotRequest) -> Result<(Vote, Self), CodecError> {
+        // Not of the store's own: whatever was applied has to be read again.
+        at_most("a ledger's values", values(&message.data), MAX_LEDGER_VALUES)?;
         let push = Self::from_proto(message)?;
         let vote = push.vote.ok_or(CodecError::Missing("a snapshot's vote"))?;
         Ok((leaders("a snapshot", vote)?, push))
@@ -408,7 +438,8 @@ impl Wire for SnapshotPush {
     fn from_proto(message: proto::SnapshotRequest) -> Result<Self, CodecError> {
         short("a snapshot", message.data.len(), MAX_SNAPSHOT_BYTES)?;
         // Read here, since an install that fails would end the receiving process.
-        let _: Ledger = serde_json::from_slice(&message.data).map_err(CodecError::Ledger)?;
+        let ledger: Ledger = serde_json::from_slice(&message.data).map_err(CodecError::Ledger)?;
+        kept(&ledger)?;
         let last_log_id: Option<LogId> = optional(message.last_log_id)?;
         let place: Option<LogId> = optional(message.membership_log_id)?;
         let membership: Membership = required("a snapshot's membership", message.membership)?;

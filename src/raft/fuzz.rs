@@ -16,6 +16,7 @@ use super::codec::{SnapshotPush, TransferAnswer, Wire};
 use super::form::Founding;
 use super::reports::Reports;
 use super::types::TypeConfig;
+use super::unpack;
 use crate::ledger::Ledger;
 use crate::model::{GroupId, Name};
 use crate::proto;
@@ -34,40 +35,46 @@ pub fn peer(data: &[u8]) -> Option<Said> {
         1 => drop(wire::<AppendEntriesResponse<TypeConfig>>(bytes)),
         2 => drop(wire::<VoteRequest<TypeConfig>>(bytes)),
         3 => drop(wire::<VoteResponse<TypeConfig>>(bytes)),
-        4 => drop(proto::SnapshotRequest::decode(bytes).ok().map(SnapshotPush::from_leader)),
+        4 => drop(taken::<proto::SnapshotRequest>(bytes).map(SnapshotPush::from_leader)),
         5 => drop(wire::<SnapshotResponse<TypeConfig>>(bytes)),
         6 => drop(wire::<TransferLeaderRequest<TypeConfig>>(bytes)),
         7 => drop(wire::<TransferAnswer>(bytes)),
         8 => {
-            let hello = proto::HelloRequest::decode(bytes).ok()?;
+            let hello = taken::<proto::HelloRequest>(bytes)?;
             drop(hello.cluster.parse::<Name>());
         }
-        9 => group(&proto::HelloResponse::decode(bytes).ok()?.group),
-        10 => group(&proto::FormRequest::decode(bytes).ok()?.group),
-        11 => group(&proto::JoinRequest::decode(bytes).ok()?.group),
-        12 => drop(proto::JoinResponse::decode(bytes)),
+        9 => group(&taken::<proto::HelloResponse>(bytes)?.group),
+        10 => group(&taken::<proto::FormRequest>(bytes)?.group),
+        11 => group(&taken::<proto::JoinRequest>(bytes)?.group),
+        12 => drop(taken::<proto::JoinResponse>(bytes)),
         13 => {
-            let report = proto::ReportRequest::decode(bytes).ok()?;
+            let report = taken::<proto::ReportRequest>(bytes)?;
             group(&report.envelope?.group);
             let member = report.member?;
             let reports = Reports::default();
             reports.exchange(member.clone()).ok()?;
             return Some(Said::Report(member));
         }
-        14 => return proto::ForwardRequest::decode(bytes).ok()?.verb.map(Said::Forward),
+        14 => return taken::<proto::ForwardRequest>(bytes)?.verb.map(Said::Forward),
         15 => {
-            let greeting = proto::LifelineGreeting::decode(bytes).ok()?;
+            let greeting = taken::<proto::LifelineGreeting>(bytes)?;
             group(&greeting.envelope?.group);
         }
         16 => {
-            let answer = proto::ReportResponse::decode(bytes).ok()?;
+            let answer = taken::<proto::ReportResponse>(bytes)?;
             answer.members.iter().for_each(|name| drop(name.parse::<Name>()));
             return answer.member.map(Said::Report);
         }
-        17 => drop(proto::ForwardResponse::decode(bytes)),
+        17 => drop(taken::<proto::ForwardResponse>(bytes)),
         _ => {}
     }
     None
+}
+
+/// As the port's codec takes it.
+fn taken<M: Message + Default + 'static>(bytes: &[u8]) -> Option<M> {
+    unpack::check::<M>(bytes).ok()?;
+    M::decode(bytes).ok()
 }
 
 fn group(bytes: &[u8]) {
@@ -80,9 +87,9 @@ fn group(bytes: &[u8]) {
 fn wire<T>(bytes: &[u8]) -> Option<T>
 where
     T: Wire + Debug,
-    T::Message: Message + Default,
+    T::Message: Message + Default + 'static,
 {
-    let value = T::from_proto(T::Message::decode(bytes).ok()?).ok()?;
+    let value = T::from_proto(taken(bytes)?).ok()?;
     let message = value.to_proto().expect("what was taken can be sent").encode_to_vec();
     let message = T::Message::decode(message.as_slice()).expect("what was sent can be decoded");
     let again = T::from_proto(message).expect("what was sent is taken");

@@ -63,7 +63,7 @@ fn has_at_most(left: &mut usize, mut bytes: &[u8], shape: &Shape) -> Result<bool
 }
 
 /// Whether a message of that kind may be unpacked.
-fn check<T: 'static>(bytes: &[u8]) -> Result<(), Status> {
+pub(super) fn check<T: 'static>(bytes: &[u8]) -> Result<(), Status> {
     let kind = TypeId::of::<T>();
     let shape = if kind == TypeId::of::<proto::AppendRequest>() {
         &APPEND
@@ -145,6 +145,8 @@ impl<U: Message + Default + 'static> Decoder for BoundedDecoder<U> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn told<T: Message + 'static>(message: &T) -> Result<(), Status> {
@@ -188,6 +190,102 @@ mod tests {
         ];
         for (n, answer) in answers.into_iter().enumerate() {
             assert!(told(&proto::ForwardResponse { answer: Some(answer) }).is_err(), "answer {n}");
+        }
+    }
+
+    /// As much of descriptor.proto as says what is in a message.
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Files {
+        #[prost(message, repeated, tag = "1")]
+        file: Vec<File>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct File {
+        #[prost(string, tag = "2")]
+        package: String,
+        #[prost(message, repeated, tag = "4")]
+        message_type: Vec<Kind>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Kind {
+        #[prost(string, tag = "1")]
+        name: String,
+        #[prost(message, repeated, tag = "2")]
+        field: Vec<Field>,
+        #[prost(message, repeated, tag = "3")]
+        nested_type: Vec<Kind>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Field {
+        #[prost(string, tag = "1")]
+        name: String,
+        #[prost(uint32, tag = "3")]
+        number: u32,
+        #[prost(uint32, tag = "4")]
+        label: u32,
+        #[prost(uint32, tag = "5")]
+        kind: u32,
+        #[prost(string, tag = "6")]
+        of: String,
+    }
+
+    const REPEATED: u32 = 3;
+    const FIXED64: u32 = 6;
+    const STRING: u32 = 9;
+    const MESSAGE: u32 = 11;
+    const BYTES: u32 = 12;
+
+    /// Every message, by its whole name.
+    struct Kinds(BTreeMap<String, Kind>);
+
+    impl Kinds {
+        fn add(&mut self, within: &str, kind: Kind) {
+            let name = format!("{within}.{}", kind.name);
+            kind.nested_type.iter().for_each(|inner| self.add(&name, inner.clone()));
+            self.0.insert(name, kind);
+        }
+
+        /// Whether a message has a list in it, or one that has. An id of eight bytes is as long in memory.
+        fn has_list(&self, name: &str) -> bool {
+            let is_one = |f: &Field| f.label == REPEATED && f.kind != FIXED64;
+            self.0[name].field.iter().any(|f| is_one(f) || f.kind == MESSAGE && self.has_list(&f.of))
+        }
+
+        fn is_held(&self, name: &str, shape: &Shape) {
+            let fields = &self.0[name].field;
+            for field in fields {
+                let inner = shape.0.iter().find(|(tag, _)| *tag == field.number);
+                let has_list = field.kind == MESSAGE && self.has_list(&field.of);
+                assert_eq!(
+                    inner.is_some(),
+                    has_list,
+                    "{name}.{} is to be looked into: {has_list}",
+                    field.name
+                );
+                // Numbers are packed, into one field.
+                let counts =
+                    field.label != REPEATED || [FIXED64, STRING, MESSAGE, BYTES].contains(&field.kind);
+                assert!(counts, "{name}.{} may be a byte on the wire and eight in memory", field.name);
+                inner.into_iter().for_each(|(_, inner)| self.is_held(&field.of, inner));
+            }
+            let known = |tag: &u32| fields.iter().any(|f| f.number == *tag);
+            assert!(shape.0.iter().all(|(tag, _)| known(tag)), "{name} has no such field");
+        }
+    }
+
+    #[test]
+    fn fault_66_every_list_of_a_long_message_is_looked_into() {
+        let mut kinds = Kinds(BTreeMap::new());
+        for File { package, message_type } in Files::decode(proto::DESCRIPTORS).unwrap().file {
+            message_type.into_iter().for_each(|kind| kinds.add(&format!(".{package}"), kind));
+        }
+        let long = [("AppendRequest", &APPEND), ("SnapshotRequest", &SNAPSHOT), ("ForwardResponse", &ANSWER)];
+        for (name, shape) in long {
+            assert!(kinds.has_list(&format!(".vipd.v1.{name}")), "{name}");
+            kinds.is_held(&format!(".vipd.v1.{name}"), shape);
         }
     }
 

@@ -264,6 +264,84 @@ fn what_no_honest_member_says_is_refused() {
     assert!(refused::<TransferLeaderRequest<TypeConfig>>(forged).contains("wrong kind"));
 }
 
+/// As long as an honest group can make it.
+fn full() -> Ledger {
+    use crate::ledger::{Kind, Move, Phases};
+    use crate::model::{Epoch, RouteKey};
+    let name = |i: usize| -> crate::model::Name { format!("{i:063}").parse().unwrap() };
+    let us = Some(u64::MAX);
+    let a_move = |i: usize| Move {
+        kind: Kind::Switchover,
+        from: Some(name(i)),
+        to: name(i),
+        term: Term(MAX_NUMBER),
+        epoch: Epoch(MAX_NUMBER),
+        reason: "az-b, \"az-c\" [az-d]".repeat(15),
+        at: WallMs(u64::MAX),
+        total_us: us,
+        in_sync: true,
+        phases: Phases { detect: us, elect: us, claim: us, address: us, route: us, verify: us },
+        request_ids: vec!["59dbff89-35bd-4eac-99ed-be587EXAMPLE".to_owned(); REQUEST_IDS_KEPT],
+    };
+    let vip = "192.168.77.10/32".parse().unwrap();
+    let route = |i: usize| RouteKey { table: format!("rtb-{i:017x}").parse().unwrap(), vip };
+    let routes = 0..crate::model::route::ROUTES_MAX;
+    Ledger {
+        unsettled: routes.map(|i| (route(i), u64::MAX)).collect(),
+        stray: true,
+        moves: (0..MOVES_KEPT).map(a_move).collect(),
+        drained: (0..MAX_NODES).map(name).collect(),
+        paused: Some(WallMs(u64::MAX)),
+        seated: (0..MAX_NODES).map(name).collect(),
+        removed: (0..REMOVED_KEPT).map(name).collect(),
+        ..Ledger::default()
+    }
+}
+
+#[test]
+fn fault_66_a_ledger_is_counted_through_and_no_longer_than_entries_make_it() {
+    let sent = |data: Vec<u8>| {
+        let taken = SnapshotPush::from_leader(proto::SnapshotRequest { data, ..push().to_proto().unwrap() });
+        taken.map(drop).map_err(|error| error.to_string())
+    };
+    let of = |ledger: &Ledger| sent(serde_json::to_vec(ledger).unwrap());
+    of(&full()).unwrap();
+    let with = |change: &dyn Fn(&mut Ledger)| {
+        let mut ledger = full();
+        change(&mut ledger);
+        of(&ledger).unwrap_err()
+    };
+    let first = |l: &Ledger| l.moves[0].clone();
+    assert_eq!(with(&|l| l.moves.push_back(first(l))), "past moves are 257, more than 256");
+    assert_eq!(
+        with(&|l| l.removed.push_back("x".parse().unwrap())),
+        "removed members are 257, more than 256"
+    );
+    assert_eq!(
+        with(&|l| l.seated.extend(["x".parse::<crate::model::Name>().unwrap()])),
+        "members are 65, more than 64"
+    );
+    let ids = with(&|l| l.moves[0].request_ids.push(String::new()));
+    assert_eq!(ids, "request ids are 65, more than 64");
+    // What is no ledger either, where it were looked at: it is counted first.
+    for (open, value, close) in
+        [("{\"removed\":[\"a\"", ",\"a\"", "]}"), ("[0", ",[]", "]"), ("", "{\"a\":", "")]
+    {
+        let long = [open.to_owned(), value.repeat(MAX_LEDGER_VALUES), close.to_owned()].concat();
+        let refused = sent(long.into_bytes()).unwrap_err();
+        assert!(
+            refused.starts_with("a ledger's values are ") && refused.ends_with("more than 24576"),
+            "{refused}"
+        );
+    }
+    // The store reads what entries have made of it, whatever that is.
+    let many: BTreeSet<crate::model::Name> = (0..30_000).map(|i| format!("{i}").parse().unwrap()).collect();
+    let drained = serde_json::to_vec(&Ledger { drained: many, ..Ledger::default() }).unwrap();
+    assert!(sent(drained.clone()).is_err());
+    let kept = proto::SnapshotRequest { data: drained, ..push().to_proto().unwrap() };
+    assert!(SnapshotPush::from_proto(kept).is_ok());
+}
+
 #[test]
 fn a_membership_has_voters_that_have_nodes_and_is_not_too_large() {
     let of = |configs: Vec<Vec<u64>>, nodes: u64| proto::Membership {

@@ -69,10 +69,10 @@ impl Config {
             count("then", "as below"),
             Heading("failover from a dead host or zone, at worst"),
             row("detect", detect, "lease + longest election timeout"),
-            count("elect", "2 round trips + 1 fsync"),
+            count("elect", "2 round trips + 2 fsyncs: the vote, the term's first entry"),
             count("claim", "1 round trip + 1 fsync"),
             row("route", attempt, "one attempt, every table in parallel: aws.attempt_timeout_ms"),
-            row("worst failover", detect + attempt, "plus 3 round trips and 2 fsyncs"),
+            row("worst failover", detect + attempt, "plus 3 round trips and 3 fsyncs"),
         ]
     }
 

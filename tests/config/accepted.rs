@@ -134,10 +134,10 @@ failover from a daemon that died on a host that lives
 
 failover from a dead host or zone, at worst
   detect                        240 ms   lease + longest election timeout
-  elect                              -   2 round trips + 1 fsync
+  elect                              -   2 round trips + 2 fsyncs: the vote, the term's first entry
   claim                              -   1 round trip + 1 fsync
   route                        1000 ms   one attempt, every table in parallel: aws.attempt_timeout_ms
-  worst failover               1240 ms   plus 3 round trips and 2 fsyncs
+  worst failover               1240 ms   plus 3 round trips and 3 fsyncs
 
 health
   HTTP check failing           1500 ms   health.interval_ms + health.timeout_ms x 2

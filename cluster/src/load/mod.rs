@@ -90,18 +90,22 @@ pub struct Sample {
     pub result: Result<String, Failure>,
     /// For a connection that stood and broke: who answered the immediate second try.
     pub retry: Option<Result<String, Failure>>,
+    /// When the outcome of that was known; without one, `end_ns`.
+    pub over_ns: u64,
 }
 
 /// Some ten times what a request takes on a busy machine.
 const AT_ONCE: Duration = Duration::from_millis(50);
 
 impl Sample {
-    /// Its connection stood when the VIP moved and was reset at once, and an immediate second try was answered: a
-    /// client that tries again notices nothing. One that hung until the move reset it is not of these.
+    /// Its connection stood when the VIP moved and was reset at once, and an immediate second try was answered as soon:
+    /// a client that tries again notices nothing. One that hung until the move reset it is not of these.
     pub fn broke_and_recovered(&self) -> bool {
+        let at_once = |from: u64, to: u64| Duration::from_nanos(to.saturating_sub(from)) < AT_ONCE;
         self.result == Err(Failure::Reset)
             && self.retry.as_ref().is_some_and(Result::is_ok)
-            && Duration::from_nanos(self.end_ns.saturating_sub(self.start_ns)) < AT_ONCE
+            && at_once(self.start_ns, self.end_ns)
+            && at_once(self.end_ns, self.over_ns)
     }
 }
 
@@ -188,7 +192,8 @@ async fn drive(plan: &Plan, samples: &Samples, on: Option<&Path>, mut stop: watc
         }
         let start_ns = boot_ns();
         let Ok(slot) = slots.clone().try_acquire_owned() else {
-            samples.push(Sample { start_ns, end_ns: start_ns, result: Err(Failure::NotSent), retry: None });
+            let (result, retry) = (Err(Failure::NotSent), None);
+            samples.push(Sample { start_ns, end_ns: start_ns, result, retry, over_ns: start_ns });
             continue;
         };
         let (target, samples) = (plan.target, samples.clone());
@@ -199,7 +204,8 @@ async fn drive(plan: &Plan, samples: &Samples, on: Option<&Path>, mut stop: watc
                 Err(failure) if failure.was_open() => Some(request(target).await),
                 Ok(_) | Err(_) => None,
             };
-            samples.push(Sample { start_ns, end_ns, result, retry });
+            let over_ns = if retry.is_some() { boot_ns() } else { end_ns };
+            samples.push(Sample { start_ns, end_ns, result, retry, over_ns });
             drop(slot);
         });
     }
@@ -255,13 +261,16 @@ mod tests {
     fn a_reset_counts_apart_if_it_came_at_once_and_the_second_try_was_answered() {
         let reset = |ms: u64, retry| {
             let end_ns = 1_000_000_000 + ms * 1_000_000;
-            Sample { start_ns: 1_000_000_000, end_ns, result: Err(Failure::Reset), retry }
+            Sample { start_ns: 1_000_000_000, end_ns, result: Err(Failure::Reset), retry, over_ns: end_ns }
         };
         assert!(reset(2, Some(Ok("az-b".into()))).broke_and_recovered());
         assert!(!reset(600, Some(Ok("az-b".into()))).broke_and_recovered());
         assert!(!reset(2, Some(Err(Failure::Refused))).broke_and_recovered());
         let hung = Sample { result: Err(Failure::AnswerTimeout), ..reset(2, Some(Ok("az-b".into()))) };
         assert!(!hung.broke_and_recovered());
+        let again = reset(2, Some(Ok("az-b".into())));
+        let late = Sample { over_ns: again.end_ns + 600_000_000, ..again };
+        assert!(!late.broke_and_recovered());
     }
 
     #[tokio::test]

@@ -256,7 +256,8 @@ mod tests {
     fn sample(start_ms: u64, result: Result<&str, Failure>) -> Sample {
         let start_ns = start_ms * 1_000_000;
         let retry = matches!(result, Err(Failure::Reset)).then(|| Ok("az-b".into()));
-        Sample { start_ns, end_ns: start_ns + 400_000, result: result.map(str::to_owned), retry }
+        let (end_ns, result) = (start_ns + 400_000, result.map(str::to_owned));
+        Sample { start_ns, end_ns, result, retry, over_ns: end_ns }
     }
 
     fn report(samples: &[Sample]) -> Report {

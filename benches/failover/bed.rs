@@ -4,7 +4,7 @@ use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
 use serde_json::Value;
 use tokio::sync::watch;
 use vip_lab::control::{Program, Request, Target, ask};
@@ -15,7 +15,7 @@ use vip_lab::spec::{Spec, Vipd};
 use vip_lab::topology::{Part, Way};
 use vip_lab::{lifecycle, ns};
 
-use crate::plan::{Fault, Group, System};
+use crate::plan::{Fault, Group, Profile, System};
 
 /// A new connection every so often.
 const EVERY: Duration = Duration::from_millis(5);
@@ -24,7 +24,7 @@ const LONGEST_RUN: Duration = Duration::from_secs(300);
 /// The client is served when so many requests in a row were answered: a fifth of a second.
 const IN_A_ROW: usize = 40;
 /// Fifty route tables by the CLI take some twenty seconds on two cores; what has not moved by then is stuck.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 /// Between two looks at a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -36,12 +36,15 @@ pub struct Bed {
 impl Bed {
     pub fn up(name: &str, dir: &Path, group: &Group) -> anyhow::Result<Self> {
         let mut spec = Spec::new(name, dir, 3, group.tables)?;
+        let (profile, enabled) = match group.system {
+            System::Vipd(profile) => (Some(profile.raft().to_owned()), true),
+            System::Keepalived(_) => (None, false),
+        };
         spec.vipd = Vipd {
-            enabled: matches!(group.system, System::Vipd(_)),
+            enabled,
             path: env!("CARGO_BIN_EXE_vipd").into(),
-            profile: Some(group.system.setting().into()),
-            // Runs follow each other within seconds: a member that lost the VIP in the last run is a target of this.
-            sets: vec!["policy.min_hold_s=0".into()],
+            profile,
+            sets: sets(group),
             ..Vipd::default()
         };
         // This program is the lab's daemon too: nothing else has to be built.
@@ -74,8 +77,8 @@ impl Bed {
         Ok(first.filter(|_| members.iter().all(|m| *m == first)).map(str::to_owned))
     }
 
-    /// When the last table was first pointed at `member` since then.
-    pub fn swapped_at_ns(&self, member: &str, since_ns: u64) -> anyhow::Result<Option<u64>> {
+    /// When the tables were first pointed at `member` since then.
+    pub fn swaps(&self, member: &str, since_ns: u64) -> anyhow::Result<Option<Swaps>> {
         let calls: Vec<Call> = serde_json::from_value(self.ask(&Request::Calls { since_ns })?)?;
         let eni = &self.spec.zone(member)?.eni;
         let first = |table: &str| {
@@ -85,7 +88,7 @@ impl Bed {
             swaps.filter_map(|c| c.executed_boot_ns).min()
         };
         let all: Option<Vec<u64>> = self.spec.tables.iter().map(|table| first(&table.id)).collect();
-        Ok(all.and_then(|all| all.into_iter().max()))
+        Ok(all.and_then(|all| Some(Swaps { client_ns: *all.first()?, last_ns: *all.iter().max()? })))
     }
 
     pub fn haproxy(&self, member: &str, verb: fn(Target) -> Request) -> anyhow::Result<()> {
@@ -116,17 +119,40 @@ impl Bed {
         }
     }
 
-    /// Waits until all routes name another member than `old` and the client is served, by whom.
-    pub fn wait_moved(&self, client: &Client, old: &str) -> anyhow::Result<String> {
-        let mut seen = None;
-        until("the VIP to move and the client to be served", PATIENCE, || {
-            let Some(new) = self.routed_to()?.filter(|member| member != old) else { return Ok(false) };
-            let served = client.is_served(|by| by == new);
-            seen = Some(new);
-            Ok(served)
-        })?;
-        seen.context("nobody has the VIP")
+    /// Waits until all routes name another member than `old` and the client is served by it. `None`: that never came.
+    pub fn wait_moved(&self, client: &Client, old: &str) -> anyhow::Result<Option<String>> {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            if let Some(new) = self.routed_to()?.filter(|member| member != old)
+                && client.is_served(|by| by == new)
+            {
+                return Ok(Some(new));
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(None)
     }
+}
+
+/// When EC2 executed them.
+pub struct Swaps {
+    /// The client's own table.
+    pub client_ns: u64,
+    pub last_ns: u64,
+}
+
+/// What is set beside the lab's own configuration; docs/PERFORMANCE.md says so.
+fn sets(group: &Group) -> Vec<String> {
+    if group.idle {
+        // The default; the lab's own is 200.
+        return vec!["health.interval_ms=500".into()];
+    }
+    // Runs follow each other within seconds: a member that lost the VIP in the last run is a target of this.
+    let mut sets = vec!["policy.min_hold_s=0".to_owned()];
+    if group.system == System::Vipd(Profile::QuickCheck) {
+        sets.push("health.timeout_ms=200".into());
+    }
+    sets
 }
 
 impl Drop for Bed {

@@ -19,8 +19,8 @@ pub trait Daemons {
     /// The processes of one member.
     fn pids(&self, bed: &Bed, member: &str) -> anyhow::Result<Vec<i32>>;
 
-    /// Where the time of the last move went, by the daemons' own account.
-    fn phases_ms(&self, bed: &Bed) -> anyhow::Result<BTreeMap<String, f64>>;
+    /// Where the time of this move went, by the daemons' own account; empty if that was not the last one.
+    fn phases_ms(&self, bed: &Bed, from: &str, to: &str) -> anyhow::Result<BTreeMap<String, f64>>;
 
     /// How often something had to be put right by hand before the next run.
     fn mended(&self) -> usize;

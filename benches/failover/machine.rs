@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::Command;
 
+use anyhow::ensure;
 use serde::Serialize;
 
 use crate::keepalived;
@@ -35,7 +36,7 @@ impl Machine {
         let memory = value(&text("/proc/meminfo"), "MemTotal", ':');
         let memory_kib: u64 = memory.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
         let optimized = if cfg!(debug_assertions) { "dev profile (opt-level 1)" } else { "release profile" };
-        let commit = git(&["describe", "--always", "--dirty", "--abbrev=12"]);
+        let commit = commit()?;
         let aws = keepalived::aws()?;
         Ok(Self {
             cores: std::thread::available_parallelism().map_or(0, usize::from),
@@ -54,10 +55,13 @@ impl Machine {
     }
 }
 
-fn git(args: &[&str]) -> String {
-    let mut command = Command::new("git");
-    let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).args(args).output();
-    output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()
+/// Of the folder that cargo runs this in, its package's: one that was noted at build time may be another checkout's.
+fn commit() -> anyhow::Result<String> {
+    let output = Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=12"]).output()?;
+    let commit = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let why = String::from_utf8_lossy(&output.stderr);
+    ensure!(!commit.is_empty(), "git knows no commit here, and figures need one: {}", why.trim());
+    Ok(commit)
 }
 
 /// The first line that the program prints, wherever.

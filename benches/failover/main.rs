@@ -1,6 +1,6 @@
 //! How long clients are without an answer, fault by fault: vipd, and keepalived with the AWS CLI beside it, in one run.
 //!
-//! `cargo bench --workspace --profile dev --bench failover -- [short|full|idle] [--runs N] [--out DIR]`, as root.
+//! `cargo bench --workspace --bench failover -- [short|full|idle] [--runs N] [--out DIR]`, as root.
 //!
 //! ```text
 //!   plan: what is measured      bed: the lab             run: one fault, the client's view
@@ -49,8 +49,8 @@ struct Cli {
     /// Of each fault under each setting (full 20, short 3).
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
     runs: Option<u16>,
-    /// Where failover.json, failover.svg and the tables go (full: docs, and the tables into its PERFORMANCE.md; else a
-    /// folder under target, and failover.md).
+    /// Where failover.json, failover.svg and the tables go at the end (full: docs, and the tables into its
+    /// PERFORMANCE.md; else, and with --only, they stay in the folder under target that is written to meanwhile).
     #[arg(long)]
     out: Option<PathBuf>,
     /// Only the labs whose line of progress has this in it: "vipd balanced", "50 tables".
@@ -93,34 +93,38 @@ fn main() -> anyhow::Result<()> {
     if let Some(only) = &cli.only {
         plan.groups.retain(|group| group.to_string().contains(only));
     }
-    let docs = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/docs"));
-    let scratch = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("failover");
-    let out = cli.out.clone().unwrap_or(if cli.form == Form::Full { docs } else { scratch });
-    std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    let scratch = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("failover-{}", cli.name));
+    let published = cli.form == Form::Full && cli.only.is_none();
+    // Cargo runs this in the package's folder; one noted at build time may be another checkout's.
+    let out = cli.out.clone().unwrap_or(if published { PathBuf::from("docs") } else { scratch.clone() });
+    for folder in [&scratch, &out] {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
     take_down_when_interrupted(&cli.name, &dir);
     let machine = machine::Machine::look()?;
-    eprintln!("failover: about {} min; ^C takes the lab down", minutes(plan.takes()));
+    eprintln!(
+        "failover: about {} min, as it goes in {}; ^C takes the lab down",
+        minutes(plan.takes()),
+        scratch.display()
+    );
     let at = rfc3339(unix_ms() / 1_000);
     let mut bench = Bench {
         name: &cli.name,
         dir: &dir,
+        scratch: &scratch,
         plan: &plan,
         progress: Progress { begun: Instant::now(), planned: plan.takes(), done: Duration::ZERO },
-        results: Results::new(form, at, machine),
+        results: Results::new(form, at, plan.runs, machine),
     };
     for group in &plan.groups {
         bench.measure(group);
-        // A run of two hours that is broken off leaves what it has.
-        std::fs::write(out.join("failover.json"), serde_json::to_vec_pretty(&bench.results)?)?;
     }
     let results = bench.results;
-    let tables = tables::markdown(&results);
-    println!("{tables}");
-    tables::write(&out, &tables)?;
-    plot::write(&out, &results)?;
+    println!("{}", tables::markdown(&results));
+    write(&out, &results)?;
     eprintln!("failover: what was written is in {}", out.display());
     let errors = results.errors.len() + results.cases.iter().map(|case| case.errors.len()).sum::<usize>();
-    ensure!(errors == 0, "{errors} runs or labs came to no end: see \"errors\" in failover.json");
+    ensure!(errors == 0, "{errors} runs or labs went wrong: see \"errors\" in failover.json");
     Ok(())
 }
 
@@ -135,65 +139,119 @@ fn start(bed: &Bed, group: &Group) -> anyhow::Result<Box<dyn Daemons>> {
 struct Bench<'a> {
     name: &'a str,
     dir: &'a Path,
+    scratch: &'a Path,
     plan: &'a Plan,
     progress: Progress,
     results: Results,
 }
 
 impl Bench<'_> {
-    /// One lab. What was measured before it failed is kept.
+    /// One lab.
     fn measure(&mut self, group: &Group) {
-        let mut cases: Vec<Case> = group.faults.iter().map(|fault| Case::new(group, *fault)).collect();
-        if let Err(error) = self.lab(group, &mut cases) {
-            self.progress.tell(&format!("{group}: {error:#}"));
-            self.results.errors.push(format!("{group}: {error:#}"));
+        let first = self.results.cases.len();
+        self.results.cases.extend(group.faults.iter().map(|fault| Case::new(group, *fault, self.plan.runs)));
+        if let Err(error) = self.lab(group, first) {
+            self.wrong(group, &error);
         }
-        cases.iter_mut().for_each(Case::close);
-        self.results.cases.extend(cases);
-        self.results.took_s = self.progress.begun.elapsed().as_secs();
+        self.keep();
     }
 
-    /// At rest first, then each fault in turn, again and again, so that a noisy minute hits all of them.
-    fn lab(&mut self, group: &Group, cases: &mut [Case]) -> anyhow::Result<()> {
-        let mut bed = Bed::up(self.name, self.dir, group)?;
-        let mut daemons = start(&bed, group)?;
+    /// Each fault in turn, again and again, so that a noisy minute hits all of them.
+    fn lab(&mut self, group: &Group, first: usize) -> anyhow::Result<()> {
+        let (mut bed, mut daemons) = self.up(group)?;
         if group.idle {
-            self.progress.tell(&format!("{group}: at rest"));
+            self.progress.tell(&format!("{group}: watching"));
             let (settle, watch) = (self.plan.settle, self.plan.watch);
             self.results.idle.extend(idle::watch(&bed, daemons.as_mut(), group, settle, watch)?);
             self.progress.done += settle + watch;
         }
         let mut errors = 0;
         for number in 1..=self.plan.runs {
-            for case in &mut *cases {
-                let made = Run::make(&bed, daemons.as_mut(), case.fault);
-                self.progress.done += group.run_takes();
-                let what = format!("{group}: {} {number}/{}", case.fault.label(), self.plan.runs);
-                match made {
-                    Ok(run) => {
-                        let (ms, failed) = (run.outage_ms, run.failed);
-                        self.progress
-                            .tell(&format!("{what}: {ms:.0} ms, {failed} of {} failed", run.requests));
-                        case.runs.push(run);
-                    }
-                    Err(error) => {
-                        errors += 1;
-                        self.progress.tell(&format!("{what}: {error:#}"));
-                        case.errors.push(format!("run {number}: {error:#}"));
-                        ensure!(errors <= MOST_ERRORS, "given up after {errors} runs that came to no end");
-                        // The daemons end before their lab does, and the new lab has the old one's name.
-                        drop(daemons);
-                        drop(bed);
-                        bed = Bed::up(self.name, self.dir, group)?;
-                        daemons = start(&bed, group)?;
-                    }
+            for nth in 0..group.faults.len() {
+                if self.run(&bed, daemons.as_mut(), group, first + nth, number) {
+                    continue;
                 }
+                errors += 1;
+                ensure!(errors <= MOST_ERRORS, "given up after {errors} runs that went wrong");
+                // The daemons end before their lab does, and the new lab has the old one's name.
+                drop(daemons);
+                drop(bed);
+                (bed, daemons) = self.up(group)?;
             }
+            self.keep();
         }
         drop(daemons);
         drop(bed);
         Ok(())
     }
+
+    /// What the machine did to one lab is not to cost all that would have been measured in it.
+    fn up(&mut self, group: &Group) -> anyhow::Result<(Bed, Box<dyn Daemons>)> {
+        let once = || {
+            let bed = Bed::up(self.name, self.dir, group)?;
+            let daemons = start(&bed, group)?;
+            anyhow::Ok((bed, daemons))
+        };
+        let error = match once() {
+            Ok(up) => return Ok(up),
+            Err(error) => error.context("it did not come up, and is tried again"),
+        };
+        let again = once();
+        self.wrong(group, &error);
+        again
+    }
+
+    /// Whether the lab may be used on. What was measured counts, whatever comes after it.
+    fn run(
+        &mut self,
+        bed: &Bed,
+        daemons: &mut dyn Daemons,
+        group: &Group,
+        place: usize,
+        number: usize,
+    ) -> bool {
+        let Some(case) = self.results.cases.get_mut(place) else { return false };
+        self.progress.done += group.run_takes();
+        let what = format!("{} {number}/{}", case.name(), case.planned);
+        let (run, error) = match Run::measure(bed, daemons, case.fault) {
+            Ok(mut run) => {
+                let after = run.put_in_order(bed, daemons, case.fault);
+                (Some(run), after.err())
+            }
+            Err(error) => (None, Some(error)),
+        };
+        if let Some(run) = run {
+            let (ms, failed, all) = (run.outage_ms, run.failed, run.requests);
+            self.progress.tell(&format!("{what}: {ms:.0} ms, {failed} of {all} failed"));
+            case.runs.push(run);
+        }
+        if let Some(error) = &error {
+            self.progress.tell(&format!("{what}: {error:#}"));
+            case.errors.push(format!("run {number}: {error:#}"));
+        }
+        case.sum_up();
+        error.is_none()
+    }
+
+    fn wrong(&mut self, group: &Group, error: &anyhow::Error) {
+        self.progress.tell(&format!("{group}: {error:#}"));
+        self.results.errors.push(format!("{group}: {error:#}"));
+    }
+
+    /// A run of two hours that is broken off leaves what it has; what is published stays as it was until all is done.
+    fn keep(&mut self) {
+        self.results.took_s = self.progress.begun.elapsed().as_secs();
+        if let Err(error) = write(self.scratch, &self.results) {
+            self.progress.tell(&format!("cannot write into {}: {error:#}", self.scratch.display()));
+        }
+    }
+}
+
+/// All that is written, but for what is printed.
+fn write(out: &Path, results: &Results) -> anyhow::Result<()> {
+    results.write(out)?;
+    tables::write(out, &tables::markdown(results))?;
+    plot::write(out, results)
 }
 
 /// How far it is, in planned time.

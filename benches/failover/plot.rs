@@ -4,8 +4,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::plan::{Fault, System};
-use crate::results::{Case, LANES, Results};
+use crate::plan::{Fault, LANES, System};
+use crate::results::{Case, Results, replace};
 
 const WIDTH: f64 = 960.0;
 /// Where 1 ms and 10 s are; a column for runs without an outage lies left of the scale.
@@ -31,7 +31,7 @@ pub fn write(out: &Path, results: &Results) -> anyhow::Result<()> {
     if results.cases.is_empty() {
         return Ok(());
     }
-    Ok(std::fs::write(out.join("failover.svg"), draw(results))?)
+    replace(&out.join("failover.svg"), draw(results).as_bytes())
 }
 
 fn draw(results: &Results) -> String {
@@ -65,7 +65,7 @@ fn draw(results: &Results) -> String {
         y += ROW;
     }
     let m = &results.machine;
-    let runs = results.cases.iter().map(|c| c.runs.len()).max().unwrap_or(0);
+    let runs = results.runs;
     let _ = writeln!(
         svg,
         "<text class=\"dim small\" x=\"24\" y=\"{}\">A dot is a run ({runs} of each), the bar ends at the median. A new \
@@ -141,7 +141,11 @@ fn runs(svg: &mut String, case: &Case, class: &str, y: f64) {
             place(run.outage_ms)
         );
     }
-    let label = if spread.median > 0.0 { format!("{:.0} ms", spread.median) } else { "none".into() };
+    let label = match spread.median {
+        0.0 => "none".into(),
+        median if median.is_finite() => format!("{median:.0} ms"),
+        _ => "endless".into(),
+    };
     // Right of everything that it could cover.
     let right = case.runs.iter().map(|run| place(run.outage_ms)).fold(end, f64::max);
     let _ = writeln!(

@@ -1,13 +1,14 @@
 //! All that was measured, as it is written to `failover.json`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::Serialize;
 use vip_lab::load::Spread;
 
 use crate::idle::Idle;
 use crate::machine::Machine;
-use crate::plan::{Fault, Group, Profile, System, TABLES, Tuning};
+use crate::plan::{Fault, Group, LANES, System, TABLES};
 use crate::run::Run;
 
 /// One form of the benchmark, whole.
@@ -16,10 +17,12 @@ pub struct Results {
     pub form: &'static str,
     pub at: String,
     pub took_s: u64,
+    /// Planned of each case.
+    pub runs: usize,
     pub machine: Machine,
     pub cases: Vec<Case>,
     pub idle: Vec<Idle>,
-    /// Labs that were given up, and why.
+    /// Labs that did not come up or were given up, and why.
     pub errors: Vec<String>,
 }
 
@@ -31,43 +34,50 @@ pub struct Case {
     pub ec2_delay_ms: u64,
     pub tables: usize,
     pub fault: Fault,
+    pub planned: usize,
     pub outage_ms: Option<Spread>,
     pub failed: Option<Spread>,
     pub all_tables_ms: Option<Spread>,
     /// Medians.
     pub phases_ms: BTreeMap<String, f64>,
     pub open_broken: usize,
+    pub failed_on_return: usize,
     pub runs: Vec<Run>,
-    /// Runs that came to no end, and why.
+    /// Runs that came to no end, or whose lab did not come to order, and why.
     pub errors: Vec<String>,
     /// How often the system had to be put in order by hand after such a fault.
     pub mended: usize,
     #[serde(skip)]
     kept_by: System,
+    #[serde(skip)]
+    lab: String,
 }
 
 impl Case {
-    pub fn new(group: &Group, fault: Fault) -> Self {
+    pub fn new(group: &Group, fault: Fault, planned: usize) -> Self {
         Self {
             system: group.system.name(),
             setting: group.system.setting(),
             ec2_delay_ms: group.ec2_delay_ms,
             tables: group.tables,
             fault,
+            planned,
             outage_ms: None,
             failed: None,
             all_tables_ms: None,
             phases_ms: BTreeMap::new(),
             open_broken: 0,
+            failed_on_return: 0,
             runs: Vec::new(),
             errors: Vec::new(),
             mended: 0,
             kept_by: group.system,
+            lab: group.to_string(),
         }
     }
 
-    /// Computes what is said of all runs.
-    pub fn close(&mut self) {
+    /// Computes what is said of all runs so far.
+    pub fn sum_up(&mut self) {
         let runs = &self.runs;
         self.outage_ms = Spread::of(runs.iter().map(|run| run.outage_ms));
         self.failed =
@@ -75,23 +85,35 @@ impl Case {
         self.all_tables_ms = Spread::of(runs.iter().filter_map(|run| run.all_tables_ms));
         self.mended = runs.iter().filter(|run| run.mended).count();
         self.open_broken = runs.iter().map(|run| run.open_broken).sum();
+        self.failed_on_return = runs.iter().filter_map(|run| run.failed_on_return).sum();
         for phase in PHASES {
             let spread = Spread::of(runs.iter().filter_map(|run| run.phases_ms.get(phase).copied()));
             self.phases_ms.extend(spread.map(|s| (phase.to_owned(), s.median)));
         }
+    }
+
+    /// In words: under which setting, and which fault.
+    pub fn name(&self) -> String {
+        format!("{}: {}", self.lab, self.fault.label())
+    }
+
+    /// The goals are for an EC2 that adds no delay.
+    pub fn goal_ms(&self) -> Option<f64> {
+        self.fault.goal_ms(self.kept_by).filter(|_| self.ec2_delay_ms == 0)
     }
 }
 
 /// In the order in which they come.
 pub const PHASES: [&str; 6] = ["detect", "elect", "claim", "address", "route", "verify"];
 
-/// The three that stand beside each other.
-pub const LANES: [System; 3] =
-    [System::Vipd(Profile::Balanced), System::Keepalived(Tuning::Tuned), System::Keepalived(Tuning::Default)];
-
 impl Results {
-    pub fn new(form: &'static str, at: String, machine: Machine) -> Self {
-        Self { form, at, took_s: 0, machine, cases: Vec::new(), idle: Vec::new(), errors: Vec::new() }
+    pub fn new(form: &'static str, at: String, runs: usize, machine: Machine) -> Self {
+        Self { form, at, took_s: 0, runs, machine, cases: Vec::new(), idle: Vec::new(), errors: Vec::new() }
+    }
+
+    /// `failover.json`.
+    pub fn write(&self, out: &Path) -> anyhow::Result<()> {
+        replace(&out.join("failover.json"), &serde_json::to_vec_pretty(self)?)
     }
 
     /// The runs of this system and fault with no delay and three tables.
@@ -107,4 +129,11 @@ impl Results {
             .iter()
             .filter(|c| !(LANES.contains(&c.kept_by) && (c.ec2_delay_ms, c.tables) == (0, TABLES)))
     }
+}
+
+/// Whatever breaks it off, the file is the old one or the new one, whole.
+pub fn replace(path: &Path, text: &[u8]) -> anyhow::Result<()> {
+    let part = path.with_extension("part");
+    std::fs::write(&part, text)?;
+    Ok(std::fs::rename(&part, path)?)
 }

@@ -6,25 +6,27 @@ use std::path::Path;
 use anyhow::Context as _;
 use vip_lab::load::Spread;
 
-use crate::plan::Fault;
-use crate::results::{Case, LANES, PHASES, Results};
+use crate::plan::{Fault, LANES};
+use crate::results::{Case, PHASES, Results, replace};
 
 /// What stands between these two lines of PERFORMANCE.md is replaced.
 const BEGIN: &str = "<!-- failover: begin -->\n";
 const END: &str = "<!-- failover: end -->\n";
+/// An error brings along what the daemons said.
+const MOST_OF_ERROR: usize = 240;
 
 /// `failover.md`; and the tables in PERFORMANCE.md, if it is in this folder.
 pub fn write(out: &Path, tables: &str) -> anyhow::Result<()> {
     let page = out.join("PERFORMANCE.md");
     if !page.exists() {
-        return Ok(std::fs::write(out.join("failover.md"), tables)?);
+        return replace(&out.join("failover.md"), tables.as_bytes());
     }
     let text = std::fs::read_to_string(&page)?;
     let (before, rest) =
         text.split_once(BEGIN).with_context(|| format!("no {BEGIN:?} in {}", page.display()))?;
     let (_, after) = rest.split_once(END).with_context(|| format!("no {END:?} in {}", page.display()))?;
     let plot = "![How long new connections failed, by fault: vipd and keepalived](failover.svg)";
-    Ok(std::fs::write(&page, format!("{before}{BEGIN}\n{plot}\n\n{tables}\n{END}{after}"))?)
+    replace(&page, format!("{before}{BEGIN}\n{plot}\n\n{tables}\n{END}{after}").as_bytes())
 }
 
 pub fn markdown(results: &Results) -> String {
@@ -36,6 +38,7 @@ pub fn markdown(results: &Results) -> String {
         phases(results),
         idle(results),
         mended(results),
+        failed(results),
     ];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
 }
@@ -46,9 +49,10 @@ fn machine(results: &Results) -> String {
     // Without it cargo takes the profile `bench`, which is `release`.
     let profile = if cfg!(debug_assertions) { "--profile dev " } else { "" };
     format!(
-        "`cargo bench --workspace {profile}--bench failover -- {form}`, {at}, {took} min.\n\
+        "`cargo bench --workspace {profile}--bench failover -- {form} --runs {runs}`, {at}, {took} min.\n\
          {cores} cores ({processor}), {memory} GiB, load {load} before, all at nice {nice}; {system}, Linux {kernel}.\n\
          vipd {vipd}, {build}; HAProxy {haproxy}; keepalived {keepalived}, AWS CLI {aws}.\n",
+        runs = results.runs,
         at = results.at,
         took = results.took_s.div_ceil(60),
         cores = m.cores,
@@ -68,20 +72,28 @@ fn machine(results: &Results) -> String {
 
 /// `316 (335, 340)`, or `none` where no new connection failed in any run.
 fn spread(of: Option<&Spread>) -> String {
+    let whole = |n: f64| if n.is_finite() { format!("{n:.0}") } else { "endless".into() };
     match of {
         None => "-".into(),
         Some(s) if s.max == 0.0 => "none".into(),
-        Some(s) => format!("{:.0} ({:.0}, {:.0})", s.median, s.p95, s.max),
+        Some(s) => format!("{} ({}, {})", whole(s.median), whole(s.p95), whole(s.max)),
     }
 }
 
 fn outage(case: Option<&Case>) -> String {
     let mut text = spread(case.and_then(|c| c.outage_ms.as_ref()));
-    let errors = case.map_or(0, |c| c.errors.len());
-    if errors > 0 {
-        let _ = write!(text, ", {errors} runs without end");
+    if let Some(case) = case.filter(|c| c.runs.len() < c.planned) {
+        let _ = write!(text, ", {} of {}", case.runs.len(), case.planned);
     }
     text
+}
+
+fn goal(ms: Option<f64>) -> String {
+    match ms {
+        None => "-".into(),
+        Some(0.0) => "none".into(),
+        Some(ms) => format!("{ms:.0}"),
+    }
 }
 
 fn median(case: Option<&Case>) -> Option<f64> {
@@ -91,6 +103,7 @@ fn median(case: Option<&Case>) -> Option<f64> {
 /// How often the first outage goes into the other.
 fn ratio(ours: Option<f64>, theirs: Option<f64>) -> String {
     match (ours, theirs) {
+        (Some(ours), Some(theirs)) if !ours.is_finite() || !theirs.is_finite() => "endless".into(),
         (Some(ours), Some(theirs)) if ours > 0.0 => format!("{:.1}", theirs / ours),
         (Some(_), Some(theirs)) if theirs > 0.0 => "none here".into(),
         (Some(_), Some(_)) => "both none".into(),
@@ -115,14 +128,9 @@ fn outages(results: &Results) -> String {
         "default / vipd",
     ];
     let row = |(fault, [vipd, tuned, default]): (Fault, [Option<&Case>; 3])| {
-        let goal = match fault.goal_ms() {
-            None => "-".into(),
-            Some(0.0) => "none".into(),
-            Some(ms) => format!("{ms:.0}"),
-        };
         vec![
             fault.label().into(),
-            goal,
+            goal(fault.goal_ms(LANES[0])),
             outage(vipd),
             outage(tuned),
             outage(default),
@@ -134,10 +142,10 @@ fn outages(results: &Results) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let runs = results.cases.iter().map(|c| c.runs.len()).max().unwrap_or(0);
+    let runs = results.runs;
     format!(
-        "How long new connections failed: milliseconds, median (p95, max) of {runs} runs. EC2 adds no delay; three route\n\
-         tables. The goal is the median's.\n\n{}",
+        "How long new connections failed: milliseconds, median (p95, max) of {runs} runs; where fewer were\n\
+         measured, the cell says so. EC2 adds no delay; three route tables. The goal is the median's.\n\n{}",
         table(&head, &rows)
     )
 }
@@ -166,13 +174,28 @@ fn failures(results: &Results) -> String {
     }
     format!(
         "Failed requests of those runs, one being made every 5 ms. *Open, reset*, over all runs: connections that stood\n\
-         when the VIP moved, and were answered on an immediate second try; they are not among the failed.\n\n{}",
-        table(&head, &rows)
+         when the VIP moved, and were answered on an immediate second try; they are not among the failed.\n\n{}{}",
+        table(&head, &rows),
+        returned(results)
+    )
+}
+
+/// Not of keepalived, whose daemons are ended and started by hand meanwhile.
+fn returned(results: &Results) -> String {
+    let cases = results.cases.iter().filter(|c| c.system == LANES[0].name());
+    let (runs, failed) = cases.fold((0, 0), |(r, f), c| (r + c.runs.len(), f + c.failed_on_return));
+    if runs == 0 {
+        return String::new();
+    }
+    format!(
+        "\nWhile the fault was taken back, and until all was in order again: {failed} failed requests in all {runs} runs of\n\
+         vipd, these and those of the next table.\n"
     )
 }
 
 fn varied(results: &Results) -> String {
-    let head = ["system", "EC2 adds", "tables", "fault", "outage ms", "failed", "last table ms"];
+    let head =
+        ["system", "EC2 adds", "tables", "fault", "goal", "outage ms", "failed", "last table ms", "route ms"];
     let rows: Vec<Vec<String>> = results
         .varied()
         .map(|c| {
@@ -181,9 +204,11 @@ fn varied(results: &Results) -> String {
                 format!("{} ms", c.ec2_delay_ms),
                 c.tables.to_string(),
                 c.fault.label().into(),
+                goal(c.goal_ms()),
                 outage(Some(c)),
                 spread(c.failed.as_ref()),
                 spread(c.all_tables_ms.as_ref()),
+                c.phases_ms.get("route").map_or("-".into(), |ms| format!("{ms:.0}")),
             ]
         })
         .collect();
@@ -192,7 +217,9 @@ fn varied(results: &Results) -> String {
     }
     format!(
         "One thing varied at a time. The client's own route table is the first of the list; *last table*: from the\n\
-         fault until the last one named the new owner, as EC2 executed it.\n\n{}",
+         fault until the last one named the new owner, as EC2 executed it. *Route*: vipd's own account of all swaps\n\
+         (median), whose goal with 50 tables is two round trips to EC2. An EC2 that adds 150 ms executes a call after\n\
+         half of it, and the client is served from then on.\n\n{}",
         table(&head, &rows)
     )
 }
@@ -232,22 +259,45 @@ fn idle(results: &Results) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    format!("A member at rest, three route tables.\n\n{}", table(&head, &rows))
+    format!(
+        "A member at rest, three route tables. vipd with its defaults: HAProxy is asked every 500 ms.\n\n{}",
+        table(&head, &rows)
+    )
 }
 
 /// What the medians do not show.
 fn mended(results: &Results) -> String {
-    let mended = results.cases.iter().filter(|c| c.mended > 0).map(|c| {
-        let (name, setting, fault) = (c.system, c.setting, c.fault.label());
-        format!("- {name} {setting}, {fault}: {} of {} runs\n", c.mended, c.runs.len())
-    });
-    let lines: String = mended.collect();
+    let mended = results.cases.iter().filter(|c| c.mended > 0);
+    let lines: String =
+        mended.map(|c| format!("- {}: {} of {} runs\n", c.name(), c.mended, c.runs.len())).collect();
     if lines.is_empty() {
         return lines;
     }
     format!(
         "Runs after which the daemons' view and the routes did not agree, so that the benchmark started them anew:\n\n{lines}"
     )
+}
+
+/// Nothing that went wrong is left out.
+fn failed(results: &Results) -> String {
+    let cases = results.cases.iter();
+    let runs = cases.flat_map(|c| c.errors.iter().map(|error| format!("{}: {error}", c.name())));
+    let lines: String = results.errors.iter().cloned().chain(runs).map(|line| brief(&line)).collect();
+    if lines.is_empty() {
+        return lines;
+    }
+    format!(
+        "Labs that did not come up or were given up, and runs that came to no end or left a lab that did not come to\n\
+         order (failover.json has each in full):\n\n{lines}"
+    )
+}
+
+fn brief(error: &str) -> String {
+    let mut words: String = error.replace('\n', " ").chars().take(MOST_OF_ERROR).collect();
+    if words.len() < error.len() {
+        words += "...";
+    }
+    format!("- {words}\n")
 }
 
 /// Columns padded to their widest cell.

@@ -60,8 +60,12 @@ impl Daemons for Vipd {
         bed::pids(bed, member, "vipd")
     }
 
-    fn phases_ms(&self, bed: &Bed) -> anyhow::Result<BTreeMap<String, f64>> {
+    fn phases_ms(&self, bed: &Bed, from: &str, to: &str) -> anyhow::Result<BTreeMap<String, f64>> {
         let status = vipctl(bed, &["status"])?;
+        let end = |key: &str| status.pointer(key).and_then(Value::as_str);
+        if (end("/last_move/from"), end("/last_move/to")) != (Some(from), Some(to)) {
+            return Ok(BTreeMap::new());
+        }
         let phases = status.pointer("/last_move/phases_ms").and_then(Value::as_object);
         let known = phases.into_iter().flatten().filter_map(|(k, v)| Some((k.clone(), v.as_f64()?)));
         Ok(known.collect())

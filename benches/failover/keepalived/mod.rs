@@ -210,7 +210,7 @@ impl Daemons for Keepalived {
         bed::pids(bed, member, "keepalived")
     }
 
-    fn phases_ms(&self, _bed: &Bed) -> anyhow::Result<BTreeMap<String, f64>> {
+    fn phases_ms(&self, _bed: &Bed, _from: &str, _to: &str) -> anyhow::Result<BTreeMap<String, f64>> {
         Ok(BTreeMap::new())
     }
 

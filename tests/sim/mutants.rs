@@ -177,7 +177,13 @@ fn caught(plan: &Plan, out: &[Mutant], by: &'static [&'static str]) -> (Option<&
         println!("    {v:?}");
     }
     // Seeds are counted from 0; several run at once.
-    tally.failed.iter().find_map(of_seed).unwrap_or((None, tally.seeds))
+    let (first, seeds) = tally.failed.iter().find_map(of_seed).unwrap_or((None, tally.seeds));
+    if let Some(property) = first {
+        let guarded = many(seeds - 1, 1, plan, &[], After::GoOn);
+        let broken = guarded.failed.values().flat_map(|r| &r.violations).find(|v| v.property == property);
+        assert!(broken.is_none(), "seed {} breaks it with every guard in: {broken:?}", seeds - 1);
+    }
+    (first, seeds)
 }
 
 #[test]

@@ -79,8 +79,10 @@ impl Store {
         let file = File::open(dir::db_file(dir)).map_err(StoreError::unwritable(dir))?;
         let core = Arc::new(core);
         let mut saver = Saver::new(core.clone(), disk(file), mark);
+        // A process killed between sled's flush and the disk's leaves what it wrote in the kernel's cache: what is read here
+        // counts as saved.
+        saver.save()?;
         if core.fresh {
-            saver.save()?;
             dir::sync_created(dir)?;
         }
         Ok(Self { flusher: Arc::new(Flusher::start(saver)?), core })

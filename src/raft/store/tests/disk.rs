@@ -144,6 +144,28 @@ async fn hole_8_a_committed_vote_waits_for_the_entries_before_it() {
     appended.try_recv().unwrap().unwrap();
 }
 
+/// What a killed process wrote may be in the kernel's cache alone, and is taken as saved from here on.
+#[test]
+fn hole_8_what_an_open_finds_is_synced_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data");
+    let open = |outcomes: Vec<io::Result<()>>| {
+        let (script, receiver) = mpsc::channel();
+        outcomes.into_iter().for_each(|outcome| script.send(outcome).unwrap());
+        let syncs = Arc::new(AtomicUsize::new(0));
+        let fake = Scripted { syncs: syncs.clone(), script: Mutex::new(receiver) };
+        let disk = |_| Box::new(fake) as Box<dyn DiskSync>;
+        let opened = Store::open_with(&path, &name("edge"), &name("az-a"), Arc::new(|_| {}), disk);
+        (opened.map(drop), syncs.load(Ordering::SeqCst))
+    };
+    for _ in 0..2 {
+        let (opened, syncs) = open(vec![Ok(())]);
+        assert_eq!((opened.is_ok(), syncs), (true, 1));
+    }
+    let (opened, _) = open(vec![Err(io::Error::other("no medium"))]);
+    assert!(opened.unwrap_err().to_string().contains("no medium"));
+}
+
 #[tokio::test]
 async fn fault_17_a_slow_fsync_does_not_stop_the_runtime() {
     let mut scene = scene();

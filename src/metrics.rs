@@ -36,6 +36,7 @@ pub struct Metrics {
     pub is_witness: IntGauge,
     pub paused: IntGauge,
     pub config_refused: IntGauge,
+    pub learner_for: IntGauge,
     pub repairs: IntCounter,
     pub address_repairs: IntCounter,
     certificate: GaugeVec,
@@ -111,6 +112,10 @@ impl Metrics {
             config_refused: gauge(
                 "vipd_config_refused",
                 "1 where the file was refused when it was read again: the one before is in force",
+            )?,
+            learner_for: gauge(
+                "vipd_learner_for_seconds",
+                "How long a member has been a learner that no change under way makes a voter; 0 where none is, and on all but the leader",
             )?,
             repairs: add(&r, IntCounter::new("vipd_route_repairs_total", "Routes put right outside a move"))?,
             address_repairs: add(

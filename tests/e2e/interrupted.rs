@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::fault::vipd_faults;
-use crate::lab::{Lab, MEMBERS, holds, until};
+use crate::lab::{BOUND, Lab, MEMBERS, holds, until};
 use crate::status::others;
 
 /// A newcomer is taken in once its old incarnation has been silent for 10 s; twice, where a leader dies.
@@ -139,8 +139,15 @@ fn fault_53_a_replacement_whose_leader_dies_half_way_is_asked_for_again() {
     });
     let (_, found) = lab.vipctl_json(ask, &["doctor"]);
     assert!(found.to_string().contains("no change is under way"), "{found}");
+    let leader = lab.status(ask).unwrap().leader.unwrap();
+    until("the leader's gauge shows it", BOUND, || {
+        let (_, metrics) = lab.get(&leader, "127.0.0.1:9407", "/metrics")?;
+        let shown = metrics.lines().find_map(|l| l.strip_prefix("vipd_learner_for_seconds ")).map(str::parse);
+        holds(matches!(shown, Some(Ok(10_u64..))), || format!("{shown:?}"))
+    });
     lab.members_change(ask, &replace);
     assert_eq!(lab.status(ask).unwrap().warnings, [""; 0]);
+    lab.gauge_is(&leader, "vipd_learner_for_seconds ", Some("0"));
     let mut after = [old.as_str(), ask, "az-d"];
     after.sort_unstable();
     for member in after {

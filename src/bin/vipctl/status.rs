@@ -272,3 +272,65 @@ pub fn route_table(status: &Status) -> String {
     }
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vipd::proto::Waiting;
+
+    fn member(name: &str, role: &str) -> Member {
+        Member {
+            name: name.into(),
+            role: role.into(),
+            voter: role != "learner",
+            reachable: true,
+            health: "healthy".into(),
+            ..Member::default()
+        }
+    }
+
+    /// The page as a terminal without colours has it.
+    fn plain(status: &Status) -> Vec<String> {
+        page(status).lines().map(clean).collect()
+    }
+
+    /// As `rpc/picture.rs` says it of `waiting` and of `learner_for_s`.
+    const WAITS: &str = "the VIP waits 8 s on az-a (policy.min_hold_s) before it goes back to az-b: az-a is unhealthy; \
+                         vipctl transfer-leader --to az-b moves it now";
+    const LINGERS: &str = "az-c is a learner for 75 s, and no change is under way: vipctl member promote az-c, or vipctl \
+                           member remove az-c";
+
+    #[test]
+    fn a_move_that_waits_is_a_problem_in_any_state_and_said_once() {
+        let waiting = Waiting { to: "az-b".into(), left_ms: 7_400, reason: "az-a is unhealthy".into() };
+        let status = Status {
+            cluster: "edge".into(),
+            state: "steady".into(),
+            owner: Some("az-a".into()),
+            problems: vec![WAITS.into()],
+            members: vec![member("az-a", "leader"), member("az-b", "follower")],
+            waiting: Some(waiting),
+            ..Status::default()
+        };
+        let page = plain(&status);
+        assert_eq!(page[0], "edge  steady   owner az-a   leader none   term 0   epoch 0");
+        assert_eq!(page[1..3], [format!("  ! {WAITS}"), String::new()]);
+        assert_eq!(page.iter().filter(|line| line.contains("az-b moves it now")).count(), 1, "{page:#?}");
+    }
+
+    #[test]
+    fn a_learner_that_lingers_is_a_warning_and_no_problem() {
+        let learner = Member { learner_for_s: Some(75), ..member("az-c", "learner") };
+        let status = Status {
+            cluster: "edge".into(),
+            state: "steady".into(),
+            warnings: vec![LINGERS.into()],
+            members: vec![member("az-a", "leader"), learner],
+            ..Status::default()
+        };
+        let page = plain(&status);
+        assert_eq!(page[1..3], [format!("  warning: {LINGERS}"), String::new()]);
+        assert!(page[5].starts_with("az-c    -     learner  healthy  yes"), "{page:#?}");
+        assert_eq!(page.iter().filter(|line| line.contains("75 s")).count(), 1, "{page:#?}");
+    }
+}

@@ -310,6 +310,42 @@ fn docs_fencing_names_what_is_in_the_source() {
     assert_eq!(cells, kinds, "the kinds of fault");
 }
 
+/// The table of docs/OPERATIONS.md has a row for each check of the doctor, and for nothing else.
+#[test]
+fn docs_operations_names_every_check_of_the_doctor() {
+    let mut checks = BTreeSet::new();
+    for source in sources().iter().filter(|s| s.module == "doctor" && !is_test(s)) {
+        let quoted = |mark: &str| {
+            let found = source.code.split(mark).skip(1);
+            found.map(|rest| rest.split('"').next().expect("a word").to_owned()).collect::<Vec<_>>()
+        };
+        let named = quoted("let check = \"");
+        for made in source.code.split("Finding::").skip(1) {
+            let level_and_rest = || made.strip_prefix("new(")?.split_once(',');
+            let rest = made.strip_prefix("ok(").or_else(|| level_and_rest().map(|(_, rest)| rest));
+            let Some(rest) = rest else { continue };
+            let word = rest.split(',').next().expect("a word").trim();
+            match word.strip_prefix('"') {
+                Some(literal) => checks.extend(literal.strip_suffix('"').map(ToOwned::to_owned)),
+                None if word == "check" => assert!(!named.is_empty(), "{}: {word}", source.path.display()),
+                None => {
+                    let constant = quoted(&format!("const {word}: &str = \""));
+                    assert_eq!(constant.len(), 1, "{} has a check {word}", source.path.display());
+                    checks.extend(constant);
+                }
+            }
+        }
+        checks.extend(named);
+    }
+    let (_, table) = include_str!("../docs/OPERATIONS.md")
+        .split_once("| check | looks at |\n|---|---|\n")
+        .expect("the table");
+    let rows = table.lines().take_while(|l| l.starts_with("| "));
+    let cells = rows.filter_map(|row| row.split('|').nth(1));
+    let rows: BTreeSet<String> = cells.flat_map(|c| c.split(',')).map(|c| c.trim().to_owned()).collect();
+    assert_eq!(checks, rows, "the doctor's checks, and the rows of its table");
+}
+
 /// What follows `mark`, to the end of that block or section.
 fn after<'a>(text: &'a str, mark: &str) -> &'a str {
     let (_, rest) = text.split_once(mark).unwrap_or_else(|| panic!("{mark} is not there"));

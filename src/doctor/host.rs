@@ -67,11 +67,18 @@ pub fn family(vip: Vip) -> &'static str {
     }
 }
 
+/// A file of `/proc` tells nothing, which is not that all is well. `by_hand` shows the same.
+fn unread(check: &'static str, path: &str, why: &str, by_hand: &str) -> Finding {
+    let mend = format!("see that {path} is there and vipd may read it; by hand: {by_hand}");
+    Finding::new(Level::Warn, check, format!("{path} cannot be read: not checked"), why, mend)
+}
+
 /// The interface that carries the VIP is there.
 pub fn interface(root: &Root, name: &str) -> Finding {
     let check = "interface";
     let Some(text) = root.read("proc/net/dev") else {
-        return Finding::ok(check, "/proc/net/dev cannot be read: not checked");
+        let why = "where there is no such interface the owner cannot put the VIP on it";
+        return unread(check, "/proc/net/dev", why, &format!("ip link show {name}"));
     };
     if text.lines().any(|line| line.trim_start().split(':').next() == Some(name)) {
         return Finding::ok(check, format!("{name} is there"));
@@ -109,7 +116,13 @@ pub fn rp_filter(root: &Root) -> Vec<Finding> {
     // The kernel takes the larger of the two (ip-sysctl, rp_filter).
     let strict: Vec<_> = outside.iter().filter(|dev| value("all").max(value(dev)) == 1).collect();
     if outside.is_empty() {
-        return vec![Finding::ok(check, "no interface has a default route: not checked")];
+        return vec![Finding::new(
+            Level::Warn,
+            check,
+            "/proc/net/route shows no default route: not checked",
+            "where two ways lead out, a strict rp_filter drops the VIP's packets",
+            "ip route show table all default; where two interfaces have one: sysctl -w net.ipv4.conf.all.rp_filter=2",
+        )];
     }
     if outside.len() < 2 || strict.is_empty() {
         let how = if strict.is_empty() { "is not strict" } else { "is strict, on the only way out" };
@@ -162,7 +175,12 @@ pub fn scheduling(root: &Root) -> Finding {
             "on a busy host this member may be late with a heartbeat, and lose its leadership for nothing",
             "run it by its unit; or systemctl edit vipd: CPUSchedulingPolicy=rr, CPUSchedulingPriority=1 below [Service]",
         ),
-        _ => Finding::ok(check, "/proc/self/stat cannot be read: not checked"),
+        _ => unread(
+            check,
+            "/proc/self/stat",
+            "without a real-time policy this member may be late with a heartbeat on a busy host",
+            "chrt --pid $(systemctl show --property MainPID --value vipd)",
+        ),
     }
 }
 
@@ -185,7 +203,12 @@ pub fn locked_memory(root: &Root) -> Finding {
             "a page that has to be read back from disk costs a failover milliseconds",
             "run it by its unit; or systemctl edit vipd: LimitMEMLOCK=infinity below [Service]",
         ),
-        _ => Finding::ok(check, "/proc/self/status cannot be read: not checked"),
+        _ => unread(
+            check,
+            "/proc/self/status",
+            "a page that has to be read back from disk costs a failover milliseconds",
+            "systemctl show --property LimitMEMLOCK vipd",
+        ),
     }
 }
 

@@ -227,6 +227,16 @@ fn what_it_runs_with_is_shown() {
 }
 
 #[test]
+fn what_cannot_be_read_is_not_said_to_be_well() {
+    let root = Host::new().root();
+    let found = [host::interface(&root, "lo"), host::scheduling(&root), host::locked_memory(&root)];
+    for found in found.into_iter().chain(host::rp_filter(&root)) {
+        assert_eq!((found.level, found.finding.ends_with(": not checked")), (Level::Warn, true), "{found:?}");
+        assert!(!found.why.is_empty() && !found.mend.is_empty(), "{found:?}");
+    }
+}
+
+#[test]
 fn an_interface_that_is_not_there_is_named() {
     let dev = "Inter-|   Receive\n face |bytes\n    lo: 1 2\n  ens5: 3 4\n";
     let root = Host::new().with("proc/net/dev", dev);

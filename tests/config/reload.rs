@@ -1,5 +1,6 @@
 //! What a reload takes over, and what it names.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use vipd::config::{InForce, OnQuorumLoss};
@@ -13,8 +14,12 @@ fn in_force(text: &str) -> InForce {
 fn reloaded(change: impl FnOnce(String) -> String) -> InForce {
     let before = CONTRACT.replace("insecure = false", "insecure = true");
     let after = change(before.clone());
+    reloaded_from(&before, &after)
+}
+
+fn reloaded_from(before: &str, after: &str) -> InForce {
     assert_ne!(before, after, "nothing was changed");
-    in_force(&before).reload(parse(&after).unwrap_or_else(|e| panic!("{}", shown(&e))))
+    in_force(before).reload(parse(after).unwrap_or_else(|e| panic!("{}", shown(&e))))
 }
 
 #[test]
@@ -42,7 +47,21 @@ fn what_can_be_taken_over_is_and_nothing_is_named() {
 
 #[test]
 fn what_takes_a_restart_is_named_and_stays() {
-    for (key, from, to) in [
+    let dir = tempfile::tempdir().unwrap();
+    let files = |ends: &[&str]| ends.iter().for_each(|end| fs::write(dir.path().join(end), "-----").unwrap());
+    let with_files = tls_files(dir.path(), 0o600);
+    files(&["new-ca.pem", "new-az-a.pem", "new.crl"]);
+    fs::copy(dir.path().join("az-a.key"), dir.path().join("new-az-a.key")).unwrap();
+    let crl = format!("crl = \"{}\"", dir.path().join("new.crl").display());
+    let another = "[[members]]\nname = \"az-b\"\npeer = \"10.0.2.10:7400\"\n\n[vip]\n";
+    let before = with_files.replacen("[vip]\n", another, 1);
+    let rows = [
+        ("member", "member   = \"az-a\"", "member = \"az-b\""),
+        ("admin.group", "[admin]\n", "[admin]\ngroup = \"vipd-ops\"\n"),
+        ("tls.ca", "/ca.pem", "/new-ca.pem"),
+        ("tls.cert", "/az-a.pem", "/new-az-a.pem"),
+        ("tls.key", "/az-a.key", "/new-az-a.key"),
+        ("tls.crl", "insecure = false", &crl),
         ("cluster", "cluster  = \"edge\"", "cluster = \"core\""),
         ("data_dir", "/var/lib/vipd", "/var/lib/other"),
         ("peer.listen", "listen = \"10.0.1.10:7400\"", "listen = \"10.0.1.10:7500\""),
@@ -59,12 +78,22 @@ fn what_takes_a_restart_is_named_and_stays() {
         ("aws.attempt_timeout_ms", "attempt_timeout_ms = 1000", "attempt_timeout_ms = 900"),
         ("raft", "heartbeat_ms = 30", "heartbeat_ms = 31"),
         ("metrics.listen", "127.0.0.1:9407", "127.0.0.1:9408"),
-    ] {
-        let now = reloaded(|text| text.replacen(from, to, 1));
+    ];
+    let as_it_was = format!("{:?}", in_force(&before).config);
+    for (key, from, to) in rows {
+        let now = reloaded_from(&before, &before.replacen(from, to, 1));
         assert_eq!(now.restart, [key]);
-        let shown = format!("{:?}", now.config);
-        assert!(!shown.contains(to.trim_matches('"')), "{key} is as it was: {shown}");
+        assert_eq!(format!("{:?}", now.config), as_it_was, "{key}");
     }
+    // Without certificates no file of them counts.
+    let now = reloaded_from(&before, &before.replace("insecure = false", "insecure = true"));
+    assert_eq!(now.restart, ["tls.ca", "tls.cert", "tls.key", "tls.insecure"]);
+    assert_eq!(format!("{:?}", now.config), as_it_was);
+
+    let of_the_source = include_str!("../../src/config/reload.rs").split("kept(\"").skip(1);
+    let of_the_source: BTreeSet<&str> = of_the_source.filter_map(|rest| rest.split('"').next()).collect();
+    let seen: BTreeSet<&str> = rows.iter().map(|(key, ..)| *key).chain(["tls.insecure"]).collect();
+    assert_eq!(seen, of_the_source, "each key that takes a restart has its row");
 }
 
 #[test]

@@ -37,6 +37,27 @@ fn no_alert_goes_untested() {
     }
 }
 
+/// On the dashboard's panels in no way: who owns leads as well, and what the end of a lifeline does is a move.
+const LEFT_OUT: [&str; 2] = ["vipd_is_leader", "vipd_lifelines"];
+
+/// That each name is a metric: tests/e2e/metrics.rs.
+#[test]
+fn the_dashboard_shows_every_metric() {
+    let source = read("src/metrics.rs");
+    let names: BTreeSet<_> = source.split('"').filter(|word| word.starts_with("vipd_")).collect();
+    assert!(names.len() >= 20, "{names:?}");
+    let dashboard: Value = serde_json::from_str(&read("cluster/grafana/vipd.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let expressions =
+        panels.iter().flat_map(|p| p["targets"].as_array().unwrap()).map(|t| t["expr"].as_str());
+    let shown: String = expressions.map(|e| format!("{} ", e.unwrap())).collect();
+    let words: BTreeSet<_> = shown.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).collect();
+    let is_shown =
+        |name: &str| ["", "_bucket", "_count"].iter().any(|end| words.contains(&*format!("{name}{end}")));
+    let missing: BTreeSet<_> = names.into_iter().filter(|name| !is_shown(name)).collect();
+    assert_eq!(missing, LEFT_OUT.into(), "neither on a panel nor left out");
+}
+
 #[test]
 fn vipd_takes_the_example_of_each_zone() {
     let mut without_names = BTreeSet::new();

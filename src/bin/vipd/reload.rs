@@ -1,5 +1,6 @@
-//! SIGHUP: the file is read again. What a running member can take over is in force when `systemctl reload` returns;
-//! a bad file changes nothing and stands in `status` until a good one is read (FAULTS 61).
+//! SIGHUP: the file is read again, and what a running member can take over is in force once the log says so. A
+//! `systemctl reload` returns earlier, with the signal: only Type=notify-reload waits for more, which systemd 252 has
+//! not (docs/decisions/0028). A bad file changes nothing and stands in `status` until a good one is read (FAULTS 61).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

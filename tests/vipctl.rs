@@ -344,11 +344,13 @@ async fn history_newest_first_with_a_waterfall_each() {
     let output = vipctl(&[&endpoint], &["history", "-n", "2"]).await;
     let lines: Vec<&str> = text(&output.stdout).lines().collect();
     let table = [
+        "edge   seen by az-b",
+        "",
         "WHEN                  KIND        FROM  TO    TERM   TOTAL  REASON",
         "2026-11-22T10:00:00Z  switchover  az-b  az-a     8   63 ms  asked for",
         "2026-11-22T10:00:00Z  failover    az-a  az-b     7  212 ms  leader lost",
     ];
-    assert_eq!(lines[..3], table);
+    assert_eq!(lines[..5], table);
     assert_eq!(lines.iter().filter(|line| line.starts_with("  route ")).count(), 2);
     assert_eq!(lines.iter().filter(|line| **line == "  EC2 requests req-1 req-2").count(), 2);
     assert_eq!(fake.script(|s| s.history_limit), Some(2));
@@ -357,6 +359,16 @@ async fn history_newest_first_with_a_waterfall_each() {
     let kinds: Vec<&Value> = moves.as_array().unwrap().iter().map(|m| &m["kind"]).collect();
     assert_eq!(kinds, ["switchover", "failover"]);
     assert_eq!(moves[1]["request_ids"], serde_json::json!(["req-1", "req-2"]));
+}
+
+#[tokio::test]
+async fn a_history_of_one_that_is_cut_off_says_so() {
+    let fake = Fake::new();
+    fake.script(|s| s.local = no_quorum());
+    let output = vipctl(&[&fake.on_tcp().await], &["history"]).await;
+    let lines: Vec<&str> = text(&output.stdout).lines().take(3).collect();
+    let says = "  ! it has no quorum: newer moves may be missing; ask another member: --endpoint URL";
+    assert_eq!((code(output.status), lines), (0, vec!["edge   seen by az-b", says, ""]));
 }
 
 #[tokio::test]

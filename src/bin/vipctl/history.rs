@@ -3,14 +3,17 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use vipd::proto::{HistoryRequest, Move};
+use vipd::proto::{HistoryRequest, Move, Status};
 
 use crate::Output;
 use crate::client::Client;
 use crate::error::Error;
-use crate::render::{self, Column, Tone, dash, ms, tone};
+use crate::render::{self, Column, Tone, clean, dash, ms, tone};
 
 /// Show past moves, newest first, and where the time of each went
+///
+/// They are those that the asked member has in its copy of the log: the first line names it, and a
+/// second says so where it has no quorum and its list may be old. With -o json there is the list alone.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -28,10 +31,22 @@ pub async fn run(client: &Client, output: Output, arguments: &Arguments) -> Resu
     let request = HistoryRequest { limit: arguments.limit };
     let moves = session.history(request, deadline).await?.moves;
     match output {
-        Output::Table => render::print(&page(&moves))?,
+        Output::Table => render::print(&(seen_by(session.local.as_ref()) + &page(&moves)))?,
         Output::Json => render::print(&render::json(&moves)?)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whose list it is. A member answers from its own copy of the log, which grows only while it has a quorum.
+fn seen_by(member: Option<&Status>) -> String {
+    let Some(member) = member else { return String::new() };
+    let name = clean(&member.seen_by);
+    let mut line = format!("{}   {} {name}\n", tone(Tone::Bold, &member.cluster), tone(Tone::Dim, "seen by"));
+    if member.state == "no-quorum" {
+        let why = "it has no quorum: newer moves may be missing; ask another member: --endpoint URL";
+        line.push_str(&format!("  {} {why}\n", tone(Tone::Warn, "!")));
+    }
+    line + "\n"
 }
 
 fn page(moves: &[Move]) -> String {

@@ -49,6 +49,9 @@ pub(super) const OPERATOR_BOUNDS: Bounds = Bounds {
 /// The longest message on any port (`raft/links.rs`).
 pub(super) const MESSAGE_MAX_BYTES: usize = 4 * 1024 * 1024;
 
+/// What gRPC's own services are asked: a name or two. Reflection repeats the whole request in its answer, the host twice.
+pub(super) const NAMES_MAX_BYTES: usize = 4 * 1024;
+
 /// Ours have some ten short headers.
 pub(super) const HEADERS_MAX_BYTES: u32 = 8 * 1024;
 

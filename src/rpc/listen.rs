@@ -149,6 +149,10 @@ pub async fn routes(desk: Desk) -> Result<Routes, ListenError> {
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
+    let (health, reflection) = (
+        health.max_decoding_message_size(limits::NAMES_MAX_BYTES),
+        reflection.max_decoding_message_size(limits::NAMES_MAX_BYTES),
+    );
     Ok(Routes::new(admin::service(desk)).add_service(health).add_service(reflection))
 }
 

@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 
 use prost::Message as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use vipd::proto::{AppendRequest, Entry, HelloRequest};
 use vipd::raft::lifeline::PREFACE;
 
-use self::attack::{APPEND, Body, HELLO, JOIN, ORDER, Pace, Reset};
+use self::attack::{APPEND, Body, HELLO, JOIN, ORDER, Pace, REFLECTION, Reset};
 use self::ward::Ward;
 use self::wire::{Target, Way};
 use crate::lab::Lab;
@@ -211,6 +213,16 @@ fn fault_66_what_certificates_let_in_costs_bounded_memory_and_moves_nothing() {
                 &[to(&ports[0], HELLO)],
                 |target| huge_names(target, &member),
             );
+            // gRPC's own, which repeats it twice in its answer.
+            let host = "h".repeat(900_000);
+            let list = Some(MessageRequest::ListServices(String::new()));
+            let message = ServerReflectionRequest { host, message_request: list }.encode_to_vec();
+            let reflection = [to(&ports[1], REFLECTION)];
+            ward.under("huge hosts in reflection, unheard", &ward.owner, &reflection, |target| {
+                let ended = attack::unheard(target, &message, 3 * EACH);
+                assert!(ended >= 8, "{ended} ended");
+                format!("{ended} ended")
+            });
             let before = warnings(&lab, &ward.owner);
             let refused = [to(&ports[0], JOIN), to(&ports[1], ORDER)];
             ward.under("refused calls", &ward.owner, &refused, |target| {

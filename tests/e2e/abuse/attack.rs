@@ -17,6 +17,7 @@ pub const STATUS: &str = "/vipd.v1.Admin/GetStatus";
 /// Paths where a message without a field is refused: it is of nobody, and a viewer gives no orders.
 pub const JOIN: &str = "/vipd.v1.Peer/Join";
 pub const ORDER: &str = "/vipd.v1.Admin/Order";
+pub const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 /// One where names are told.
 pub const HELLO: &str = "/vipd.v1.Peer/Hello";
 

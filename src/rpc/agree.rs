@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use crate::model::brief;
 use crate::proto;
+
+/// So many values of one setting are named: they show what is the matter, and a member may list a thousand.
+const NAMED_MAX: usize = 8;
 
 /// What has to be alike.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +25,8 @@ pub struct Difference {
     value: String,
     with: Vec<String>,
     without: Vec<String>,
+    /// Further values of that setting, which are not named.
+    more: usize,
 }
 
 impl fmt::Display for Difference {
@@ -31,11 +37,12 @@ impl fmt::Display for Difference {
             Setting::Tables => write!(f, "{} is in [aws] of {with}, not of {without}", self.value),
             Setting::Timings => write!(f, "the members' timings differ: {} on {with}", self.value),
             Setting::Policy => write!(f, "the members' [policy] differs: {} on {with}", self.value),
-        }
+        }?;
+        if self.more > 0 { write!(f, "; {} more differ", self.more) } else { Ok(()) }
     }
 }
 
-/// Every difference between those members that have reported.
+/// The differences between those members that have reported.
 pub fn differences(members: &[proto::Member]) -> Vec<Difference> {
     let reported: Vec<_> = members.iter().filter(|m| !m.configured_vips.is_empty()).collect();
     let timings = |m: &proto::Member| vec![m.timings.clone()];
@@ -71,11 +78,22 @@ fn of(
         let fits = members.iter().filter(|m| has.contains(m.name.as_str()) == wanted);
         fits.map(|m| m.name.clone()).collect::<Vec<_>>()
     };
-    by_value
-        .into_iter()
-        .filter(|(_, has)| has.len() < members.len())
-        .map(|(value, has)| Difference { what, value, with: names(&has, true), without: names(&has, false) })
-        .collect()
+    by_value.retain(|_, has| has.len() < members.len());
+    let more = by_value.len().saturating_sub(NAMED_MAX);
+    let named = by_value.iter().take(NAMED_MAX);
+    let mut all: Vec<_> = named
+        .map(|(value, has)| Difference {
+            what,
+            value: brief(value),
+            with: names(has, true),
+            without: names(has, false),
+            more: 0,
+        })
+        .collect();
+    if let Some(last) = all.last_mut() {
+        last.more = more;
+    }
+    all
 }
 
 #[cfg(test)]
@@ -118,6 +136,19 @@ mod tests {
         let words = said([like("az-a"), like("az-b"), released]);
         assert_eq!(words.len(), 4, "{words:?}");
         assert!(words[2].ends_with("on_quorum_loss = \"hold\" on az-a, az-b"), "{words:?}");
+    }
+
+    #[test]
+    fn fault_66_of_a_thousand_differences_a_few_are_named_and_the_rest_counted() {
+        let many: Vec<String> = (0..1000).map(|i| format!("t{i:03}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let long = "x".repeat(16_000);
+        let differ = [member("az-a", &["v"], &[], &long), member("az-b", &["v"], &many, "fast")];
+        let words: Vec<_> = differences(&differ).iter().map(ToString::to_string).collect();
+        assert_eq!(words.len(), NAMED_MAX + 2, "{words:#?}");
+        assert_eq!(words[0], "t000 is in [aws] of az-b, not of az-a");
+        assert_eq!(words[NAMED_MAX - 1], "t007 is in [aws] of az-b, not of az-a; 992 more differ");
+        assert!(words.iter().all(|w| w.len() < 500), "{words:#?}");
     }
 
     #[test]

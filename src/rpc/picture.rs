@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use prost::Message as _;
+
 use super::agree::differences;
 use crate::clock;
 use crate::config::Config;
 use crate::decide::{Decide, Right, Role, Waits};
 use crate::ledger::{Move, Phases};
 use crate::model::{
-    EniId, Health, Incarnation, Member, Name, Observed, RouteKey, RouteTableId, Time, WallMs,
+    EniId, Health, Incarnation, Member, Name, Observed, RouteKey, RouteTableId, Time, WallMs, brief,
 };
 use crate::proto;
 use crate::raft::Heard;
@@ -37,6 +39,13 @@ pub struct View<'a> {
     /// When this member's certificate ends; `None` without TLS.
     pub certificate: Option<WallMs>,
 }
+
+/// The longest answer that any viewer may ask for: all the moves that are kept, of two route tables, have 80 KiB. Of many
+/// tables the request ids of the older moves are left out: at most half is of such.
+const HISTORY_MAX_BYTES: usize = 128 * 1024;
+
+/// A field's tag and length before it.
+const FRAMED: usize = 4;
 
 const HEALTHY: &str = "healthy";
 
@@ -209,10 +218,24 @@ impl View<'_> {
         }
     }
 
-    /// Past moves, newest first.
+    /// Past moves, newest first, as many as there are or go into an answer.
     pub fn history(&self, limit: usize) -> proto::History {
         let limit = if limit == 0 { usize::MAX } else { limit };
-        proto::History { moves: self.decide.ledger().moves.iter().rev().take(limit).map(a_move).collect() }
+        let (mut left, mut for_ids) = (HISTORY_MAX_BYTES, HISTORY_MAX_BYTES / 2);
+        let fits = |m: &Move| {
+            let mut shown = a_move(m);
+            let ids: usize = shown.request_ids.iter().map(|id| id.len() + FRAMED).sum();
+            match for_ids.checked_sub(ids) {
+                Some(less) => for_ids = less,
+                // Nor has an older one any.
+                None => (for_ids, shown.request_ids) = (0, Vec::new()),
+            }
+            left = left.checked_sub(shown.encoded_len() + FRAMED)?;
+            Some(shown)
+        };
+        proto::History {
+            moves: self.decide.ledger().moves.iter().rev().take(limit).map_while(fits).collect(),
+        }
     }
 
     /// A leader has one while its lease stands; another member, while it hears the leader. After a
@@ -361,17 +384,17 @@ impl View<'_> {
             if !m.reachable {
                 problems.push(format!("{} does not answer", m.name));
             } else if m.health != HEALTHY && !m.witness {
-                problems.push(format!("{} is {}: {}", m.name, m.health, m.health_reason));
+                problems.push(format!("{} is {}: {}", m.name, brief(&m.health), brief(&m.health_reason)));
             } else if !m.not_eligible.is_empty() && !m.witness {
-                problems.push(format!("{} may not own: {}", m.name, m.not_eligible));
+                problems.push(format!("{} may not own: {}", m.name, brief(&m.not_eligible)));
             } else if !m.cloud_error.is_empty() {
-                problems.push(format!("{} does not reach EC2: {}", m.name, m.cloud_error));
+                problems.push(format!("{} does not reach EC2: {}", m.name, brief(&m.cloud_error)));
             } else if let Some(right) = m.rights.iter().find(|right| !right.allowed) {
-                problems.push(format!("{} owns only where no other can: {}", m.name, right.error));
+                problems.push(format!("{} owns only where no other can: {}", m.name, brief(&right.error)));
             }
         }
         if let Some(why) = self.decide.nobody_may_own() {
-            problems.push(format!("no member may own, so the last claim stands: {why}"));
+            problems.push(format!("no member may own, so the last claim stands: {}", brief(&why)));
         }
         for (route, times) in self.decide.contended() {
             problems.push(format!(
@@ -411,7 +434,9 @@ fn held(w: &proto::Waiting, me: &Name) -> String {
     format!(
         "the VIP waits {left} s on {me} (policy.min_hold_s) before it goes back to {}: {}; vipctl transfer-leader --to {} \
          moves it now",
-        w.to, w.reason, w.to
+        w.to,
+        brief(&w.reason),
+        w.to
     )
 }
 
@@ -428,10 +453,14 @@ fn lingers(m: &proto::Member) -> Option<String> {
 fn of_its_file(m: &proto::Member) -> Vec<String> {
     let mut said = Vec::new();
     if !m.config_refused.is_empty() {
-        said.push(format!("{} goes on with its old configuration: {}", m.name, m.config_refused));
+        said.push(format!("{} goes on with its old configuration: {}", m.name, brief(&m.config_refused)));
     }
     if !m.restart_for.is_empty() {
-        said.push(format!("{}: what its file says of {} takes a restart", m.name, m.restart_for.join(", ")));
+        said.push(format!(
+            "{}: what its file says of {} takes a restart",
+            m.name,
+            brief(&m.restart_for.join(", "))
+        ));
     }
     said
 }
@@ -453,7 +482,7 @@ fn days(seconds: i64) -> i64 {
 
 fn expiry(m: &proto::Member) -> Option<String> {
     let days = m.certificate_days.filter(|days| *days < EXPIRY_WARNING_DAYS)?;
-    let at = m.certificate_expires.as_deref().unwrap_or_default();
+    let at = brief(m.certificate_expires.as_deref().unwrap_or_default());
     let when = match days {
         ..0 => "is over".to_owned(),
         0 => "ends within a day".to_owned(),
@@ -516,3 +545,6 @@ pub fn rfc3339(at: WallMs) -> String {
     let ms = i64::try_from(at.0).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(ms).map(|t| t.to_string()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

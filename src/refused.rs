@@ -1,6 +1,7 @@
-//! Refusals in the log: whoever asks for what he may not have shall not fill the disk.
+//! Refusals and orders in the log: whoever asks for what he may not have, or without end, shall not fill the disk.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,11 +10,16 @@ use crate::model::Time;
 
 /// So many are told within a [`WINDOW`]: enough to see what is tried, and by whom.
 const TOLD_MAX: u32 = 10;
+/// So many orders: each by its own line, as far as somebody gives them by hand or by a script.
+const ORDERS_MAX: u32 = 60;
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// What one place refuses.
+/// What one place refuses, and the orders that it takes.
 #[derive(Default, Debug)]
-pub struct Refusals(Mutex<Told>);
+pub struct Refusals {
+    refused: Mutex<Told>,
+    orders: Mutex<Told>,
+}
 
 #[derive(Default, Debug)]
 struct Told {
@@ -27,26 +33,31 @@ impl Refusals {
     /// Tells of one: as a warning, and those beyond the limit as a remark that nobody sees who did not ask for it. The
     /// next warning says how many these were: one who makes many hides what others try, and not that there was more.
     pub fn tell(&self, from: &dyn fmt::Display, what: fmt::Arguments<'_>) {
-        match self.left_out(clock::now()) {
+        match left_out(&self.refused, TOLD_MAX, clock::now()) {
             Some(0) => tracing::warn!(%from, "{what}"),
             Some(left_out) => tracing::warn!(%from, left_out, "{what}"),
             None => tracing::debug!(%from, "{what}"),
         }
     }
 
-    /// How many were not told before this one; `None`: nor is this one.
-    fn left_out(&self, now: Time) -> Option<u64> {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.since(told.since) >= WINDOW {
-            (told.since, told.count) = (now, 0);
-        }
-        if told.count >= TOLD_MAX {
-            told.left_out += 1;
-            return None;
-        }
-        told.count += 1;
-        Some(std::mem::take(&mut told.left_out))
+    /// An order is taken: how many had no line since the last one that had, if any; `None`: nor is this one to have any.
+    pub fn order(&self) -> Option<Option<NonZeroU64>> {
+        left_out(&self.orders, ORDERS_MAX, clock::now()).map(NonZeroU64::new)
     }
+}
+
+/// How many were not told before this one; `None`: nor is this one.
+fn left_out(told: &Mutex<Told>, most: u32, now: Time) -> Option<u64> {
+    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+    if now.since(told.since) >= WINDOW {
+        (told.since, told.count) = (now, 0);
+    }
+    if told.count >= most {
+        told.left_out += 1;
+        return None;
+    }
+    told.count += 1;
+    Some(std::mem::take(&mut told.left_out))
 }
 
 #[cfg(test)]
@@ -55,9 +66,9 @@ mod tests {
 
     #[test]
     fn what_was_left_out_is_counted_and_said_with_the_next_line() {
-        let refusals = Refusals::default();
+        let told = Mutex::default();
         let begun = Time::default() + 2 * WINDOW;
-        let all = |at: Time, many: u32| (0..many).map(|_| refusals.left_out(at)).collect::<Vec<_>>();
+        let all = |at: Time, many: u32| (0..many).map(|_| left_out(&told, TOLD_MAX, at)).collect::<Vec<_>>();
         let of_it = usize::try_from(TOLD_MAX).unwrap();
         assert_eq!(all(begun, TOLD_MAX), vec![Some(0); of_it]);
         assert_eq!(all(begun + WINDOW / 2, 7), vec![None; 7]);

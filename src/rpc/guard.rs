@@ -49,8 +49,11 @@ where
         match roles::check(caller.as_ref().map(|c| &c.speaker), request.uri().path()) {
             Ok(allowed) => {
                 if let Some(Caller { speaker, from, .. }) = caller {
-                    if roles::changes(allowed) {
-                        tracing::info!(who = %speaker, %from, method = request.uri().path(), "an operator asks");
+                    if roles::changes(allowed)
+                        && let Some(left_out) = self.1.order()
+                    {
+                        let method = request.uri().path();
+                        tracing::info!(who = %speaker, %from, method, left_out, "an operator asks");
                     }
                     request.extensions_mut().insert(speaker);
                 }

@@ -32,9 +32,11 @@ pub(super) fn admit(passed: &Passed, refusals: &Refusals) -> Result<(), Denied> 
             refusals.tell(&passed.by, format_args!("refused, as a member passes it on: {why:?}"));
         })?;
     }
-    if changes(&passed.verb) {
+    if changes(&passed.verb)
+        && let Some(left_out) = refusals.order()
+    {
         let what = method.rsplit('/').next().unwrap_or_default();
-        tracing::info!(?who, by = %passed.by, what, "an operator asks by way of another member");
+        tracing::info!(?who, by = %passed.by, what, left_out, "an operator asks by way of another member");
     }
     Ok(())
 }

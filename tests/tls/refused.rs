@@ -25,6 +25,7 @@ const BOUND: Duration = Duration::from_secs(20);
 /// The longest words, with the dots where they were cut; and how many refusals of a kind are told in a minute.
 const WORDS: usize = 403;
 const TOLD: usize = 10;
+const ORDERS: usize = 60;
 
 /// Nearly the longest message without entries, of what is three times as long in a header.
 fn huge(bytes: usize) -> String {
@@ -85,7 +86,7 @@ async fn fault_66_a_refusal_is_short_whatever_was_sent() {
 
     // In what follows an answer as well: gRPC's own reflection, which repeats what it was asked for.
     let mut reflection = ServerReflectionClient::new(scene.to_operators("viewer/eve").await);
-    let symbol = MessageRequest::FileContainingSymbol(huge(64 << 10));
+    let symbol = MessageRequest::FileContainingSymbol(huge(4 << 10));
     let request = ServerReflectionRequest { host: String::new(), message_request: Some(symbol) };
     let asked = Request::new(tokio_stream::once(request));
     let mut answers = reflection.server_reflection_info(asked).await.unwrap().into_inner();
@@ -138,12 +139,12 @@ impl Write for Log {
 }
 
 impl Log {
-    /// From here on, without what is below a warning.
-    fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
+    /// From here on, without what is below that level.
+    fn begin(least: tracing::Level) -> (Self, tracing::subscriber::DefaultGuard) {
         let log = Self::default();
         let sink = log.clone();
         let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::WARN)
+            .with_max_level(least)
             .with_ansi(false)
             .with_writer(move || sink.clone())
             .finish();
@@ -160,7 +161,7 @@ impl Log {
 async fn fault_65_a_forged_name_makes_no_line_of_the_log() {
     let scene = Scene::new().await;
     let mut b = scene.to_peers("member/az-b").await;
-    let (log, _guard) = Log::begin();
+    let (log, _guard) = Log::begin(tracing::Level::WARN);
     let forged = "az-c\n2026-11-26T10:00:00Z  INFO this member owns the VIP term=9 epoch=9";
     b.hello(hello("edge", forged)).await.expect_err("no name");
     b.hello(hello(forged, "az-b")).await.expect_err("no cluster");
@@ -178,7 +179,7 @@ async fn fault_65_a_forged_name_makes_no_line_of_the_log() {
 async fn fault_66_refused_calls_are_told_ten_times_a_minute() {
     let scene = Scene::new().await;
     let (mut b, eve) = (scene.to_peers("member/az-b").await, scene.to_operators("viewer/eve").await);
-    let (log, _guard) = Log::begin();
+    let (log, _guard) = Log::begin(tracing::Level::WARN);
     let (desk, _kept) = desk();
     for _ in 0..5 * TOLD {
         // In another's name; what a viewer may not; what nobody may; what a viewer may not, by way of a member.
@@ -205,4 +206,30 @@ async fn fault_66_refused_calls_are_told_ten_times_a_minute() {
         assert_eq!(told, TOLD, "{words}: {lines:#?}");
     }
     assert_eq!(lines.len(), 3 * TOLD, "{lines:#?}");
+}
+
+/// Each by its own line, as far as a person gives them; who has a key writes no log full.
+#[tokio::test]
+async fn fault_66_orders_are_told_sixty_times_a_minute() {
+    let scene = Scene::new().await;
+    let alice = scene.to_operators("operator/alice").await;
+    let (log, _guard) = Log::begin(tracing::Level::INFO);
+    let (desk, _kept) = desk();
+    for _ in 0..2 * ORDERS {
+        let mut grpc = tonic::client::Grpc::new(alice.clone());
+        grpc.ready().await.unwrap();
+        let codec = tonic_prost::ProstCodec::<OrderRequest, ()>::default();
+        let path = "/vipd.v1.Admin/Order".parse().unwrap();
+        grpc.unary(Request::new(OrderRequest::default()), path, codec).await.expect_err("no group yet");
+        let verb = Verb::Order(OrderRequest { order: 1, ..OrderRequest::default() });
+        let by = Speaker::Proven("spiffe://edge/member/az-b".parse().unwrap());
+        let who = Who { name: "\u{1}".repeat(200), role: "operator".into() };
+        desk.answer(Passed { verb, by, who }).await;
+    }
+    let lines = log.lines();
+    for words in [" an operator asks who=", " an operator asks by way of another member "] {
+        let told: Vec<_> = lines.iter().filter(|line| line.contains(words)).collect();
+        assert_eq!(told.len(), ORDERS, "{words}: {lines:#?}");
+        assert!(told.iter().all(|line| !line.contains("left_out")), "{told:#?}");
+    }
 }

@@ -2,14 +2,16 @@
 //! kernel says of the process (SO_PEERCRED, unix(7)).
 
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use rustix::fs::Mode;
 use rustix::process::umask;
 use tokio::net::{UnixListener, unix::UCred};
+use tokio::sync::Semaphore;
 
 use crate::tls::{Role, Speaker};
 
@@ -18,6 +20,8 @@ use crate::tls::{Role, Speaker};
 pub enum SocketError {
     #[error("cannot listen on {} (admin.socket): {source}; the directory must exist and be writable", .path.display())]
     Listen { path: PathBuf, source: io::Error },
+    #[error("{} (admin.socket) is there and is no socket; move it away, or name another path", .0.display())]
+    NoSocket(PathBuf),
     #[error("admin.group: this host has no group {0}; make it (groupadd --system {0}), or leave the key out")]
     NoGroup(String),
     #[error(
@@ -30,11 +34,15 @@ pub enum SocketError {
 /// How long the user database may take to tell a user's groups; then the user is none of the group's.
 const USER_DATABASE: Duration = Duration::from_secs(2);
 
+/// How many such questions are open at a time, also those that nobody waits for any more: each has a thread.
+const QUESTIONS_MAX: usize = 4;
+
 /// Whose processes are operators.
 #[derive(Clone, Debug)]
 pub struct Doorman {
     own: (Uid, Gid),
     group: Option<Gid>,
+    questions: Arc<Semaphore>,
 }
 
 impl Doorman {
@@ -44,7 +52,8 @@ impl Doorman {
             let found = Group::from_name(name).ok().flatten();
             found.map(|g| g.gid).ok_or_else(|| SocketError::NoGroup(name.to_owned()))
         });
-        Ok(Self { own: (Uid::effective(), Gid::effective()), group: group.transpose()? })
+        let questions = Arc::new(Semaphore::new(QUESTIONS_MAX));
+        Ok(Self { own: (Uid::effective(), Gid::effective()), group: group.transpose()?, questions })
     }
 
     /// Who is at the other end. Whoever is no operator is a viewer: the socket's mode keeps others out, so
@@ -53,11 +62,7 @@ impl Doorman {
         let (uid, gid) = (Uid::from_raw(peer.uid()), Gid::from_raw(peer.gid()));
         let operator = self.is_operator(uid, gid)
             || match self.group {
-                // The user database may be far away: not on the runtime's one thread.
-                Some(group) => {
-                    let listed = tokio::task::spawn_blocking(move || is_listed(uid, group));
-                    matches!(tokio::time::timeout(USER_DATABASE, listed).await, Ok(Ok(true)))
-                }
+                Some(group) => answered(&self.questions, USER_DATABASE, move || is_listed(uid, group)).await,
                 None => false,
             };
         Speaker::Local { role: if operator { Role::Operator } else { Role::Viewer }, uid: peer.uid() }
@@ -74,9 +79,11 @@ impl Doorman {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir).map_err(failed)?;
         }
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            Ok(()) | Err(_) => {}
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path).map_err(failed)?,
+            Ok(_) => return Err(SocketError::NoSocket(path.to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
         }
         // First whose it is: until that and the mode are set it is this user's alone, whatever the umask that vipd was
         // started with. The umask is the whole process's: what another thread makes meanwhile is no wider for it, and a
@@ -91,6 +98,24 @@ impl Doorman {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
         Ok(listener)
     }
+}
+
+/// Whether the answer is yes, and comes in time. The user database may be far away: not on the runtime's one thread.
+async fn answered(
+    questions: &Arc<Semaphore>,
+    patience: Duration,
+    question: impl FnOnce() -> bool + Send + 'static,
+) -> bool {
+    let asked = async {
+        let Ok(place) = Arc::clone(questions).acquire_owned().await else { return false };
+        let answer = tokio::task::spawn_blocking(move || {
+            // Held until there is an answer, although nobody waits for it any more.
+            let _place = place;
+            question()
+        });
+        answer.await.unwrap_or(false)
+    };
+    tokio::time::timeout(patience, asked).await.unwrap_or(false)
 }
 
 fn give(path: &Path, gid: Gid, group: &str) -> Result<(), SocketError> {
@@ -108,4 +133,31 @@ fn is_listed(uid: Uid, group: Gid) -> bool {
     let Ok(Some(user)) = User::from_uid(uid) else { return false };
     let Ok(name) = std::ffi::CString::new(user.name) else { return false };
     getgrouplist(&name, user.gid).is_ok_and(|all| all.contains(&group))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn fault_66_a_user_database_that_hangs_holds_a_few_threads_and_no_more() {
+        let questions = Arc::new(Semaphore::new(QUESTIONS_MAX));
+        let soon = Duration::from_millis(20);
+        let (begun, all) = mpsc::channel();
+        let mut hung = Vec::new();
+        for _ in 0..3 * QUESTIONS_MAX {
+            let (answer, never) = mpsc::channel::<()>();
+            let begun = begun.clone();
+            hung.push(answer);
+            let hangs = move || begun.send(()).is_ok() && never.recv().is_err();
+            assert!(!answered(&questions, soon, hangs).await, "no answer is no");
+        }
+        assert_eq!(all.try_iter().count(), QUESTIONS_MAX);
+        // It answers again.
+        hung.clear();
+        assert!(answered(&questions, USER_DATABASE, || true).await);
+        assert!(!answered(&questions, USER_DATABASE, || false).await);
+    }
 }

@@ -87,6 +87,26 @@ async fn a_group_that_is_not_there_is_named() {
     assert!(!socket.exists());
 }
 
+#[tokio::test]
+async fn only_a_socket_makes_way_for_the_socket() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admin.sock");
+    let doorman = Doorman::new(None).unwrap();
+    // As an earlier daemon leaves it behind.
+    drop(doorman.listen(&path, None).unwrap());
+    assert!(path.exists());
+    drop(doorman.listen(&path, None).unwrap());
+    std::fs::remove_file(&path).unwrap();
+    let (file, link) = (dir.path().join("vipd.toml"), dir.path().join("link"));
+    std::fs::write(&file, "kept").unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    for path in [&file, &link, &dir.path().to_owned()] {
+        let error = doorman.listen(path, None).expect_err("no socket").to_string();
+        assert!(error.contains("(admin.socket) is there and is no socket; move it away"), "{error}");
+    }
+    assert_eq!(std::fs::read_to_string(&link).unwrap(), "kept");
+}
+
 /// Where the process stops before it has given the socket to its group: a user that is not in it may not.
 #[test]
 fn until_it_is_given_away_the_socket_is_its_makers_alone() {

@@ -74,3 +74,36 @@ fn cut(headers: &mut HeaderMap) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::StreamBody;
+    use tonic::codegen::http::HeaderValue;
+
+    use super::*;
+
+    fn with_details(bytes: usize) -> HeaderMap {
+        let details = HeaderValue::from_bytes(&vec![b'x'; bytes]).unwrap();
+        HeaderMap::from_iter(
+            [("grpc-status", HeaderValue::from(3)), (DETAILS, details)]
+                .map(|(key, value)| (tonic::codegen::http::HeaderName::from_static(key), value)),
+        )
+    }
+
+    #[tokio::test]
+    async fn fault_66_details_as_long_as_headers_are_left_out() {
+        let most = HEADERS_MAX_BYTES as usize;
+        for (bytes, stays) in [(most, true), (most + 1, false), (9 * 1024, false)] {
+            let trailers = Frame::<bytes::Bytes>::trailers(with_details(bytes));
+            let body = StreamBody::new(tokio_stream::once(Ok::<_, Status>(trailers)));
+            let mut answer = Response::new(Body::new(body));
+            *answer.headers_mut() = with_details(bytes);
+            let mut short = shorten(answer);
+            let trailers = short.body_mut().frame().await.unwrap().unwrap().into_trailers().unwrap();
+            for headers in [short.headers(), &trailers] {
+                assert_eq!(headers.contains_key(DETAILS), stays, "{bytes} bytes");
+                assert_eq!(headers["grpc-status"], "3", "what it means stays");
+            }
+        }
+    }
+}

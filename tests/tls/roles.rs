@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,15 +152,41 @@ async fn call(address: SocketAddr, shown: Option<Shown>, path: &str) -> Came {
     ask(channel, path).await
 }
 
-/// The same on the unix socket, as the user that runs the tests.
-async fn call_local(socket: &Path, path: &str) -> Came {
+/// The same on the unix socket, as that user.
+async fn call_local(socket: &Path, user: LocalUser, path: &str) -> Came {
     let socket = socket.to_owned();
     let connect = tower::service_fn(move |_| {
         let socket = socket.clone();
-        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+        async move {
+            let stream = match user {
+                LocalUser::Root => std::os::unix::net::UnixStream::connect(&socket)?,
+                LocalUser::Nobody => by_nobody(socket),
+            };
+            stream.set_nonblocking(true)?;
+            UnixStream::from_std(stream).map(TokioIo::new)
+        }
     });
     let endpoint = Endpoint::from_static("http://vipd");
     ask(endpoint.connect_with_connector(connect).await.unwrap(), path).await
+}
+
+#[derive(Clone, Copy)]
+enum LocalUser {
+    Root,
+    Nobody,
+}
+
+/// The kernel keeps of a connection whose thread's it was that opened it (unix(7)).
+fn by_nobody(socket: PathBuf) -> std::os::unix::net::UnixStream {
+    use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+    let opened = std::thread::spawn(move || {
+        let (uid, gid) = (rustix::fs::Uid::from_raw(65534), rustix::fs::Gid::from_raw(65534));
+        set_thread_groups(&[]).unwrap();
+        set_thread_res_gid(gid, gid, gid).unwrap();
+        set_thread_res_uid(uid, uid, uid).unwrap();
+        std::os::unix::net::UnixStream::connect(socket).unwrap()
+    });
+    opened.join().unwrap()
 }
 
 async fn ask(channel: Channel, path: &str) -> Came {
@@ -314,17 +341,24 @@ async fn fault_64_every_method_on_every_port_with_every_identity() {
         assert_eq!(row[9..], [of(Role::Viewer, path), of(Role::Operator, path), Out], "{path}");
     }
 
-    // The kernel says who speaks: root is an operator. Other users: local.rs.
+    // The kernel says who speaks: root is an operator, and whom somebody lets in otherwise a viewer. More: local.rs.
+    assert!(rustix::process::geteuid().is_root(), "this test changes users: run it as root");
+    for (path, mode) in [(az_a.socket.parent().unwrap(), 0o755), (&az_a.socket, 0o666)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
     let (mut local, mut monitor) = (Table::new(), Table::new());
     for path in methods() {
-        let came = timeout(BOUND, call_local(&az_a.socket, &path)).await.expect("an answer in time");
-        assert_eq!(came, of(Role::Operator, &path), "{path} on the socket");
-        local.insert(path.clone(), vec![came]);
+        for (user, role) in [(LocalUser::Root, Role::Operator), (LocalUser::Nobody, Role::Viewer)] {
+            let call = call_local(&az_a.socket, user, &path);
+            let came = timeout(BOUND, call).await.expect("an answer in time");
+            assert_eq!(came, of(role, &path), "{path} on the socket, as {}", role.label());
+            local.entry(path.clone()).or_default().push(came);
+        }
         let came = timeout(BOUND, post(az_a.metrics, &path)).await.expect("an answer in time");
         assert_eq!(came, No, "{path} on the monitors' port");
         monitor.insert(path, vec![came]);
     }
-    print("the unix socket", &["root"], &local);
+    print("the unix socket", &["root", "nobody"], &local);
     print("the monitors' port", &["anybody"], &monitor);
 
     // A method that nobody has described, on either port.

@@ -41,7 +41,6 @@ pub struct Case {
     /// Medians.
     pub phases_ms: BTreeMap<String, f64>,
     pub open_broken: usize,
-    pub failed_on_return: usize,
     pub runs: Vec<Run>,
     /// Runs that came to no end, or whose lab did not come to order, and why.
     pub errors: Vec<String>,
@@ -67,7 +66,6 @@ impl Case {
             all_tables_ms: None,
             phases_ms: BTreeMap::new(),
             open_broken: 0,
-            failed_on_return: 0,
             runs: Vec::new(),
             errors: Vec::new(),
             mended: 0,
@@ -85,7 +83,6 @@ impl Case {
         self.all_tables_ms = Spread::of(runs.iter().filter_map(|run| run.all_tables_ms));
         self.mended = runs.iter().filter(|run| run.mended).count();
         self.open_broken = runs.iter().map(|run| run.open_broken).sum();
-        self.failed_on_return = runs.iter().filter_map(|run| run.failed_on_return).sum();
         for phase in PHASES {
             let spread = Spread::of(runs.iter().filter_map(|run| run.phases_ms.get(phase).copied()));
             self.phases_ms.extend(spread.map(|s| (phase.to_owned(), s.median)));

@@ -183,7 +183,9 @@ fn failures(results: &Results) -> String {
 /// Not of keepalived, whose daemons are ended and started by hand meanwhile.
 fn returned(results: &Results) -> String {
     let cases = results.cases.iter().filter(|c| c.system == LANES[0].name());
-    let (runs, failed) = cases.fold((0, 0), |(r, f), c| (r + c.runs.len(), f + c.failed_on_return));
+    let all: Vec<usize> =
+        cases.flat_map(|c| c.runs.iter().filter_map(|run| run.failed_on_return)).collect();
+    let (runs, failed) = (all.len(), all.iter().sum::<usize>());
     if runs == 0 {
         return String::new();
     }

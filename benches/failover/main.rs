@@ -34,7 +34,7 @@ use vip_lab::spec::{Spec, default_dir};
 
 use bed::Bed;
 use daemons::Daemons;
-use plan::{Group, Plan, System};
+use plan::{Group, LAB_UP, Plan, System};
 use results::{Case, Results};
 use run::Run;
 
@@ -159,6 +159,7 @@ impl Bench<'_> {
     /// Each fault in turn, again and again, so that a noisy minute hits all of them.
     fn lab(&mut self, group: &Group, first: usize) -> anyhow::Result<()> {
         let (mut bed, mut daemons) = self.up(group)?;
+        self.progress.done += LAB_UP;
         if group.idle {
             self.progress.tell(&format!("{group}: watching"));
             let (settle, watch) = (self.plan.settle, self.plan.watch);

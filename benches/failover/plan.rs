@@ -149,9 +149,9 @@ impl Group {
         // The CLI's start costs a core half a second for each table, on two cores.
         let tables = u64::try_from(self.tables).unwrap_or(u64::MAX);
         let ms = match self.system {
-            System::Vipd(_) => 3_000 + 2 * self.ec2_delay_ms,
-            System::Keepalived(Tuning::Default) => 11_000 + 300 * tables,
-            System::Keepalived(Tuning::Tuned) => 3_500 + 300 * tables,
+            System::Vipd(_) => 2_600 + 2 * self.ec2_delay_ms,
+            System::Keepalived(Tuning::Default) => 4_500 + 250 * tables,
+            System::Keepalived(Tuning::Tuned) => 3_000 + 250 * tables,
         };
         Duration::from_millis(ms)
     }
@@ -168,6 +168,8 @@ impl fmt::Display for Group {
 
 /// The number of route tables where that is not what is varied.
 pub const TABLES: usize = 3;
+/// Until a lab and its daemons are in order.
+pub const LAB_UP: Duration = Duration::from_secs(5);
 /// A round trip to a slow EC2 endpoint.
 const SLOW_EC2_MS: u64 = 150;
 
@@ -235,6 +237,6 @@ impl Plan {
     pub fn group_takes(&self, group: &Group) -> Duration {
         let runs = u32::try_from(self.runs * group.faults.len()).unwrap_or(u32::MAX);
         let idle = if group.idle { self.settle + self.watch } else { Duration::ZERO };
-        group.run_takes() * runs + idle
+        LAB_UP + group.run_takes() * runs + idle
     }
 }

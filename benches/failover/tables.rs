@@ -183,8 +183,7 @@ fn failures(results: &Results) -> String {
 /// Not of keepalived, whose daemons are ended and started by hand meanwhile.
 fn returned(results: &Results) -> String {
     let cases = results.cases.iter().filter(|c| c.system == LANES[0].name());
-    let all: Vec<usize> =
-        cases.flat_map(|c| c.runs.iter().filter_map(|run| run.failed_on_return)).collect();
+    let all: Vec<usize> = cases.flat_map(|c| c.runs.iter().filter_map(|run| run.failed_on_return)).collect();
     let (runs, failed) = (all.len(), all.iter().sum::<usize>());
     if runs == 0 {
         return String::new();

@@ -38,6 +38,13 @@ struct Content {
     committed: Option<LogId>,
 }
 
+impl Content {
+    fn holds(&self, index: u64, term: u64) -> bool {
+        let entry = self.log.get(&index).map(|e| e.log_id.leader_id.term);
+        self.purged.is_some_and(|id| id.index >= index) || entry == Some(term)
+    }
+}
+
 /// How the disk behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct DiskWeather {
@@ -122,10 +129,12 @@ impl Disk {
 
     /// Whether the entry at `index` of `term` is in the log, or under a snapshot.
     pub fn holds(&self, index: u64, term: u64) -> bool {
-        let p = self.lock();
-        let under = |id: Option<LogId>| id.is_some_and(|id| id.index >= index);
-        let entry = p.written.log.get(&index).map(|e| e.log_id.leader_id.term);
-        under(p.written.purged) || entry == Some(term)
+        self.lock().written.holds(index, term)
+    }
+
+    /// And would be after a loss of power.
+    pub fn has_saved(&self, index: u64, term: u64) -> bool {
+        self.lock().saved.holds(index, term)
     }
 
     /// How many saves took longer than any does in fair weather.

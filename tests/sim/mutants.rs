@@ -73,15 +73,14 @@ fn case(mutant: Mutant) -> Option<Case> {
         Mutant::AcknowledgedBeforeSaved => (
             chaos::power_failures,
             &[
+                "what is acknowledged is saved",
                 "one vote in a term",
                 "one leader in a term",
                 "nothing acknowledged is lost",
                 "equal index, equal ledger",
             ],
         ),
-        Mutant::VoteOvertakesEntries => {
-            (chaos::two_leaders_in_one_save, &["after healing route = owner = address"])
-        }
+        Mutant::VoteOvertakesEntries => (chaos::two_leaders_in_one_save, &["what is acknowledged is saved"]),
         Mutant::ReadBack => (chaos::everything, &["a wrong route is right again within R"]),
         Mutant::Stray => (stories::none, &["a late write is repaired within R"]),
         Mutant::Pace => (chaos::calls_in_the_air, &["a route is rewritten once a second at most"]),

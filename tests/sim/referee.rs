@@ -118,6 +118,16 @@ fn message<M: prost::Message + Default>(frame: &[u8]) -> Option<M> {
     M::decode(frame.get(FRAME_HEAD..)?).ok()
 }
 
+/// Up to where an append's answer says that the log is the leader's.
+fn accepted(asked: &proto::AppendRequest, answer: proto::AppendResponse) -> Option<proto::LogId> {
+    use proto::append_response::Result as Answer;
+    match answer.result? {
+        Answer::Success(_) => asked.entries.last().and_then(|e| e.log_id).or(asked.prev_log_id),
+        Answer::Partial(partial) => partial.log_id,
+        Answer::Conflict(_) | Answer::HigherVote(_) => None,
+    }
+}
+
 impl Referee {
     pub fn new(names: Vec<String>, transcript: Transcript) -> Self {
         Self(Arc::new(Mutex::new(Book {
@@ -342,7 +352,7 @@ impl Referee {
     ) {
         let mut book = self.lock();
         let Some(life) = book.lives.get(&seat) else { return };
-        let (me, host, open) = (life.me, life.host.clone(), open.or(life.open()));
+        let (me, host, disk, open) = (life.me, life.host.clone(), life.disk.clone(), open.or(life.open()));
         book.note("answers", seat, path, answer);
         match path.rsplit('/').next() {
             Some("Vote") => {
@@ -357,10 +367,13 @@ impl Referee {
                 }
             }
             Some("Append") => {
-                let granted_ms = message::<proto::AppendResponse>(answer).map_or(0, |r| r.granted_ms);
-                if let Some(vote) = message::<proto::AppendRequest>(asked).and_then(|r| r.vote)
-                    && granted_ms > 0
-                {
+                let answer = message::<proto::AppendResponse>(answer).unwrap_or_default();
+                let asked = message::<proto::AppendRequest>(asked).unwrap_or_default();
+                let granted_ms = answer.granted_ms;
+                if let Some(id) = accepted(&asked, answer) {
+                    book.see(&Seen::Appended { me, index: id.index, term: id.term, disk: &disk });
+                }
+                if let (Some(vote), true) = (asked.vote, granted_ms > 0) {
                     // What the leader counts on. An answer that waited for the disk binds no longer.
                     let until = left + host.truly(Duration::from_millis(granted_ms));
                     let leader = Incarnation(vote.voted_for);

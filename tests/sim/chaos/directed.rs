@@ -195,26 +195,26 @@ pub fn power_failures(rng: &mut SmallRng, seats: usize, from: Duration, to: Dura
     s
 }
 
-/// One stands still while the leader hands over; what both leaders sent it meanwhile comes at once, and its power fails
-/// before its slow disk has saved it.
+/// The leader hands over while one member's disk is slow; that one hears the next leader as well, and its power fails before the
+/// old one's entries are saved.
 pub fn two_leaders_in_one_save(rng: &mut SmallRng, seats: usize, from: Duration, to: Duration) -> Schedule {
     let mut s = Schedule::default();
     let mut at = from;
     while at < to {
         let seat = rng.random_range(0..seats);
-        s.add(at, Act::Disk { seat, weather: DiskWeather { fsync_us: (5_000, 20_000), fails: false } });
-        s.add(at, Act::Freeze { seat });
-        // Where it is asked for its vote first, all is saved by that.
-        s.add(at, Act::CutOneWay { from: (seat + 2) % seats, to: seat });
-        let handed = at + ms(rng, 1, 60);
-        s.add(handed, Act::Transfer { via: (seat + 1) % seats, to: Some((seat + 2) % seats) });
-        s.add(handed + ms(rng, 5, 30), Act::HealWires);
-        let thawed = handed + ms(rng, 50, 200);
-        s.add(thawed, Act::Thaw { seat });
-        let crash = Act::Crash { seat, unsaved: Unsaved::Lost, profile: None };
-        s.add(thawed + ms(rng, 1, 5), crash);
-        s.add(thawed + ms(rng, 100, 400), Act::Start { seat });
-        at += ms(rng, 1_200, 2_500);
+        let (old, new) = ((seat + 1) % seats, (seat + 2) % seats);
+        s.add(at, Act::Disk { seat, weather: DiskWeather { fsync_us: (300_000, 600_000), fails: false } });
+        // Where it is asked for its vote, all is saved by that.
+        s.add(at, Act::CutOneWay { from: new, to: seat });
+        let handed = at + ms(rng, 1, 20);
+        s.add(handed, Act::Transfer { via: old, to: Some(new) });
+        let healed = handed + ms(rng, 20, 60);
+        s.add(healed, Act::HealWires);
+        let crash = healed + ms(rng, 20, 150);
+        s.add(crash, Act::Crash { seat, unsaved: Unsaved::Lost, profile: None });
+        s.add(crash, Act::Disk { seat, weather: DiskWeather::default() });
+        s.add(crash + ms(rng, 100, 400), Act::Start { seat });
+        at += ms(rng, 1_500, 2_500);
     }
     s
 }

@@ -14,6 +14,7 @@
 //! | no call after a transfer began | FENCING.md, hole 7 | `no_call_after_transfer` |
 //! | a transfer waits for the calls in the air | FENCING.md, hole 7 | `quiet_transfer` |
 //! | no call under a claim made while drained, nor in quarantine | DESIGN.md section 4; FENCING.md, hole 2 | `fit_caller` |
+//! | what is acknowledged is saved | Raft paper, section 5; FENCING.md, hole 8 | `acknowledged_saved` |
 //! | nothing acknowledged is lost: what is applied stays, and every later leader has it | Raft paper, section 5.4.3 | `nothing_lost` |
 //! | equal applied index means equal ledger; a snapshot and its tail equal a replay | Raft paper, section 7 | `same_ledger` |
 //! | a route is rewritten at most once a second | DESIGN.md section 5, budget | `no_storm` |
@@ -22,6 +23,7 @@
 //! What only the whole can show (route = owner = address, a wrong route right again within R) is in
 //! `healed`.
 
+mod acknowledged_saved;
 mod bounded_attempt;
 mod claimed_call;
 mod deaf_to_the_dead;
@@ -88,6 +90,13 @@ pub enum Seen<'a> {
         term: Term,
         sent: Time,
         granted: Duration,
+    },
+    /// An answer leaves: the log is the leader's up to that entry.
+    Appended {
+        me: Incarnation,
+        index: u64,
+        term: u64,
+        disk: &'a Disk,
     },
     Transfers {
         leader: Incarnation,
@@ -186,6 +195,7 @@ pub struct Invariants {
     no_call_after_transfer: no_call_after_transfer::NoCallAfterTransfer,
     quiet_transfer: quiet_transfer::QuietTransfer,
     fit_caller: fit_caller::FitCaller,
+    acknowledged_saved: acknowledged_saved::AcknowledgedSaved,
     nothing_lost: nothing_lost::NothingLost,
     same_ledger: same_ledger::SameLedger,
     no_storm: no_storm::NoStorm,
@@ -208,6 +218,7 @@ impl Invariants {
         ask(&mut self.no_call_after_transfer, at, seen, &mut wrong);
         ask(&mut self.quiet_transfer, at, seen, &mut wrong);
         ask(&mut self.fit_caller, at, seen, &mut wrong);
+        ask(&mut self.acknowledged_saved, at, seen, &mut wrong);
         ask(&mut self.nothing_lost, at, seen, &mut wrong);
         ask(&mut self.same_ledger, at, seen, &mut wrong);
         ask(&mut self.no_storm, at, seen, &mut wrong);

@@ -589,6 +589,9 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
         for member in &status.members {
             self.hands.metrics.peer_lag(&member.name, member.lag);
         }
+        let learners = status.members.iter().filter_map(|member| member.learner_for_s);
+        let longest = learners.max().unwrap_or_default();
+        self.hands.metrics.learner_for.set(i64::try_from(longest).unwrap_or(i64::MAX));
         for vip in &status.vips {
             for route in &vip.routes {
                 self.hands.metrics.route_in_sync(&vip.address, &route.route_table, route.in_sync);

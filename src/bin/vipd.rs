@@ -28,7 +28,7 @@ use vipd::net::{Addresses, LoopGuard, may_configure};
 use vipd::raft::store::{Store, StoreError};
 use vipd::raft::{Lazy, Starting};
 use vipd::rpc::desk::Desk;
-use vipd::rpc::http::{Standing, watch_learners};
+use vipd::rpc::http::Standing;
 use vipd::rpc::listen;
 use vipd::rpc::picture::Myself;
 use vipd::service::{Pulse, Service, dump_no_core, lock_memory};
@@ -188,7 +188,6 @@ async fn run(path: PathBuf, config: Config, transport: Transport, log: log::Filt
     listen::peers(&config, &transport, starting.service(), starting.lifelines()).await?;
     listen::operators(&config, &transport, desk.clone()).await?;
     listen::monitors(&config, metrics.clone(), standing_rx.clone()).await?;
-    tokio::spawn(watch_learners(desk.clone(), metrics.clone()));
 
     vipd::fault!(wait "start.listening");
     let (addresses, present) =

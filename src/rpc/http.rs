@@ -14,7 +14,6 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
-use super::desk::Desk;
 use super::keeper::{Keeper, Places};
 use crate::metrics::{MEDIA_TYPE, Metrics};
 
@@ -31,9 +30,6 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long a connection may last, whoever does not read its answers.
 const CONNECTION_MAX: Duration = Duration::from_secs(60);
-
-/// As often as Prometheus usually asks; the alert on what is seen counts minutes.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// After an error of accept(2): it may be for want of descriptors, and would come again at once.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -71,18 +67,6 @@ pub(super) async fn serve(listener: TcpListener, routes: Router) {
             let _ = tokio::time::timeout(CONNECTION_MAX, connection).await;
             drop(place);
         });
-    }
-}
-
-/// Keeps the gauge of learners that linger, as this member's `status` has them, until the process ends.
-pub async fn watch_learners(desk: Desk, metrics: Metrics) {
-    loop {
-        // Before there is a group nobody is a learner in it, and after the last query the process ends.
-        if let Ok(status) = desk.status(true).await {
-            let longest = status.members.iter().filter_map(|m| m.learner_for_s).max().unwrap_or_default();
-            metrics.learner_for.set(i64::try_from(longest).unwrap_or(i64::MAX));
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

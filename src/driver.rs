@@ -25,8 +25,8 @@ use crate::clock;
 use crate::config::{Config, InForce};
 use crate::decide::cause::{self, Cause};
 use crate::decide::{
-    Answer, Ask, AskId, AskMode, Asker, Change, Decide, Effect, Enlistment, Event, Gate, Now, Order, Peer,
-    Permit, Refusal, Role, Settings, Story, Tunable, Waits, WhilePaused,
+    ANSWERS_FOR, Answer, Ask, AskId, AskMode, Asker, Change, Decide, Effect, Enlistment, Event, Gate, Now,
+    Order, Peer, Permit, Refusal, Role, Settings, Story, Tunable, Waits, WhilePaused,
 };
 use crate::ledger::{Kind, Phases};
 use crate::metrics::Metrics;
@@ -104,12 +104,19 @@ enum Waiting {
     Stop,
 }
 
-/// A stop is over when the address is gone too, or at `by`.
+/// A stop is over when the address is gone too, or at its end.
 struct Stopping {
     by: crate::model::Time,
     handed_over: bool,
     /// Another move was under way: ask again then.
     again: Option<crate::model::Time>,
+}
+
+impl Stopping {
+    /// Where the move was over just in time, the address still has the second in which it answers.
+    fn end(&self) -> crate::model::Time {
+        self.by + if self.handed_over { ANSWERS_FOR * 2 } else { Duration::ZERO }
+    }
 }
 
 /// The part of it that a reload may change.
@@ -235,7 +242,7 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
             if self.has_stopped() {
                 return;
             }
-            if self.stopping.as_ref().is_some_and(|s| clock::now() >= s.by) {
+            if self.stopping.as_ref().is_some_and(|s| clock::now() >= s.end()) {
                 tracing::warn!(
                     "vipd stops without having handed over within {STOP_DEADLINE:?}: routes may point here still; HAProxy and \
                      the address serve them until another member has moved them"

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Decide, Effect, Now, Stage, Story};
-use crate::ledger::Kind;
+use crate::ledger::{Claim, Kind};
 use crate::model::{OnQuorumLoss, Time, Vip};
 use crate::mutant::{self, Mutant};
 
@@ -23,7 +23,7 @@ enum Want {
 /// How long a member that handed over keeps the address once every route was read back elsewhere. What came before
 /// the route changed is answered from here: the kernel drops the answer of an address that it no longer has, and the
 /// client waits for it in vain.
-const ANSWERS_FOR: Duration = Duration::from_secs(1);
+pub const ANSWERS_FOR: Duration = Duration::from_secs(1);
 
 /// How long after one that ended and changed nothing: ten a second of what may fail for ever, and
 /// well within the second in which a deleted address is to be back.
@@ -96,7 +96,9 @@ impl Decide {
     fn address_wanted(&self, now: Now) -> Want {
         // Whoever owns now, it is none that the group has put out.
         if self.raft.removed.is_some() {
-            return Want::Gone;
+            let answers =
+                self.handed_over() && self.in_sync.is_some_and(|(_, since)| now.time < since + ANSWERS_FOR);
+            return if answers { Want::Leave } else { Want::Gone };
         }
         if let Stage::Owning(_) = self.stage {
             return if self.permit(now.time).is_some() { Want::Have } else { self.without_lease(now) };
@@ -107,11 +109,20 @@ impl Decide {
         if claim.member == self.settings.me {
             return self.without_lease(now);
         }
-        let handed_over =
-            claim.kind == Kind::Switchover && claim.previous.as_ref() == Some(&self.settings.me);
         // A table that was not moved has its clients served here still.
         let answers = self.in_sync.is_none_or(|(_, since)| now.time < since + ANSWERS_FOR);
-        if handed_over && answers || mutant::on(Mutant::ReleaseAddress) { Want::Leave } else { Want::Gone }
+        if self.handed_over() && answers || mutant::on(Mutant::ReleaseAddress) {
+            Want::Leave
+        } else {
+            Want::Gone
+        }
+    }
+
+    /// The newest claim known here was made in a switchover from this member.
+    fn handed_over(&self) -> bool {
+        let from_me =
+            |c: &Claim| c.kind == Kind::Switchover && c.previous.as_ref() == Some(&self.settings.me);
+        self.ledger.claim.as_ref().is_some_and(from_me)
     }
 
     /// The newest claim known here is this member's own, but it may not act.

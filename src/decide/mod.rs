@@ -39,6 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::model::route::Fenced;
+pub use address::ANSWERS_FOR;
 pub use event::{
     Answer, Ask, AskId, AskMode, Asker, Directive, Effect, Event, Now, Order, Peer, RaftView, Refusal, Role,
     Settings, Story, Tunable, WhilePaused,

@@ -24,9 +24,11 @@ pub const MAX_CONFIGS: usize = 7;
 pub const MAX_COMMAND_BYTES: usize = 32 * 1024;
 /// Half of tonic's default limit for a message (4 MiB).
 pub const MAX_SNAPSHOT_BYTES: usize = 2 * 1024 * 1024;
-/// Values of a ledger's JSON: 256 past moves of 82 with their request ids, and two thousand for routes, names and orders
-/// are 23 000. In memory each is 60 bytes at most beside its text.
-const MAX_LEDGER_VALUES: usize = 24 * 1024;
+/// Values of a ledger's JSON: 256 past moves of 82 with their request ids are 21 000; what is left is more than eight thousand
+/// unsettled routes. In memory each is 60 bytes at most beside its text.
+const MAX_LEDGER_VALUES: usize = 64 * 1024;
+/// Values of one append's commands, which are JSON too. A route has 60 bytes for three of them: 4 MiB are 210 000.
+const MAX_COMMAND_VALUES: usize = 256 * 1024;
 /// A DNS name is at most 253 bytes long; a colon and a port follow.
 pub const MAX_TEXT_BYTES: usize = 260;
 /// A zone's name is as long as a member's at most.
@@ -281,6 +283,11 @@ impl Wire for AppendEntriesRequest<TypeConfig> {
         let mut entries: Vec<Entry> = Vec::with_capacity(message.entries.len());
         let mut term = prev_log_id.map_or(0, |id| id.leader_id.term);
         let mut index = prev_log_id.map_or(0, |id| id.index + 1);
+        at_most(
+            "the commands' values",
+            message.entries.iter().map(command_values).sum(),
+            MAX_COMMAND_VALUES,
+        )?;
         for entry in message.entries {
             let entry = Entry::from_proto(entry)?;
             let id = entry.log_id;
@@ -389,6 +396,13 @@ fn values(json: &[u8]) -> usize {
     count
 }
 
+fn command_values(entry: &proto::Entry) -> usize {
+    match &entry.payload {
+        Some(proto::entry::Payload::Command(json)) => values(json),
+        Some(proto::entry::Payload::Blank(_) | proto::entry::Payload::Membership(_)) | None => 0,
+    }
+}
+
 /// No longer than applying entries leaves it.
 fn kept(ledger: &Ledger) -> Result<(), CodecError> {
     at_most("past moves", ledger.moves.len(), MOVES_KEPT)?;
@@ -411,7 +425,7 @@ pub struct SnapshotPush {
 impl SnapshotPush {
     /// What a leader sent: it says who leads.
     pub fn from_leader(message: proto::SnapshotRequest) -> Result<(Vote, Self), CodecError> {
-        // Not of the store's own: whatever was applied has to be read again.
+        // The store's own is not counted: whatever was applied has to be read again.
         at_most("a ledger's values", values(&message.data), MAX_LEDGER_VALUES)?;
         let push = Self::from_proto(message)?;
         let vote = push.vote.ok_or(CodecError::Missing("a snapshot's vote"))?;

@@ -132,6 +132,7 @@ fn in_a_hundred_transfers_no_new_connection_fails() {
     let report = load.end(&lab, &owner);
     report.assert_only_what_straddled_a_swap_failed(&lab, "100 transfers", &owner);
     assert_eq!(lab.steady(), owner);
+    others(&owner).into_iter().for_each(|member| lab.address_goes(member));
     assert_eq!(lab.with_address(), [owner.as_str()]);
     let history = lab.vipctl_json(&owner, &["history", "-n", "0"]).1;
     let planned = history.as_array().unwrap().iter().filter(|m| m["kind"] == "switchover").count();

@@ -186,6 +186,22 @@ fn in_a_switchover_that_ended_out_of_sync_the_old_owner_keeps_it_until_all_was_r
     assert_eq!(w.told(is_remove).len(), 1);
 }
 
+/// An owner that is removed hands over first.
+#[test]
+fn one_that_is_removed_answers_as_long_and_no_longer() {
+    for moved in [true, false] {
+        let mut w = switched_over();
+        if moved {
+            w.moved(true);
+        }
+        w.raft(|v| v.removed = Some(99));
+        w.run(ms(990));
+        assert_eq!(w.told(is_remove).len(), usize::from(!moved), "it may never learn of the end of a move");
+        w.run(ms(110));
+        assert_eq!(w.told(is_remove).len(), 1);
+    }
+}
+
 #[test]
 fn a_third_member_drains_nothing() {
     let mut w = switched_over();

@@ -352,13 +352,19 @@ async fn history_newest_first_with_a_waterfall_each() {
     ];
     assert_eq!(lines[..5], table);
     assert_eq!(lines.iter().filter(|line| line.starts_with("  route ")).count(), 2);
-    assert_eq!(lines.iter().filter(|line| **line == "  EC2 requests req-1 req-2").count(), 2);
+    assert_eq!(lines.iter().filter(|line| **line == "  EC2 requests req-1 req-2").count(), 1);
+    let left_out = "  EC2 requests 3 left out: the new owner's log has them";
+    assert_eq!(lines.iter().filter(|line| **line == left_out).count(), 1);
     assert_eq!(fake.script(|s| s.history_limit), Some(2));
 
     let moves = json(&vipctl(&[&endpoint], &["history", "-o", "json"]).await);
     let kinds: Vec<&Value> = moves.as_array().unwrap().iter().map(|m| &m["kind"]).collect();
     assert_eq!(kinds, ["switchover", "failover"]);
     assert_eq!(moves[1]["request_ids"], serde_json::json!(["req-1", "req-2"]));
+    assert_eq!(
+        (&moves[0]["request_ids_left_out"], &moves[1]["request_ids_left_out"]),
+        (&3.into(), &0.into())
+    );
 }
 
 #[tokio::test]

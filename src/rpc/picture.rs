@@ -40,7 +40,7 @@ pub struct View<'a> {
     pub certificate: Option<WallMs>,
 }
 
-/// The longest answer that any viewer may ask for: all the moves that are kept, of two route tables, have 80 KiB. Of many
+/// The longest answer that any viewer may ask for: all the moves that are kept, of two route tables, have 74 KiB. Of many
 /// tables the request ids of the older moves are left out: at most half is of such.
 const HISTORY_MAX_BYTES: usize = 128 * 1024;
 
@@ -228,7 +228,11 @@ impl View<'_> {
             match for_ids.checked_sub(ids) {
                 Some(less) => for_ids = less,
                 // Nor has an older one any.
-                None => (for_ids, shown.request_ids) = (0, Vec::new()),
+                None => {
+                    for_ids = 0;
+                    shown.request_ids_left_out = u32::try_from(shown.request_ids.len()).unwrap_or(u32::MAX);
+                    shown.request_ids = Vec::new();
+                }
             }
             left = left.checked_sub(shown.encoded_len() + FRAMED)?;
             Some(shown)
@@ -537,6 +541,7 @@ pub fn a_move(m: &Move) -> proto::Move {
             verify: verify.map(ms),
         }),
         request_ids: m.request_ids.clone(),
+        request_ids_left_out: 0,
     }
 }
 

@@ -60,6 +60,8 @@ impl Fake {
             term: 8,
             reason: "asked for".into(),
             total_ms: Some(63.0),
+            request_ids: Vec::new(),
+            request_ids_left_out: 3,
             phases_ms: Some(Phases { claim: Some(3.0), route: Some(60.0), ..Phases::default() }),
             ..failover()
         };
@@ -187,6 +189,7 @@ pub fn failover() -> Move {
             verify: Some(4.0),
         }),
         request_ids: vec!["req-1".into(), "req-2".into()],
+        request_ids_left_out: 0,
     }
 }
 

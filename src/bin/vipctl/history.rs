@@ -14,6 +14,8 @@ use crate::render::{self, Column, Tone, clean, dash, ms, tone};
 ///
 /// They are those that the asked member has in its copy of the log: the first line names it, and a
 /// second says so where it has no quorum and its list may be old. With -o json there is the list alone.
+/// Of many moves of many route tables the older ones come without EC2's request ids: request_ids_left_out
+/// is how many these were.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -83,6 +85,10 @@ fn page(moves: &[Move]) -> String {
         if !m.request_ids.is_empty() {
             let ids = tone(Tone::Dim, &m.request_ids.join(" "));
             page.push_str(&format!("  {} {ids}\n", tone(Tone::Dim, "EC2 requests")));
+        }
+        if m.request_ids_left_out != 0 {
+            let left_out = format!("{} left out: the new owner's log has them", m.request_ids_left_out);
+            page.push_str(&format!("  {} {left_out}\n", tone(Tone::Dim, "EC2 requests")));
         }
     }
     page

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::decide::{Event, Now, Peer, RaftView, Settings};
-use crate::ledger::{Kind, Ledger, MOVES_KEPT, REQUEST_IDS_KEPT};
+use crate::ledger::{Claim, Kind, Ledger, MOVES_KEPT, REQUEST_IDS_KEPT};
+use crate::model::route::{CloudError, ROUTES_MAX, Sight};
 use crate::model::{Epoch, OnQuorumLoss, Term};
 use crate::raft::fuzz::{Said, peer};
 
@@ -187,6 +188,61 @@ fn fault_66_whatever_one_member_says_a_status_has_a_bound() {
     }
 }
 
+/// Of each of them in sync; out of it; and with as long a denial as is kept, which a problem repeats.
+const ROUTE_MAX_BYTES: [usize; 3] = [96, 192, 1792];
+
+#[test]
+fn fault_66_each_route_adds_to_a_status_and_no_more_than_its_bound() {
+    let own: EniId = "eni-0123456789abcdef0".parse().unwrap();
+    let other: EniId = "eni-0123456789abcdef1".parse().unwrap();
+    let tables = |n: usize| (0..n).map(|i| format!("rtb-{i:017x}").parse::<RouteTableId>().unwrap());
+    // EC2's text is cut at 400 characters, and an ARN in it repeated (`vpc/errors.rs`).
+    let resource = format!("arn:aws:ec2:ap-southeast-1:123456789012:route-table/rtb-{:017x}", 0);
+    let denied = CloudError::Unauthorized { action: "ReplaceRoute", resource, message: "m".repeat(400) };
+    let status = |n: usize, eni: &EniId, then: Option<&CloudError>| {
+        let mut scene = Scene::new();
+        scene.myself.eni = Some(own.clone());
+        scene.config.aws.route_tables = tables(n).collect();
+        let claim = Claim {
+            member: scene.config.member.clone(),
+            term: Term(1),
+            epoch: Epoch(1),
+            at: WallMs(0),
+            previous: None,
+            kind: Kind::First,
+            serial: 0,
+            done: true,
+        };
+        let ledger = std::sync::Arc::new(Ledger { claim: Some(claim), ..Ledger::default() });
+        scene.step(Event::Applied { ledger, index: 1 });
+        let vip = scene.config.vip.addresses[0];
+        let routes =
+            tables(n).map(|table| (RouteKey { table, vip }, Observed::Active(Some(eni.clone())))).collect();
+        let sight = Sight { routes, tables: tables(n).collect(), ..Sight::default() };
+        for result in [Ok(sight)].into_iter().chain(then.map(|error| Err(error.clone()))) {
+            scene.now = scene.now + Duration::from_secs(60);
+            scene.step(Event::Tick);
+            let asked = scene.decide.look_asked().expect("a look");
+            scene.step(Event::Looked { asked, result });
+        }
+        scene.view().status()
+    };
+    for ((eni, then), most) in
+        [(&own, None), (&other, None), (&other, Some(&denied))].into_iter().zip(ROUTE_MAX_BYTES)
+    {
+        let (one, all) = (status(1, eni, then), status(ROUTES_MAX, eni, then));
+        let (bytes, each) =
+            (all.encoded_len(), (all.encoded_len() - one.encoded_len()).div_ceil(ROUTES_MAX - 1));
+        println!("{ROUTES_MAX} routes: a status of {bytes} bytes, {each} bytes each");
+        let routes = &all.vips[0].routes;
+        assert!(routes.len() == ROUTES_MAX && routes.iter().all(|r| r.in_sync == (*eni == own)));
+        assert!(routes.iter().all(|r| then.is_none_or(|error| r.error == error.to_string())));
+        let named = |r: &proto::Route| all.problems.iter().any(|p| p.contains(&r.route_table));
+        assert!(routes.iter().all(|r| named(r) != r.in_sync), "{:#?}", all.problems);
+        assert!(each <= most, "{each} bytes each");
+    }
+}
+
 #[test]
 fn fault_66_a_history_has_a_bound_and_leaves_out_the_oldest_request_ids_first() {
     let a_move = |i: u64, ids: usize, reason: usize| Move {
@@ -222,11 +278,14 @@ fn fault_66_a_history_has_a_bound_and_leaves_out_the_oldest_request_ids_first() 
     // Of two route tables, nothing is left out.
     let two = shown(4, 40);
     assert!(two.len() == MOVES_KEPT && two.iter().all(|m| m.request_ids.len() == 4));
+    assert!(two.iter().all(|m| m.request_ids_left_out == 0));
     let full = shown(REQUEST_IDS_KEPT, 100);
     let with = full.iter().filter(|m| m.request_ids.len() == REQUEST_IDS_KEPT).count();
     assert_eq!(full.len(), MOVES_KEPT, "every move is there");
     assert!(with > 20 && full[..with].iter().all(|m| !m.request_ids.is_empty()), "{with} with request ids");
     assert!(full[with..].iter().all(|m| m.request_ids.is_empty()));
+    let left_out = |m: &proto::Move| m.request_ids_left_out as usize;
+    assert!(full.iter().all(|m| m.request_ids.len() + left_out(m) == REQUEST_IDS_KEPT), "and it says so");
     // As long as a forged one may be.
     let forged = shown(REQUEST_IDS_KEPT, 8_000);
     assert!(forged.len() < 20);

@@ -109,8 +109,12 @@ pub fn outside(root: &Root) -> Vec<String> {
 }
 
 /// Strict reverse-path filtering drops what comes in by another interface than the answer would leave by.
-pub fn rp_filter(root: &Root) -> Vec<Finding> {
+/// It is IPv4's alone.
+pub fn rp_filter(root: &Root, vips: &[Vip]) -> Vec<Finding> {
     let check = "rp-filter";
+    if vips.iter().all(|vip| vip.ip().is_ipv6()) {
+        return vec![Finding::ok(check, "no VIP is IPv4's: rp_filter concerns none")];
+    }
     let value = |name: &str| root.number(&format!("proc/sys/net/ipv4/conf/{name}/rp_filter")).unwrap_or(0);
     let outside = outside(root);
     // The kernel takes the larger of the two (ip-sysctl, rp_filter).

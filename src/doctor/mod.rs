@@ -293,7 +293,7 @@ impl Doctor {
             .collect();
         let mut all = vec![host::interface(root, &config.vip.interface)];
         all.extend(haproxy::bind(root, &config.vip.addresses, &own));
-        all.extend(host::rp_filter(root));
+        all.extend(host::rp_filter(root, &config.vip.addresses));
         let families: BTreeSet<_> = config.vip.addresses.iter().map(|vip| host::family(*vip)).collect();
         for family in families {
             let of = config.vip.addresses.iter().find(|vip| host::family(**vip) == family);

@@ -177,20 +177,33 @@ fn strict_reverse_paths_matter_with_two_ways_out() {
             .with(&format!("proc/sys/net/ipv4/conf/{dev}/rp_filter"), value)
     };
     assert_eq!(host::outside(&strict("all", "0").root()), ["ens5", "ens6"]);
-    assert_eq!(host::rp_filter(&strict("all", "0").root())[0].level, Level::Ok);
+    assert_eq!(host::rp_filter(&strict("all", "0").root(), &[vip()])[0].level, Level::Ok);
     assert_eq!(
-        host::rp_filter(&strict("all", "2").with("proc/sys/net/ipv4/conf/ens6/rp_filter", "1").root())[0]
-            .level,
+        host::rp_filter(
+            &strict("all", "2").with("proc/sys/net/ipv4/conf/ens6/rp_filter", "1").root(),
+            &[vip()]
+        )[0]
+        .level,
         Level::Ok,
         "the larger counts"
     );
-    let found = host::rp_filter(&strict("ens6", "1\n").root());
+    let found = host::rp_filter(&strict("ens6", "1\n").root(), &[vip()]);
     assert_eq!((found.len(), found[0].level), (1, Level::Warn));
     assert!(found[0].mend.contains("net.ipv4.conf.ens6.rp_filter=2"), "{found:?}");
     let one = Host::new()
         .with("proc/net/route", "Iface\nens5\t00000000\n")
         .with("proc/sys/net/ipv4/conf/all/rp_filter", "1");
-    assert_eq!(host::rp_filter(&one.root())[0].level, Level::Ok, "one way out");
+    assert_eq!(host::rp_filter(&one.root(), &[vip()])[0].level, Level::Ok, "one way out");
+}
+
+#[test]
+fn without_a_default_route_of_ipv4_only_its_vips_are_warned_of() {
+    let root = Host::new().with("proc/net/route", "Iface\tDestination\tGateway\n").root();
+    let v6: Vip = "fd00:77::10/128".parse().unwrap();
+    let level = |vips: &[Vip]| host::rp_filter(&root, vips).iter().map(|f| f.level).collect::<Vec<_>>();
+    assert_eq!(level(&[v6]), [Level::Ok]);
+    assert_eq!(level(&[v6, vip()]), [Level::Warn]);
+    assert_eq!(level(&[vip()]), [Level::Warn]);
 }
 
 #[test]
@@ -230,7 +243,7 @@ fn what_it_runs_with_is_shown() {
 fn what_cannot_be_read_is_not_said_to_be_well() {
     let root = Host::new().root();
     let found = [host::interface(&root, "lo"), host::scheduling(&root), host::locked_memory(&root)];
-    for found in found.into_iter().chain(host::rp_filter(&root)) {
+    for found in found.into_iter().chain(host::rp_filter(&root, &[vip()])) {
         assert_eq!((found.level, found.finding.ends_with(": not checked")), (Level::Warn, true), "{found:?}");
         assert!(!found.why.is_empty() && !found.mend.is_empty(), "{found:?}");
     }

@@ -40,7 +40,8 @@ impl Refusals {
         }
     }
 
-    /// An order is taken: how many had no line since the last one that had, if any; `None`: nor is this one to have any.
+    /// An order is taken: how many had no line since the last one that had, if any; `None`: nor is this one to have any
+    /// but a remark at the level debug.
     pub fn order(&self) -> Option<Option<NonZeroU64>> {
         left_out(&self.orders, ORDERS_MAX, clock::now()).map(NonZeroU64::new)
     }

@@ -49,11 +49,14 @@ where
         match roles::check(caller.as_ref().map(|c| &c.speaker), request.uri().path()) {
             Ok(allowed) => {
                 if let Some(Caller { speaker, from, .. }) = caller {
-                    if roles::changes(allowed)
-                        && let Some(left_out) = self.1.order()
-                    {
+                    if roles::changes(allowed) {
                         let method = request.uri().path();
-                        tracing::info!(who = %speaker, %from, method, left_out, "an operator asks");
+                        match self.1.order() {
+                            Some(left_out) => {
+                                tracing::info!(who = %speaker, %from, method, left_out, "an operator asks");
+                            }
+                            None => tracing::debug!(who = %speaker, %from, method, "an operator asks"),
+                        }
                     }
                     request.extensions_mut().insert(speaker);
                 }

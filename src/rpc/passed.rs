@@ -32,11 +32,15 @@ pub(super) fn admit(passed: &Passed, refusals: &Refusals) -> Result<(), Denied> 
             refusals.tell(&passed.by, format_args!("refused, as a member passes it on: {why:?}"));
         })?;
     }
-    if changes(&passed.verb)
-        && let Some(left_out) = refusals.order()
-    {
+    if changes(&passed.verb) {
         let what = method.rsplit('/').next().unwrap_or_default();
-        tracing::info!(?who, by = %passed.by, what, left_out, "an operator asks by way of another member");
+        let by = &passed.by;
+        match refusals.order() {
+            Some(left_out) => {
+                tracing::info!(?who, %by, what, left_out, "an operator asks by way of another member");
+            }
+            None => tracing::debug!(?who, %by, what, "an operator asks by way of another member"),
+        }
     }
     Ok(())
 }

@@ -107,7 +107,12 @@ pub const WORDS_MAX: usize = 400;
 
 /// The beginning of what another says, as it may stand in an error, an answer or the log.
 pub fn brief(text: &str) -> String {
-    match text.char_indices().nth(WORDS_MAX) {
+    cut(text, WORDS_MAX)
+}
+
+/// So many characters of it at most.
+pub fn cut(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
         Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
     }

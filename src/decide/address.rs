@@ -13,6 +13,14 @@ use crate::mutant::{self, Mutant};
 /// its adapter gives up after a second.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
+/// An attempt to add an address or to remove it.
+#[derive(Debug)]
+pub(super) struct Trying {
+    /// It is not made again before.
+    again: Time,
+    removes: bool,
+}
+
 #[derive(PartialEq, Eq)]
 enum Want {
     Have,
@@ -48,20 +56,27 @@ impl Decide {
     }
 
     pub(super) fn address_tried(&mut self, now: Now, vip: Vip) {
-        if let Some(at) = self.address_busy.get_mut(&vip) {
-            *at = (now.time + TRY_FAILED).min(*at);
+        if let Some(trying) = self.address_busy.get_mut(&vip) {
+            trying.again = (now.time + TRY_FAILED).min(trying.again);
         }
     }
 
+    /// Every address is there, and none is about to go: what was begun before this claim may still come about.
+    pub(super) fn has_addresses(&self, now: Now) -> bool {
+        let going = |vip| self.address_busy.get(vip).is_some_and(|t| t.removes && now.time < t.again);
+        self.settings.vips.iter().all(|vip| self.addresses.contains(vip) && !going(vip))
+    }
+
     pub(super) fn keep_address(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let due = |at: Option<&Time>| at.is_none_or(|at| now.time >= *at);
+        let due = |trying: Option<&Trying>| trying.is_none_or(|t| now.time >= t.again);
+        let again = now.time + TRY_AGAIN;
         match self.address_wanted(now) {
             Want::Leave => {}
             Want::Gone => {
                 let gone: Vec<Vip> =
                     self.addresses.iter().filter(|v| due(self.address_busy.get(v))).copied().collect();
                 for vip in gone {
-                    self.address_busy.insert(vip, now.time + TRY_AGAIN);
+                    self.address_busy.insert(vip, Trying { again, removes: true });
                     out.push(Effect::RemoveAddress(vip));
                     out.push(Effect::Tell(Story::Released { vip }));
                 }
@@ -80,7 +95,7 @@ impl Decide {
                 for vip in self.settings.vips.clone() {
                     let missing = !self.addresses.contains(&vip) && due(self.address_busy.get(&vip));
                     if missing || refresh {
-                        self.address_busy.insert(vip, now.time + TRY_AGAIN);
+                        self.address_busy.insert(vip, Trying { again, removes: false });
                         out.push(Effect::AddAddress(vip, permit));
                     }
                 }
@@ -103,7 +118,9 @@ impl Decide {
         if let Stage::Owning(_) = self.stage {
             return if self.permit(now.time).is_some() { Want::Have } else { self.without_lease(now) };
         }
-        let Some(claim) = &self.ledger.claim else {
+        // A leader without a claim is about to make one.
+        let Some(claim) = self.ledger.claim.as_ref().filter(|_| !matches!(self.stage, Stage::Leading(_)))
+        else {
             return Want::Leave;
         };
         if claim.member == self.settings.me {

@@ -77,8 +77,7 @@ pub struct Decide {
     without_interface: Option<String>,
     peers: BTreeMap<Name, Peer>,
     addresses: BTreeSet<Vip>,
-    /// Which address is not tried (again) before.
-    address_busy: BTreeMap<Vip, Time>,
+    address_busy: BTreeMap<Vip, address::Trying>,
     address_refreshed: Time,
     /// Whose move every route was read back for, and when this member learned of it; `None` while it is not so.
     in_sync: Option<(Epoch, Time)>,

@@ -216,7 +216,7 @@ impl Decide {
     }
 
     pub(super) fn own(&mut self, now: Now, mut o: Box<Owning>, out: &mut Vec<Effect>) -> Stage {
-        if o.marks.address.is_none() && self.settings.vips.iter().all(|v| self.addresses.contains(v)) {
+        if o.marks.address.is_none() && self.has_addresses(now) {
             o.marks.address = Some(now.time);
         }
         self.intent_applied(&mut o);

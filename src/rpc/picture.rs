@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::decide::{Decide, Right, Role, Waits};
 use crate::ledger::{Move, Phases};
 use crate::model::{
-    EniId, Health, Incarnation, Member, Name, Observed, RouteKey, RouteTableId, Time, WallMs, brief,
+    EniId, Health, Incarnation, Member, Name, Observed, RouteKey, RouteTableId, Time, WallMs, brief, cut,
 };
 use crate::proto;
 use crate::raft::Heard;
@@ -46,6 +46,9 @@ const HISTORY_MAX_BYTES: usize = 128 * 1024;
 
 /// A field's tag and length before it.
 const FRAMED: usize = 4;
+
+/// What EC2 said (`WORDS_MAX`), of which ARN, and the line to add to the policy.
+const DENIAL_MAX: usize = 1024;
 
 const HEALTHY: &str = "healthy";
 
@@ -394,7 +397,11 @@ impl View<'_> {
             } else if !m.cloud_error.is_empty() {
                 problems.push(format!("{} does not reach EC2: {}", m.name, brief(&m.cloud_error)));
             } else if let Some(right) = m.rights.iter().find(|right| !right.allowed) {
-                problems.push(format!("{} owns only where no other can: {}", m.name, brief(&right.error)));
+                problems.push(format!(
+                    "{} owns only where no other can: {}",
+                    m.name,
+                    cut(&right.error, DENIAL_MAX)
+                ));
             }
         }
         if let Some(why) = self.decide.nobody_may_own() {

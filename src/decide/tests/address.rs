@@ -186,6 +186,28 @@ fn in_a_switchover_that_ended_out_of_sync_the_old_owner_keeps_it_until_all_was_r
     assert_eq!(w.told(is_remove).len(), 1);
 }
 
+/// It is made owner again just as it lets go.
+#[test]
+fn what_is_about_to_go_is_not_there_for_the_next_claim() {
+    let mut w = switched_over();
+    w.moved(true);
+    w.hands.address = false;
+    w.run(ms(1_100));
+    assert_eq!((w.told(is_remove).len(), w.trying.len()), (1, 1), "begun, and not done");
+    w.forget();
+    w.lead(4);
+    w.acknowledge();
+    w.apply_all();
+    w.run(ms(10));
+    assert!(w.told(is_swap).is_empty(), "clients would be led to an address that goes");
+    w.try_addresses();
+    assert_eq!(w.told(is_add).len(), 1);
+    w.try_addresses();
+    assert!(!w.present.is_empty());
+    w.run(ms(1));
+    assert!(!w.told(is_swap).is_empty());
+}
+
 /// An owner that is removed hands over first.
 #[test]
 fn one_that_is_removed_answers_as_long_and_no_longer() {

@@ -112,13 +112,6 @@ struct Stopping {
     again: Option<crate::model::Time>,
 }
 
-impl Stopping {
-    /// Where the move was over just in time, the address still has the second in which it answers.
-    fn end(&self) -> crate::model::Time {
-        self.by + if self.handed_over { ANSWERS_FOR * 2 } else { Duration::ZERO }
-    }
-}
-
 /// The part of it that a reload may change.
 pub fn tunable(config: &Config) -> Tunable {
     Tunable {
@@ -242,7 +235,7 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
             if self.has_stopped() {
                 return;
             }
-            if self.stopping.as_ref().is_some_and(|s| clock::now() >= s.end()) {
+            if self.stop_ends().is_some_and(|end| clock::now() >= end) {
                 tracing::warn!(
                     "vipd stops without having handed over within {STOP_DEADLINE:?}: routes may point here still; HAProxy and \
                      the address serve them until another member has moved them"
@@ -509,6 +502,14 @@ impl<C: Cloud, N: Interface> Driver<C, N> {
         let mine = self.decide.ledger().owner() == Some(&self.hands.config.config.member);
         let released = mine || self.decide.addresses().is_empty();
         stopping.handed_over && released
+    }
+
+    /// When it stops, whatever is not over. Where every route has moved by then, the address still has the second in
+    /// which it answers.
+    fn stop_ends(&self) -> Option<crate::model::Time> {
+        let stopping = self.stopping.as_ref()?;
+        let moved = stopping.handed_over && !self.decide.ledger().is_out_of_sync();
+        Some(stopping.by + if moved { ANSWERS_FOR * 2 } else { Duration::ZERO })
     }
 
     /// What changed in what is known of the others.

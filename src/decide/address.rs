@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Decide, Effect, Now, Stage, Story};
 use crate::ledger::{Claim, Kind};
-use crate::model::{OnQuorumLoss, Time, Vip};
+use crate::model::{Epoch, OnQuorumLoss, Time, Vip};
 use crate::mutant::{self, Mutant};
 
 /// How long an attempt may stay unanswered before the next: netlink answers within microseconds, and
@@ -109,11 +109,11 @@ impl Decide {
     }
 
     fn address_wanted(&self, now: Now) -> Want {
-        // Whoever owns now, it is none that the group has put out.
+        let answers = |(_, since): (Epoch, Time)| now.time < since + ANSWERS_FOR;
+        // Whoever owns now, it is none that the group has put out. Of the end of a move it may never learn.
         if self.raft.removed.is_some() {
-            let answers =
-                self.handed_over() && self.in_sync.is_some_and(|(_, since)| now.time < since + ANSWERS_FOR);
-            return if answers { Want::Leave } else { Want::Gone };
+            let leave = self.handed_over() && self.in_sync.is_some_and(answers);
+            return if leave { Want::Leave } else { Want::Gone };
         }
         if let Stage::Owning(_) = self.stage {
             return if self.permit(now.time).is_some() { Want::Have } else { self.without_lease(now) };
@@ -127,12 +127,8 @@ impl Decide {
             return self.without_lease(now);
         }
         // A table that was not moved has its clients served here still.
-        let answers = self.in_sync.is_none_or(|(_, since)| now.time < since + ANSWERS_FOR);
-        if self.handed_over() && answers || mutant::on(Mutant::ReleaseAddress) {
-            Want::Leave
-        } else {
-            Want::Gone
-        }
+        let leave = self.handed_over() && self.in_sync.is_none_or(answers);
+        if leave || mutant::on(Mutant::ReleaseAddress) { Want::Leave } else { Want::Gone }
     }
 
     /// The newest claim known here was made in a switchover from this member.

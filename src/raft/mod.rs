@@ -41,6 +41,8 @@ use tokio::sync::{Notify, mpsc, watch};
 
 pub use lifeline::{End, Held, Lifelines};
 pub use passed::{Passed, Who};
+#[cfg(test)]
+pub(crate) use reports::REPORT_MAX_BYTES;
 pub use reports::{Heard, Reports, SILENT_AFTER};
 pub use serve::PeerService;
 

@@ -147,6 +147,9 @@ impl<U: Message + Default + 'static> Decoder for BoundedDecoder<U> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use prost_types::field_descriptor_proto::{Label, Type};
+    use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
+
     use super::*;
 
     fn told<T: Message + 'static>(message: &T) -> Result<(), Status> {
@@ -193,85 +196,46 @@ mod tests {
         }
     }
 
-    /// As much of descriptor.proto as says what is in a message.
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct Files {
-        #[prost(message, repeated, tag = "1")]
-        file: Vec<File>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct File {
-        #[prost(string, tag = "2")]
-        package: String,
-        #[prost(message, repeated, tag = "4")]
-        message_type: Vec<Kind>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct Kind {
-        #[prost(string, tag = "1")]
-        name: String,
-        #[prost(message, repeated, tag = "2")]
-        field: Vec<Field>,
-        #[prost(message, repeated, tag = "3")]
-        nested_type: Vec<Kind>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct Field {
-        #[prost(string, tag = "1")]
-        name: String,
-        #[prost(uint32, tag = "3")]
-        number: u32,
-        #[prost(uint32, tag = "4")]
-        label: u32,
-        #[prost(uint32, tag = "5")]
-        kind: u32,
-        #[prost(string, tag = "6")]
-        of: String,
-    }
-
-    const REPEATED: u32 = 3;
-    const FIXED64: u32 = 6;
-    const STRING: u32 = 9;
-    const MESSAGE: u32 = 11;
-    const BYTES: u32 = 12;
-
     /// Every message, by its whole name.
-    struct Kinds(BTreeMap<String, Kind>);
+    struct Kinds(BTreeMap<String, DescriptorProto>);
 
     impl Kinds {
-        fn add(&mut self, within: &str, kind: Kind) {
-            let name = format!("{within}.{}", kind.name);
+        fn add(&mut self, within: &str, kind: DescriptorProto) {
+            let name = format!("{within}.{}", kind.name());
             kind.nested_type.iter().for_each(|inner| self.add(&name, inner.clone()));
             self.0.insert(name, kind);
         }
 
         /// Whether a message has a list in it, or one that has. An id of eight bytes is as long in memory.
         fn has_list(&self, name: &str) -> bool {
-            let is_one = |f: &Field| f.label == REPEATED && f.kind != FIXED64;
-            self.0[name].field.iter().any(|f| is_one(f) || f.kind == MESSAGE && self.has_list(&f.of))
+            let is_one =
+                |f: &FieldDescriptorProto| f.label() == Label::Repeated && f.r#type() != Type::Fixed64;
+            self.0[name].field.iter().any(|f| is_one(f) || self.leads_to_list(f))
+        }
+
+        fn leads_to_list(&self, field: &FieldDescriptorProto) -> bool {
+            field.r#type() == Type::Message && self.has_list(field.type_name())
         }
 
         fn is_held(&self, name: &str, shape: &Shape) {
             let fields = &self.0[name].field;
             for field in fields {
-                let inner = shape.0.iter().find(|(tag, _)| *tag == field.number);
-                let has_list = field.kind == MESSAGE && self.has_list(&field.of);
+                let inner = shape.0.iter().find(|(tag, _)| i32::try_from(*tag) == Ok(field.number()));
+                let has_list = self.leads_to_list(field);
                 assert_eq!(
                     inner.is_some(),
                     has_list,
                     "{name}.{} is to be looked into: {has_list}",
-                    field.name
+                    field.name()
                 );
                 // Numbers are packed, into one field.
-                let counts =
-                    field.label != REPEATED || [FIXED64, STRING, MESSAGE, BYTES].contains(&field.kind);
-                assert!(counts, "{name}.{} may be a byte on the wire and eight in memory", field.name);
-                inner.into_iter().for_each(|(_, inner)| self.is_held(&field.of, inner));
+                let long =
+                    [Type::Fixed64, Type::String, Type::Message, Type::Bytes].contains(&field.r#type());
+                let counts = field.label() != Label::Repeated || long;
+                assert!(counts, "{name}.{} may be a byte on the wire and eight in memory", field.name());
+                inner.into_iter().for_each(|(_, inner)| self.is_held(field.type_name(), inner));
             }
-            let known = |tag: &u32| fields.iter().any(|f| f.number == *tag);
+            let known = |tag: &u32| fields.iter().any(|f| i32::try_from(*tag) == Ok(f.number()));
             assert!(shape.0.iter().all(|(tag, _)| known(tag)), "{name} has no such field");
         }
     }
@@ -279,8 +243,9 @@ mod tests {
     #[test]
     fn fault_66_every_list_of_a_long_message_is_looked_into() {
         let mut kinds = Kinds(BTreeMap::new());
-        for File { package, message_type } in Files::decode(proto::DESCRIPTORS).unwrap().file {
-            message_type.into_iter().for_each(|kind| kinds.add(&format!(".{package}"), kind));
+        for file in FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap().file {
+            let package = format!(".{}", file.package());
+            file.message_type.into_iter().for_each(|kind| kinds.add(&package, kind));
         }
         let long = [("AppendRequest", &APPEND), ("SnapshotRequest", &SNAPSHOT), ("ForwardResponse", &ANSWER)];
         for (name, shape) in long {

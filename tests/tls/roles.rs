@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use prost::Message as _;
+use prost_types::FileDescriptorSet;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -27,35 +28,6 @@ use crate::raw::{self, Shown};
 
 const BOUND: Duration = Duration::from_secs(10);
 
-/// As much of descriptor.proto as names methods.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Files {
-    #[prost(message, repeated, tag = "1")]
-    file: Vec<File>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct File {
-    #[prost(string, tag = "2")]
-    package: String,
-    #[prost(message, repeated, tag = "6")]
-    service: Vec<Service>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Service {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(message, repeated, tag = "2")]
-    method: Vec<Method>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Method {
-    #[prost(string, tag = "1")]
-    name: String,
-}
-
 /// The path of every method that is described, ours and the two services of gRPC's own.
 pub fn methods() -> Vec<String> {
     let sets = [
@@ -64,10 +36,10 @@ pub fn methods() -> Vec<String> {
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
     ];
     let mut all = Vec::new();
-    for file in sets.into_iter().flat_map(|set| Files::decode(set).unwrap().file) {
+    for file in sets.into_iter().flat_map(|set| FileDescriptorSet::decode(set).unwrap().file) {
         for service in &file.service {
-            let path = |m: &Method| format!("/{}.{}/{}", file.package, service.name, m.name);
-            all.extend(service.method.iter().map(path));
+            let within = format!("/{}.{}", file.package(), service.name());
+            all.extend(service.method.iter().map(|method| format!("{within}/{}", method.name())));
         }
     }
     all.sort();

@@ -186,6 +186,16 @@ fn in_a_switchover_that_ended_out_of_sync_the_old_owner_keeps_it_until_all_was_r
     assert_eq!(w.told(is_remove).len(), 1);
 }
 
+#[test]
+fn a_leader_that_is_about_to_claim_keeps_what_it_has() {
+    let mut w = switched_over();
+    w.moved(true);
+    w.hands.apply = false;
+    w.lead(4);
+    w.run(secs(5));
+    assert!(w.told(is_remove).is_empty() && !w.open(), "its claim is not applied yet");
+}
+
 /// It is made owner again just as it lets go.
 #[test]
 fn what_is_about_to_go_is_not_there_for_the_next_claim() {

@@ -7,6 +7,7 @@ use crate::decide::{Event, Now, Peer, RaftView, Settings};
 use crate::ledger::{Claim, Kind, Ledger, MOVES_KEPT, REQUEST_IDS_KEPT};
 use crate::model::route::{CloudError, ROUTES_MAX, Sight};
 use crate::model::{Epoch, OnQuorumLoss, Term};
+use crate::raft::REPORT_MAX_BYTES;
 use crate::raft::fuzz::{Said, peer};
 
 const FILE: &str = r#"
@@ -31,9 +32,6 @@ route_tables = ["rtb-0a"]
 [tls]
 insecure = true
 "#;
-
-/// As long as a report may be (`raft/reports.rs`).
-const REPORT_MAX_BYTES: usize = 16 * 1024;
 
 /// Whether another member takes it.
 fn is_taken(report: &proto::Member) -> bool {
@@ -161,6 +159,13 @@ fn fault_66_whatever_one_member_says_a_status_has_a_bound() {
         ("a policy", with(&|m| (m.on_quorum_loss, m.min_hold_s) = (text(most), Some(1)))),
         ("its health", with(&|m| m.health_reason = text(most))),
         ("its word for that", with(&|m| m.health = text(most))),
+        (
+            "a denial",
+            with(&|m| {
+                m.health = HEALTHY.into();
+                m.rights = vec![proto::Right { error: text(most), ..proto::Right::default() }];
+            }),
+        ),
         ("its file", with(&|m| m.config_refused = text(most))),
         ("what takes a restart", with(&|m| m.restart_for = list(1020))),
         ("a certificate's end", with(&|m| m.certificate_expires = Some(text(most)))),
@@ -199,6 +204,7 @@ fn fault_66_each_route_adds_to_a_status_and_no_more_than_its_bound() {
     // EC2's text is cut at 400 characters, and an ARN in it repeated (`vpc/errors.rs`).
     let resource = format!("arn:aws:ec2:ap-southeast-1:123456789012:route-table/rtb-{:017x}", 0);
     let denied = CloudError::Unauthorized { action: "ReplaceRoute", resource, message: "m".repeat(400) };
+    assert!(denied.to_string().len() <= DENIAL_MAX, "the line to add to the policy is its end");
     let status = |n: usize, eni: &EniId, then: Option<&CloudError>| {
         let mut scene = Scene::new();
         scene.myself.eni = Some(own.clone());

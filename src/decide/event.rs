@@ -78,7 +78,7 @@ pub struct RaftView {
     pub last_index: u64,
     /// When an append of another leader last came in.
     pub heard: Option<Time>,
-    /// When this member last asked for votes.
+    /// When this member's last attempt to be elected began: at its pre-vote, or at its vote after a transfer.
     pub campaigned: Option<Time>,
 }
 

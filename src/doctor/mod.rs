@@ -227,12 +227,10 @@ impl Doctor {
         let config = self.config();
         let name = config.member.as_str();
         let mut me = status.members.iter().find(|m| m.name == name).cloned().unwrap_or_default();
-        let mut all = certificate::tls(&self.root, &config, clock::wall());
-        all.extend([host::scheduling(&self.root), host::locked_memory(&self.root)]);
+        let mut all = of_the_host(self.root.clone(), Arc::clone(&config), me.witness).await;
         if me.witness {
             return all;
         }
-        all.extend(self.of_the_host());
         all.extend(health(&config, &me));
         all.extend(address(&status, &me));
         let Some(place) = self.place.get() else {
@@ -284,24 +282,39 @@ impl Doctor {
             ..proto::Status::default()
         }
     }
+}
 
-    fn of_the_host(&self) -> Vec<Finding> {
-        let (root, config) = (&self.root, self.config());
-        let own: Vec<_> = [Some(config.peer_listen), config.admin_listen, config.metrics_listen]
-            .into_iter()
-            .flatten()
-            .collect();
-        let mut all = vec![host::interface(root, &config.vip.interface)];
-        all.extend(haproxy::bind(root, &config.vip.addresses, &own));
-        all.extend(host::rp_filter(root, &config.vip.addresses));
-        let families: BTreeSet<_> = config.vip.addresses.iter().map(|vip| host::family(*vip)).collect();
-        for family in families {
-            let of = config.vip.addresses.iter().find(|vip| host::family(**vip) == family);
-            all.extend(of.map(|vip| host::ip_forward(root, *vip)));
+/// What the host's files say. There may be thousands of processes and sockets: they are read beside the thread on which
+/// heartbeats wait.
+async fn of_the_host(root: Root, config: Arc<Config>, witness: bool) -> Vec<Finding> {
+    let read = move || {
+        let mut all = certificate::tls(&root, &config, clock::wall());
+        all.extend([host::scheduling(&root), host::locked_memory(&root)]);
+        if !witness {
+            all.extend(host_of_an_owner(&root, &config));
         }
-        all.extend(agents::agents(root, &config.vip.interface));
         all
+    };
+    // A panic ends the process whole; nothing else takes the answer away.
+    tokio::task::spawn_blocking(read).await.unwrap_or_default()
+}
+
+/// What a member that may own needs of its host.
+fn host_of_an_owner(root: &Root, config: &Config) -> Vec<Finding> {
+    let own: Vec<_> = [Some(config.peer_listen), config.admin_listen, config.metrics_listen]
+        .into_iter()
+        .flatten()
+        .collect();
+    let mut all = vec![host::interface(root, &config.vip.interface)];
+    all.extend(haproxy::bind(root, &config.vip.addresses, &own));
+    all.extend(host::rp_filter(root, &config.vip.addresses));
+    let families: BTreeSet<_> = config.vip.addresses.iter().map(|vip| host::family(*vip)).collect();
+    for family in families {
+        let of = config.vip.addresses.iter().find(|vip| host::family(**vip) == family);
+        all.extend(of.map(|vip| host::ip_forward(root, *vip)));
     }
+    all.extend(agents::agents(root, &config.vip.interface));
+    all
 }
 
 /// `None`: EC2 said nothing about permission.

@@ -292,7 +292,8 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     let Some(raft) = shared.raft.get().cloned() else { return };
     let mut changes = raft.server_metrics();
     let mut line: Option<Line> = None;
-    let mut not_before = clock::now();
+    // One that was not to be had, or broke, in this term: a new leader is held at once.
+    let mut not_before = (Term(0), clock::now());
     loop {
         let followed = shared.followed();
         // One that grows too old without another is let go, and that says nothing of the leader. Attempts to renew it
@@ -301,8 +302,8 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             line = None;
         }
         let due = match (&line, &followed) {
-            (Some(held), Some(f)) if held.term == f.term => held.renew.max(not_before),
-            (Some(_) | None, _) => not_before,
+            (Some(held), Some(f)) if held.term == f.term => held.renew.max(waits(not_before, f.term)),
+            (Some(_) | None, f) => f.as_ref().map_or(not_before.1, |f| waits(not_before, f.term)),
         };
         shared.held.store(line.is_some(), Ordering::Relaxed);
         tokio::select! {
@@ -321,7 +322,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             biased;
             end = ended(&mut line) => not_before = lost(&shared, &mut line, end).await,
             opened = open(&shared, &followed) => {
-                not_before = clock::now() + AGAIN;
+                not_before = (followed.term, clock::now() + AGAIN);
                 if let Some(end) = opened {
                     let (now, renewal) = (clock::now(), shared.links.renewal);
                     let (renew, ends) = (now + renewal.lifeline, now + renewal.ends);
@@ -332,10 +333,15 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     }
 }
 
+/// When one to the leader of `term` may be asked for.
+fn waits((of, until): (Term, Time), term: Term) -> Time {
+    if of == term { until } else { Time::default() }
+}
+
 /// The line has ended: what that says of the leader, and when the next may be asked for.
-async fn lost(shared: &Arc<Shared>, line: &mut Option<Line>, end: End) -> Time {
+async fn lost(shared: &Arc<Shared>, line: &mut Option<Line>, end: End) -> (Term, Time) {
     let term = line.take().map_or(Term(0), |l| l.term);
-    let not_before = clock::now() + AGAIN;
+    let not_before = (term, clock::now() + AGAIN);
     if end == End::Fin || mutant::on(Mutant::ResetIsFin) {
         shared.leader_ended(term).await;
     } else {

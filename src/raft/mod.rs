@@ -169,8 +169,12 @@ impl Shared {
         Time::from_nanos(self.heard_at.load(Ordering::Relaxed))
     }
 
-    fn campaigned(&self) {
-        self.campaigned_at.store(clock::now().as_nanos(), Ordering::Relaxed);
+    /// An attempt begins with its pre-vote; after a transfer there is none.
+    fn campaigned(&self, pre_vote: bool) {
+        let begun = self.campaigned_at.load(Ordering::Relaxed) > self.heard_at.load(Ordering::Relaxed);
+        if pre_vote || !begun {
+            self.campaigned_at.store(clock::now().as_nanos(), Ordering::Relaxed);
+        }
     }
 
     fn promise(&self) -> MutexGuard<'_, Promise> {

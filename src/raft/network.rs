@@ -62,7 +62,7 @@ impl Network {
 
     /// A candidate votes for itself: while it is bound to a leader it asks for no vote, unless it has
     /// seen that leader's end or was asked by it.
-    fn asks(&self, rpc: &VoteRequest<TypeConfig>) -> Rpc<proto::VoteRequest> {
+    fn asks(&self, rpc: &VoteRequest<TypeConfig>, pre_vote: bool) -> Rpc<proto::VoteRequest> {
         let promise = self.shared.promise();
         let now = clock::now();
         if !rpc.leadership_transfer && !promise.may_ask(now) {
@@ -70,7 +70,7 @@ impl Network {
         }
         let ended_term = promise.end(now).0;
         drop(promise);
-        self.shared.campaigned();
+        self.shared.campaigned(pre_vote);
         let request = rpc.to_proto().map_err(unreachable)?;
         Ok(proto::VoteRequest { envelope: self.envelope(), ended_term, ..request })
     }
@@ -136,7 +136,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
     ) -> Rpc<VoteResponse<TypeConfig>> {
         // Saved by now: what comes of an earlier leader is acknowledged no more.
         self.shared.promise().vote(Term(rpc.vote.leader_id.term));
-        let request = self.asks(&rpc)?;
+        let request = self.asks(&rpc, false)?;
         fault!(wait "peer.vote.send", error(e) => return Err(unreachable(e)));
         let response = self.call(&option, |mut c| async move { c.vote(request).await }).await?;
         fault!(wait "peer.vote.answer", error(e) => return Err(unreachable(e)));
@@ -151,7 +151,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<VoteResponse<TypeConfig>> {
-        let request = self.asks(&rpc)?;
+        let request = self.asks(&rpc, true)?;
         fault!(wait "peer.pre-vote.send", error(e) => return Err(unreachable(e)));
         let response = self.call(&option, |mut c| async move { c.pre_vote(request).await }).await?;
         self.counts(&rpc, &response)?;

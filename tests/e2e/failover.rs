@@ -46,6 +46,25 @@ fn where_the_time_went(lab: &Lab, owner: &str, moved: &Value) {
     assert!((sum - total).abs() < 0.01, "{sum} and {total}");
 }
 
+/// From the pre-vote on it is the election that takes the time, also while the candidate saves its own vote.
+#[test]
+fn a_vote_that_is_long_in_saving_is_told_as_the_elections_time() {
+    const SAVES: u32 = 150;
+    let lab = Lab::up_faulty("elect");
+    let first = lab.steady();
+    for member in others(&first) {
+        lab.arm(member, "store.vote.saved", &format!("delay:{SAVES}"));
+    }
+    lab.ok(&["kill", &first]);
+    let second = lab.taken_over_from(&first);
+    assert!(!lab.hits(&second, "store.vote.saved").is_empty());
+    let moved = lab.status(&second).unwrap().last_move.unwrap();
+    // The candidate's and, after it, the voter's.
+    let elect = moved["phases_ms"]["elect"].as_f64().unwrap();
+    assert!(elect >= f64::from(2 * SAVES), "{moved}");
+    lab.assert_fenced();
+}
+
 /// FAULTS 25, the whole zone.
 #[test]
 fn fault_25_another_member_takes_over_from_a_zone_that_is_cut_off() {

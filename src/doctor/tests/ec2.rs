@@ -10,7 +10,7 @@ use crate::proto;
 use crate::vpc::CloudError;
 use crate::vpc::ec2::{EniFacts, TableFacts};
 
-fn config(aws: &str) -> Config {
+pub(super) fn config(aws: &str) -> Config {
     let text = format!(
         "cluster = \"edge\"\nmember = \"az-a\"\n[peer]\nlisten = \"10.0.1.10:7400\"\n[[members]]\nname = \"az-a\"\n\
          peer = \"10.0.1.10:7400\"\n[vip]\naddresses = [\"192.168.77.10/32\", \"fd00:77::10/128\"]\n[tls]\ninsecure = true\n\

@@ -1,10 +1,13 @@
 //! The host's checks, on a folder that stands for the root.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::doctor::finding::{Finding, Level};
 use crate::doctor::host::Root;
-use crate::doctor::{agents, haproxy, host};
+use crate::doctor::{self, agents, haproxy, host};
 use crate::model::Vip;
 
 struct Host(tempfile::TempDir);
@@ -229,7 +232,7 @@ fn what_it_runs_with_is_shown() {
         let text = format!("Name:\tvipd\nVmLck:\t{locked} kB\nVmRSS:\t   30720 kB\n");
         host::locked_memory(&Host::new().with("proc/self/status", &text).root())
     };
-    assert_eq!(memory("    8192"), Finding::ok("memory", "8 of 30 MiB are locked"));
+    assert_eq!(memory("    8192"), Finding::ok("memory", "locked; 30 MiB are resident"));
     assert_eq!(memory("       0").level, Level::Warn);
     // And so it stands on this machine.
     assert_eq!(host::scheduling(&Root::new("/")).check, "scheduling");
@@ -268,4 +271,33 @@ fn the_time_service_is_seen_by_its_control_group() {
     let chrony = Host::new().with("sys/fs/cgroup/system.slice/chrony.service/cgroup.procs", "");
     assert_eq!(host::time_service(&chrony.root()), Some("chrony"));
     assert_eq!(host::time_service(&Host::new().root()), None);
+}
+
+/// A pipe is a file that takes as long as whoever writes to it.
+#[tokio::test]
+async fn a_file_that_is_long_in_reading_keeps_the_thread_of_heartbeats_free() {
+    let config = Arc::new(super::ec2::config("route_tables = [\"rtb-0a\"]"));
+    let host = Host::new().with("proc/net/tcp6", TCP);
+    let pipe = host.0.path().join("proc/net/tcp");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+        .expect("a pipe");
+    let written = Arc::new(AtomicBool::new(false));
+    let writes = {
+        let written = Arc::clone(&written);
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(500));
+            written.store(true, Ordering::SeqCst);
+            std::fs::write(pipe, format!("{TCP}{}", listens("0.0.0.0:443"))).expect("it is read");
+        })
+    };
+    let found = tokio::spawn(doctor::of_the_host(host.root(), config, false));
+    // The task has had its turn once this one has it again.
+    tokio::task::yield_now().await;
+    assert!(!written.load(Ordering::SeqCst), "nothing else ran until the file was read");
+    let found = found.await.expect("findings");
+    assert!(
+        found.iter().any(|f| f.finding.contains("192.168.77.10/32 would be answered on port 443")),
+        "{found:?}"
+    );
+    writes.join().expect("it was written");
 }

@@ -35,7 +35,7 @@ say "build (the first takes about ten minutes on two cores: aws-sdk-ec2)"
 cargo build --workspace --all-targets
 
 say "lints"
-cargo clippy --workspace --lib --bins -- -D warnings
+cargo clippy --workspace --lib --bins --bench failover --bench micro -- -D warnings
 
 if [ "$mode" = quick ]; then
     say "units, configuration, vipctl, the source's own rules"

@@ -38,7 +38,7 @@ impl Bed {
         let mut spec = Spec::new(name, dir, 3, group.tables)?;
         let (profile, enabled) = match group.system {
             System::Vipd(profile) => (Some(profile.raft().to_owned()), true),
-            System::Keepalived(_) => (None, false),
+            System::Keepalived(_) | System::Yardstick => (None, false),
         };
         spec.vipd = Vipd {
             enabled,
@@ -143,12 +143,13 @@ pub struct Swaps {
 
 /// What is set beside the lab's own configuration; docs/PERFORMANCE.md says so.
 fn sets(group: &Group) -> Vec<String> {
+    // The default; the lab's own is 200.
+    let mut sets = vec!["health.interval_ms=500".to_owned()];
     if group.idle {
-        // The default; the lab's own is 200.
-        return vec!["health.interval_ms=500".into()];
+        return sets;
     }
     // Runs follow each other within seconds: a member that lost the VIP in the last run is a target of this.
-    let mut sets = vec!["policy.min_hold_s=0".to_owned()];
+    sets.push("policy.min_hold_s=0".into());
     if group.system == System::Vipd(Profile::QuickCheck) {
         sets.push("health.timeout_ms=200".into());
     }

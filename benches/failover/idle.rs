@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::bed::Bed;
 use crate::daemons::Daemons;
-use crate::plan::Group;
+use crate::plan::{Group, System};
 
 /// One member's.
 #[derive(Debug, Serialize)]
@@ -53,7 +53,7 @@ pub fn watch(
         all.push(Idle {
             system: group.system.name(),
             setting: group.system.setting(),
-            role: if member == owner { "owner" } else { "other" },
+            role: role(group.system, member == owner),
             member,
             core_percent: number(new.ticks.saturating_sub(old.ticks)) / seconds,
             rss_mib: number(new.rss_kib) / 1024.0,
@@ -61,6 +61,15 @@ pub fn watch(
         });
     }
     Ok(all)
+}
+
+fn role(system: System, first: bool) -> &'static str {
+    match (system, first) {
+        (System::Yardstick, true) => "asks",
+        (System::Yardstick, false) => "answers",
+        (System::Vipd(_) | System::Keepalived(_), true) => "owner",
+        (System::Vipd(_) | System::Keepalived(_), false) => "other",
+    }
 }
 
 fn number(n: u64) -> f64 {

@@ -1,6 +1,7 @@
 //! Where it was measured, and with what.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::ensure;
@@ -19,6 +20,8 @@ pub struct Machine {
     pub load: String,
     /// nice(1)'s of everything that was measured: this process hands its own on.
     pub nice: i32,
+    /// What the members keep their logs on: each sync of it counts.
+    pub disk: String,
     pub vipd: String,
     pub build: String,
     pub haproxy: String,
@@ -27,7 +30,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn look() -> anyhow::Result<Self> {
+    pub fn look(dir: &Path) -> anyhow::Result<Self> {
         let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let value = |text: &str, key: &str, by: char| {
             let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
@@ -46,6 +49,7 @@ impl Machine {
             system: value(&text("/etc/os-release"), "PRETTY_NAME", '='),
             load: text("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
             nice: rustix::process::getpriority_process(None)?,
+            disk: filesystem(dir)?,
             vipd: format!("{} ({commit})", env!("CARGO_PKG_VERSION")),
             build: optimized.into(),
             haproxy: word(&said("haproxy", &["-v"]), 2),
@@ -53,6 +57,27 @@ impl Machine {
             aws_cli: word(&said(&aws.display().to_string(), &["--version"]), 0).replace("aws-cli/", ""),
         })
     }
+}
+
+/// The type of the one that holds this folder, or will: of the mount whose path is the longest of those above it (proc_mounts(5)).
+fn filesystem(dir: &Path) -> anyhow::Result<String> {
+    let mounts = fs::read_to_string("/proc/mounts")?;
+    let fields = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        Some((fields.next()?, fields.next()?))
+    });
+    // Of two on one folder the last one is seen.
+    let holds = fields.filter(|(at, _)| dir.starts_with(at)).max_by_key(|(at, _)| at.len());
+    Ok(holds.map_or("not known", |(_, kind)| kind).to_owned())
+}
+
+/// Of all processors' time since the machine started, in ticks: all of it, and what the machine below took away
+/// (proc_stat(5)).
+pub fn ticks() -> (u64, u64) {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = stat.lines().next().unwrap_or_default();
+    let ticks: Vec<u64> = line.split_whitespace().skip(1).take(8).filter_map(|n| n.parse().ok()).collect();
+    (ticks.iter().sum(), ticks.get(7).copied().unwrap_or(0))
 }
 
 /// Of the folder that cargo runs this in, its package's: one that was noted at build time may be another checkout's.

@@ -5,6 +5,7 @@
 //! ```text
 //!   plan: what is measured      bed: the lab             run: one fault, the client's view
 //!   vipd, keepalived: daemons   idle: the cost at rest   tables, plot: what is written
+//!                               yardstick: of calls alone
 //! ```
 //!
 //! It asserts nothing about time. `short` shows within a quarter of an hour that all of it works; figures to be
@@ -21,7 +22,9 @@ mod results;
 mod run;
 mod tables;
 mod vipd;
+mod yardstick;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -62,6 +65,9 @@ struct Cli {
     /// The lab's directory.
     #[arg(long, hide = true)]
     dir: Option<PathBuf>,
+    /// Whom the yardstick asks, or where it answers.
+    #[arg(long, hide = true)]
+    at: Vec<SocketAddr>,
     /// What cargo says to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -73,11 +79,16 @@ enum Form {
     Short,
     /// Under two hours.
     Full,
-    /// Five minutes: only what the members cost at rest.
+    /// Ten minutes: only what the members cost at rest.
     Idle,
     /// The lab's daemon.
     #[value(hide = true)]
     Serve,
+    /// The yardstick's two ends.
+    #[value(hide = true)]
+    Ask,
+    #[value(hide = true)]
+    Answer,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -85,6 +96,8 @@ fn main() -> anyhow::Result<()> {
     let dir = cli.dir.clone().unwrap_or_else(|| default_dir(&cli.name));
     let (mut plan, form) = match cli.form {
         Form::Serve => return vip_lab::daemon::run(Spec::load(&dir)?),
+        Form::Ask => return yardstick::ask(&cli.at),
+        Form::Answer => return yardstick::answer(&cli.at),
         Form::Short => (Plan::short(), "short"),
         Form::Full => (Plan::full(), "full"),
         Form::Idle => (Plan::idle(), "idle"),
@@ -92,6 +105,7 @@ fn main() -> anyhow::Result<()> {
     plan.runs = cli.runs.map_or(plan.runs, usize::from);
     if let Some(only) = &cli.only {
         plan.groups.retain(|group| group.to_string().contains(only));
+        ensure!(!plan.groups.is_empty(), "no lab's line has {only:?} in it");
     }
     let scratch = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("failover-{}", cli.name));
     let published = cli.form == Form::Full && cli.only.is_none();
@@ -101,7 +115,7 @@ fn main() -> anyhow::Result<()> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
     take_down_when_interrupted(&cli.name, &dir);
-    let machine = machine::Machine::look()?;
+    let machine = machine::Machine::look(&dir)?;
     eprintln!(
         "failover: about {} min, as it goes in {}; ^C takes the lab down",
         minutes(plan.takes()),
@@ -114,7 +128,8 @@ fn main() -> anyhow::Result<()> {
         scratch: &scratch,
         plan: &plan,
         progress: Progress { begun: Instant::now(), planned: plan.takes(), done: Duration::ZERO },
-        results: Results::new(form, at, plan.runs, machine),
+        results: Results::new(form, cli.only.clone(), at, plan.runs, machine),
+        ticks: machine::ticks(),
     };
     for group in &plan.groups {
         bench.measure(group);
@@ -132,6 +147,7 @@ fn start(bed: &Bed, group: &Group) -> anyhow::Result<Box<dyn Daemons>> {
     Ok(match group.system {
         System::Vipd(_) => Box::new(vipd::Vipd),
         System::Keepalived(tuning) => Box::new(keepalived::Keepalived::start(bed, tuning)?),
+        System::Yardstick => Box::new(yardstick::Yardstick::start(bed)?),
     })
 }
 
@@ -143,6 +159,8 @@ struct Bench<'a> {
     plan: &'a Plan,
     progress: Progress,
     results: Results,
+    /// Before the first lab.
+    ticks: (u64, u64),
 }
 
 impl Bench<'_> {
@@ -242,6 +260,8 @@ impl Bench<'_> {
     /// A run of two hours that is broken off leaves what it has; what is published stays as it was until all is done.
     fn keep(&mut self) {
         self.results.took_s = self.progress.begun.elapsed().as_secs();
+        let ((all, stolen), (all_then, stolen_then)) = (machine::ticks(), self.ticks);
+        self.results.stolen_percent = percent(stolen - stolen_then, all - all_then);
         if let Err(error) = write(self.scratch, &self.results) {
             self.progress.tell(&format!("cannot write into {}: {error:#}", self.scratch.display()));
         }
@@ -270,6 +290,11 @@ impl Progress {
         let left = if share > 0.05 { gone.mul_f64((1.0 / share - 1.0).max(0.0)) } else { self.planned };
         eprintln!("[{:3.0} %, {:3} min to go] {text}", share * 100.0, minutes(left));
     }
+}
+
+fn percent(part: u64, all: u64) -> f64 {
+    let number = |n: u64| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
+    100.0 * number(part) / number(all).max(1.0)
 }
 
 fn minutes(time: Duration) -> u64 {

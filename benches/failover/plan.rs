@@ -102,6 +102,8 @@ pub enum Tuning {
 pub enum System {
     Vipd(Profile),
     Keepalived(Tuning),
+    /// No daemon: a leader's calls without the leader.
+    Yardstick,
 }
 
 impl System {
@@ -109,6 +111,7 @@ impl System {
         match self {
             Self::Vipd(_) => "vipd",
             Self::Keepalived(_) => "keepalived",
+            Self::Yardstick => "gRPC alone,",
         }
     }
 
@@ -120,6 +123,7 @@ impl System {
             Self::Vipd(Profile::QuickCheck) => "balanced, check tuned",
             Self::Keepalived(Tuning::Default) => "default",
             Self::Keepalived(Tuning::Tuned) => "tuned",
+            Self::Yardstick => "two calls each 30 ms",
         }
     }
 }
@@ -149,7 +153,7 @@ impl Group {
         // The CLI's start costs a core half a second for each table, on two cores.
         let tables = u64::try_from(self.tables).unwrap_or(u64::MAX);
         let ms = match self.system {
-            System::Vipd(_) => 2_600 + 2 * self.ec2_delay_ms,
+            System::Vipd(_) | System::Yardstick => 2_600 + 2 * self.ec2_delay_ms,
             System::Keepalived(Tuning::Default) => 4_500 + 250 * tables,
             System::Keepalived(Tuning::Tuned) => 3_000 + 250 * tables,
         };
@@ -168,6 +172,8 @@ impl fmt::Display for Group {
 
 /// The number of route tables where that is not what is varied.
 pub const TABLES: usize = 3;
+/// As many as EC2's burst of changes, which all go out at once.
+pub const MANY_TABLES: usize = 50;
 /// Until a lab and its daemons are in order.
 pub const LAB_UP: Duration = Duration::from_secs(5);
 /// A round trip to a slow EC2 endpoint.
@@ -197,12 +203,15 @@ impl Plan {
         groups.push(Group::new(System::Vipd(Profile::QuickCheck), 0, TABLES, &[HaproxyFrozen]));
         groups.push(Group::new(balanced, SLOW_EC2_MS, TABLES, &Fault::ALL));
         groups.push(Group::new(tuned, SLOW_EC2_MS, TABLES, &[OwnerKilled, Transfer]));
-        for tables in [1, 20, 50] {
+        for tables in [1, 20, MANY_TABLES] {
             groups.push(Group::new(balanced, 0, tables, &Fault::ALL));
             groups.push(Group::new(tuned, 0, tables, &[OwnerKilled]));
         }
-        groups.push(Group::new(balanced, SLOW_EC2_MS, 50, &[OwnerKilled]));
-        Self { runs: 20, settle: Duration::from_secs(20), watch: Duration::from_secs(30), groups }
+        for system in [balanced, tuned] {
+            groups.push(Group::new(system, SLOW_EC2_MS, MANY_TABLES, &[OwnerKilled]));
+        }
+        // Two of what a member does once a minute.
+        Self { runs: 20, settle: Duration::from_secs(20), watch: Duration::from_secs(120), groups }
     }
 
     pub fn short() -> Self {
@@ -215,9 +224,9 @@ impl Plan {
         }
         groups.push(Group::new(System::Vipd(Profile::QuickCheck), 0, TABLES, &[HaproxyFrozen]));
         groups.push(Group::new(balanced, SLOW_EC2_MS, TABLES, &[OwnerKilled, Transfer]));
-        groups.push(Group::new(balanced, 0, 50, &[OwnerKilled, Transfer]));
-        groups.push(Group::new(tuned, 0, 50, &[OwnerKilled]));
-        groups.push(Group::new(balanced, SLOW_EC2_MS, 50, &[OwnerKilled]));
+        groups.push(Group::new(balanced, 0, MANY_TABLES, &[OwnerKilled, Transfer]));
+        groups.push(Group::new(tuned, 0, MANY_TABLES, &[OwnerKilled]));
+        groups.push(Group::new(balanced, SLOW_EC2_MS, MANY_TABLES, &[OwnerKilled]));
         Self { runs: 3, settle: Duration::from_secs(10), watch: Duration::from_secs(20), groups }
     }
 
@@ -227,7 +236,7 @@ impl Plan {
     }
 
     fn at_rest() -> Vec<Group> {
-        LANES.map(Group::at_rest).into()
+        LANES.into_iter().chain([System::Yardstick]).map(Group::at_rest).collect()
     }
 
     pub fn takes(&self) -> Duration {

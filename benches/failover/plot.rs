@@ -87,6 +87,7 @@ fn legend(svg: &mut String) {
         let text = match system {
             System::Vipd(_) => format!("vipd, {}", system.setting()),
             System::Keepalived(_) => format!("keepalived + AWS CLI, {}", system.setting()),
+            System::Yardstick => system.name().to_owned(),
         };
         let _ = writeln!(
             svg,

@@ -8,7 +8,7 @@ use vip_lab::load::Spread;
 
 use crate::idle::Idle;
 use crate::machine::Machine;
-use crate::plan::{Fault, Group, LANES, System, TABLES};
+use crate::plan::{Fault, Group, LANES, MANY_TABLES, System, TABLES};
 use crate::run::Run;
 
 /// One form of the benchmark, whole.
@@ -16,7 +16,11 @@ use crate::run::Run;
 pub struct Results {
     pub form: &'static str,
     pub at: String,
+    /// What `--only` said.
+    pub only: Option<String>,
     pub took_s: u64,
+    /// Of the processors' time meanwhile, in hundredths: what other machines on the same hardware took.
+    pub stolen_percent: f64,
     /// Planned of each case.
     pub runs: usize,
     pub machine: Machine,
@@ -38,8 +42,7 @@ pub struct Case {
     pub outage_ms: Option<Spread>,
     pub failed: Option<Spread>,
     pub all_tables_ms: Option<Spread>,
-    /// Medians.
-    pub phases_ms: BTreeMap<String, f64>,
+    pub phases_ms: BTreeMap<String, Spread>,
     pub open_broken: usize,
     pub runs: Vec<Run>,
     /// Runs that came to no end, or whose lab did not come to order, and why.
@@ -80,18 +83,26 @@ impl Case {
         self.outage_ms = Spread::of(runs.iter().map(|run| run.outage_ms));
         self.failed =
             Spread::of(runs.iter().map(|run| f64::from(u32::try_from(run.failed).unwrap_or(u32::MAX))));
-        self.all_tables_ms = Spread::of(runs.iter().filter_map(|run| run.all_tables_ms));
+        let last_table = |run: &Run| if run.to.is_some() { run.all_tables_ms } else { Some(f64::INFINITY) };
+        self.all_tables_ms = Spread::of(runs.iter().filter_map(last_table));
         self.mended = runs.iter().filter(|run| run.mended).count();
         self.open_broken = runs.iter().map(|run| run.open_broken).sum();
         for phase in PHASES {
             let spread = Spread::of(runs.iter().filter_map(|run| run.phases_ms.get(phase).copied()));
-            self.phases_ms.extend(spread.map(|s| (phase.to_owned(), s.median)));
+            self.phases_ms.extend(spread.map(|s| (phase.to_owned(), s)));
         }
     }
 
     /// In words: under which setting, and which fault.
     pub fn name(&self) -> String {
         format!("{}: {}", self.lab, self.fault.label())
+    }
+
+    /// Two round trips to EC2, for many tables and where a round trip is something to count in.
+    pub fn route_goal_ms(&self) -> Option<u64> {
+        let counts =
+            matches!(self.kept_by, System::Vipd(_)) && self.tables >= MANY_TABLES && self.ec2_delay_ms > 0;
+        counts.then_some(2 * self.ec2_delay_ms)
     }
 
     /// The goals are for an EC2 that adds no delay.
@@ -104,8 +115,19 @@ impl Case {
 pub const PHASES: [&str; 6] = ["detect", "elect", "claim", "address", "route", "verify"];
 
 impl Results {
-    pub fn new(form: &'static str, at: String, runs: usize, machine: Machine) -> Self {
-        Self { form, at, took_s: 0, runs, machine, cases: Vec::new(), idle: Vec::new(), errors: Vec::new() }
+    pub fn new(form: &'static str, only: Option<String>, at: String, runs: usize, machine: Machine) -> Self {
+        Self {
+            form,
+            at,
+            only,
+            took_s: 0,
+            stolen_percent: 0.0,
+            runs,
+            machine,
+            cases: Vec::new(),
+            idle: Vec::new(),
+            errors: Vec::new(),
+        }
     }
 
     /// `failover.json`.

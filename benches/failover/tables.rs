@@ -49,10 +49,14 @@ fn machine(results: &Results) -> String {
     // Without it cargo takes the profile `bench`, which is `release`.
     let profile = if cfg!(debug_assertions) { "--profile dev " } else { "" };
     format!(
-        "`cargo bench --workspace {profile}--bench failover -- {form} --runs {runs}`, {at}, {took} min.\n\
-         {cores} cores ({processor}), {memory} GiB, load {load} before, all at nice {nice}; {system}, Linux {kernel}.\n\
+        "`cargo bench --workspace {profile}--bench failover -- {form} --runs {runs}{only}`, {at}, {took} min.\n\
+         {cores} cores ({processor}), {memory} GiB, load {load} before, {stolen:.1} % of their time stolen, all at nice {nice}.\n\
+         {system}, Linux {kernel}; the members' logs on {disk}.\n\
          vipd {vipd}, {build}; HAProxy {haproxy}; keepalived {keepalived}, AWS CLI {aws}.\n",
         runs = results.runs,
+        only = results.only.as_ref().map(|only| format!(" --only {only:?}")).unwrap_or_default(),
+        stolen = results.stolen_percent,
+        disk = m.disk,
         at = results.at,
         took = results.took_s.div_ceil(60),
         cores = m.cores,
@@ -104,7 +108,11 @@ fn median(case: Option<&Case>) -> Option<f64> {
 fn ratio(ours: Option<f64>, theirs: Option<f64>) -> String {
     match (ours, theirs) {
         (Some(ours), Some(theirs)) if !ours.is_finite() || !theirs.is_finite() => "endless".into(),
-        (Some(ours), Some(theirs)) if ours > 0.0 => format!("{:.1}", theirs / ours),
+        // An outage is known to within the five milliseconds between two requests.
+        (Some(ours), Some(theirs)) if ours > 0.0 => match theirs / ours {
+            many if many >= 10.0 => format!("{many:.0}"),
+            few => format!("{few:.1}"),
+        },
         (Some(_), Some(theirs)) if theirs > 0.0 => "none here".into(),
         (Some(_), Some(_)) => "both none".into(),
         _ => "-".into(),
@@ -145,9 +153,26 @@ fn outages(results: &Results) -> String {
     let runs = results.runs;
     format!(
         "How long new connections failed: milliseconds, median (p95, max) of {runs} runs; where fewer were\n\
-         measured, the cell says so. EC2 adds no delay; three route tables. The goal is the median's.\n\n{}",
-        table(&head, &rows)
+         measured, the cell says so. EC2 adds no delay; three route tables. The goal is the median's.\n\n{}\n\
+         A new connection is made every 5 ms: an outage is known to within as much. The longest time between two\n\
+         answered requests, of the runs that say none: {}.\n",
+        table(&head, &rows),
+        longest_gaps(results)
     )
+}
+
+/// What a client that was itself held up would show.
+fn longest_gaps(results: &Results) -> String {
+    let gap = |system| {
+        let cases = Fault::ALL.into_iter().filter_map(|fault| results.base(system, fault));
+        let none = cases.filter(|c| c.outage_ms.as_ref().is_some_and(|s| s.max == 0.0));
+        none.flat_map(|c| &c.runs).map(|run| run.longest_gap_ms).max_by(f64::total_cmp)
+    };
+    let told = LANES.map(|system| {
+        let gap = gap(system).map_or("-".into(), |ms| format!("{ms:.0} ms"));
+        format!("{} {} {gap}", system.name(), system.setting())
+    });
+    told.join(", ")
 }
 
 fn failures(results: &Results) -> String {
@@ -183,14 +208,22 @@ fn failures(results: &Results) -> String {
 /// Not of keepalived, whose daemons are ended and started by hand meanwhile.
 fn returned(results: &Results) -> String {
     let cases = results.cases.iter().filter(|c| c.system == LANES[0].name());
-    let all: Vec<usize> = cases.flat_map(|c| c.runs.iter().filter_map(|run| run.failed_on_return)).collect();
-    let (runs, failed) = (all.len(), all.iter().sum::<usize>());
+    let (mut runs, mut failed, mut lines) = (0, 0, String::new());
+    for case in cases {
+        let returns: Vec<usize> = case.runs.iter().filter_map(|run| run.failed_on_return).collect();
+        let sum: usize = returns.iter().sum();
+        (runs, failed) = (runs + returns.len(), failed + sum);
+        if sum > 0 {
+            let _ = writeln!(lines, "- {}: {sum} in {} runs", case.name(), returns.len());
+        }
+    }
     if runs == 0 {
         return String::new();
     }
+    let lines = if lines.is_empty() { lines } else { format!("\n{lines}") };
     format!(
         "\nWhile the fault was taken back, and until all was in order again: {failed} failed requests in all {runs} runs of\n\
-         vipd, these and those of the next table.\n"
+         vipd, these and those of the next table.\n{lines}"
     )
 }
 
@@ -205,11 +238,11 @@ fn varied(results: &Results) -> String {
                 format!("{} ms", c.ec2_delay_ms),
                 c.tables.to_string(),
                 c.fault.label().into(),
-                goal(c.goal_ms()),
+                c.route_goal_ms().map_or_else(|| goal(c.goal_ms()), |ms| format!("route {ms}")),
                 outage(Some(c)),
                 spread(c.failed.as_ref()),
                 spread(c.all_tables_ms.as_ref()),
-                c.phases_ms.get("route").map_or("-".into(), |ms| format!("{ms:.0}")),
+                spread(c.phases_ms.get("route")),
             ]
         })
         .collect();
@@ -218,8 +251,8 @@ fn varied(results: &Results) -> String {
     }
     format!(
         "One thing varied at a time. The client's own route table is the first of the list; *last table*: from the\n\
-         fault until the last one named the new owner, as EC2 executed it. *Route*: vipd's own account of all swaps\n\
-         (median), whose goal with 50 tables is two round trips to EC2. An EC2 that adds 150 ms executes a call after\n\
+         fault until the last one named the new owner, as EC2 executed it. *Route*: vipd's own account of all swaps,\n\
+         whose goal with 50 tables is two round trips to EC2. An EC2 that adds 150 ms executes a call after\n\
          half of it, and the client is served from then on.\n\n{}",
         table(&head, &rows)
     )
@@ -232,7 +265,9 @@ fn phases(results: &Results) -> String {
     let rows: Vec<Vec<String>> = cases
         .map(|case| {
             let mut row = vec![case.fault.label().to_owned()];
-            row.extend(PHASES.map(|p| case.phases_ms.get(p).map_or("-".into(), |ms| format!("{ms:.1}"))));
+            row.extend(
+                PHASES.map(|p| case.phases_ms.get(p).map_or("-".into(), |s| format!("{:.1}", s.median))),
+            );
             row
         })
         .collect();
@@ -240,7 +275,8 @@ fn phases(results: &Results) -> String {
         return String::new();
     }
     format!(
-        "Where vipd's time goes (balanced; its own account, medians in milliseconds).\n\n{}",
+        "Where vipd's time goes (balanced; the new owner's own account, medians in milliseconds). After a switchover it has\n\
+         nothing of what came before: the old owner's verdict on its HAProxy, the calls that it waited for, and its word.\n\n{}",
         table(&head, &rows)
     )
 }
@@ -261,7 +297,9 @@ fn idle(results: &Results) -> String {
         return String::new();
     }
     format!(
-        "A member at rest, three route tables. vipd with its defaults: HAProxy is asked every 500 ms.\n\n{}",
+        "A member at rest, three route tables, vipd with its defaults. *gRPC alone*: a process that asks one in each other\n\
+         zone every 30 ms, as vipd's leader does, with the smallest request that there is, in the clear; what this machine\n\
+         charges for the calls.\n\n{}",
         table(&head, &rows)
     )
 }

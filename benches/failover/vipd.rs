@@ -76,7 +76,7 @@ impl Daemons for Vipd {
     }
 }
 
-/// Steady, every member there, every route right, and the last move written down.
+/// Steady, every member there and healthy, every route right, and the last move written down.
 fn is_ready(status: &Value) -> bool {
     let all = |path: &str, key: &str| {
         let list = status.pointer(path).and_then(Value::as_array);
@@ -87,6 +87,9 @@ fn is_ready(status: &Value) -> bool {
     status.get("state").and_then(Value::as_str) == Some("steady")
         && all("/members", "reachable")
         && all("/members", "voter")
+        && status.pointer("/members").and_then(Value::as_array).is_some_and(|members| {
+            members.iter().all(|m| m.get("health").and_then(Value::as_str) == Some("healthy"))
+        })
         && all("/vips/0/routes", "in_sync")
         && status.pointer("/last_move/total_ms").is_some_and(Value::is_number)
 }

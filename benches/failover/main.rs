@@ -261,7 +261,8 @@ impl Bench<'_> {
     fn keep(&mut self) {
         self.results.took_s = self.progress.begun.elapsed().as_secs();
         let ((all, stolen), (all_then, stolen_then)) = (machine::ticks(), self.ticks);
-        self.results.stolen_percent = percent(stolen - stolen_then, all - all_then);
+        self.results.stolen_percent =
+            percent(stolen.saturating_sub(stolen_then), all.saturating_sub(all_then));
         if let Err(error) = write(self.scratch, &self.results) {
             self.progress.tell(&format!("cannot write into {}: {error:#}", self.scratch.display()));
         }

@@ -197,9 +197,12 @@ pub fn locked_memory(root: &Root) -> Finding {
         line.split_whitespace().next()?.parse::<u64>().ok()
     };
     match (of("VmLck:"), of("VmRSS:")) {
-        (Some(locked), Some(resident)) if locked > 0 => {
-            // Of what is mapped, most of which was never touched: locked is what is resident.
+        // Counted as locked is what is mapped, most of which was never touched (mlock2(2), MCL_ONFAULT).
+        (Some(locked), Some(resident)) if locked >= resident => {
             Finding::ok(check, format!("locked; {} MiB are resident", resident / 1024))
+        }
+        (Some(locked), Some(resident)) if locked > 0 => {
+            Finding::ok(check, format!("{} of {} MiB are locked", locked / 1024, resident / 1024))
         }
         (Some(_), Some(resident)) => Finding::new(
             Level::Warn,

@@ -292,7 +292,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     let Some(raft) = shared.raft.get().cloned() else { return };
     let mut changes = raft.server_metrics();
     let mut line: Option<Line> = None;
-    // One that was not to be had, or broke, in this term: a new leader is held at once.
+    // Of the term in which the last attempt failed or the line broke: another term's leader is held at once.
     let mut not_before = (Term(0), clock::now());
     loop {
         let followed = shared.followed();
@@ -301,9 +301,11 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         if followed.is_none() || line.as_ref().is_some_and(|line| clock::now() >= line.ends) {
             line = None;
         }
+        let wait =
+            followed.as_ref().filter(|f| f.term == not_before.0).map_or(Time::default(), |_| not_before.1);
         let due = match (&line, &followed) {
-            (Some(held), Some(f)) if held.term == f.term => held.renew.max(waits(not_before, f.term)),
-            (Some(_) | None, f) => f.as_ref().map_or(not_before.1, |f| waits(not_before, f.term)),
+            (Some(held), Some(f)) if held.term == f.term => held.renew.max(wait),
+            (Some(_) | None, _) => wait,
         };
         shared.held.store(line.is_some(), Ordering::Relaxed);
         tokio::select! {
@@ -331,11 +333,6 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             }
         }
     }
-}
-
-/// When one to the leader of `term` may be asked for.
-fn waits((of, until): (Term, Time), term: Term) -> Time {
-    if of == term { until } else { Time::default() }
 }
 
 /// The line has ended: what that says of the leader, and when the next may be asked for.

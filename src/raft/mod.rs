@@ -169,7 +169,7 @@ impl Shared {
         Time::from_nanos(self.heard_at.load(Ordering::Relaxed))
     }
 
-    /// An attempt begins with its pre-vote; after a transfer there is none.
+    /// An attempt begins with its pre-vote, the last that was asked for; after a transfer there is none.
     fn campaigned(&self, pre_vote: bool) {
         let begun = self.campaigned_at.load(Ordering::Relaxed) > self.heard_at.load(Ordering::Relaxed);
         if pre_vote || !begun {

@@ -71,8 +71,8 @@ impl Lab {
     /// FENCING.md, F-a, as EC2 sees it: each call comes from the member whose claim it names, after that member had
     /// the claim applied, which its log says; each claim is one member's in one term, as the ledger's history has it; no
     /// call comes after the lease of its term has ended, and once a newer claim has called no older one does. A lease
-    /// has ended when another's campaign has a quorum, which is when the vote is asked for (FENCING.md, section 2); the
-    /// history knows that moment of each failover. Where no packet is held up, the order in which calls come is the
+    /// has ended when another's campaign has a quorum (FENCING.md, section 2). The history knows when that campaign began,
+    /// with its last pre-vote, which is earlier by a message's way; a lease's margin is more than that. Where no packet is held up, the order in which calls come is the
     /// order in which they were sent.
     pub fn assert_fenced(&self) {
         self.assert_fenced_but(|_| false);
@@ -194,7 +194,7 @@ struct Move {
 
 #[derive(Debug, Deserialize)]
 struct Phases {
-    /// From asking for votes to leading.
+    /// From the pre-vote to leading.
     elect: Option<f64>,
 }
 
@@ -203,7 +203,7 @@ impl Move {
         self.at.parse::<jiff::Timestamp>().unwrap().as_millisecond()
     }
 
-    /// When the vote for its owner was asked for, at the latest. In a switchover the one before closed its gate
+    /// When the pre-vote for its owner was asked for. In a switchover the one before closed its gate
     /// long before, but that is not in the history.
     fn campaigned_ms(&self) -> i64 {
         let elect = self.phases_ms.as_ref().and_then(|p| p.elect).filter(|_| self.kind == "failover");

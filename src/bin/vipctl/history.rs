@@ -16,6 +16,9 @@ use crate::render::{self, Column, Tone, clean, dash, ms, tone};
 /// second says so where it has no quorum and its list may be old. With -o json there is the list alone.
 /// Of many moves of many route tables the older ones come without EC2's request ids: request_ids_left_out
 /// is how many these were.
+///
+/// The new owner measures. A failover's time counts from when it last heard the old owner; a switchover's from
+/// the old owner's word, which comes after its verdict on HAProxy and the end of its own calls to EC2.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

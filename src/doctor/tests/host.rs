@@ -232,7 +232,8 @@ fn what_it_runs_with_is_shown() {
         let text = format!("Name:\tvipd\nVmLck:\t{locked} kB\nVmRSS:\t   30720 kB\n");
         host::locked_memory(&Host::new().with("proc/self/status", &text).root())
     };
-    assert_eq!(memory("    8192"), Finding::ok("memory", "locked; 30 MiB are resident"));
+    assert_eq!(memory("  120000"), Finding::ok("memory", "locked; 30 MiB are resident"));
+    assert_eq!(memory("    8192"), Finding::ok("memory", "8 of 30 MiB are locked"));
     assert_eq!(memory("       0").level, Level::Warn);
     // And so it stands on this machine.
     assert_eq!(host::scheduling(&Root::new("/")).check, "scheduling");

@@ -412,6 +412,7 @@ impl Decide {
             .unwrap_or_default();
         let all_right = in_sync(&fixes, &sight);
         self.sight = Some((asked, sight));
+        self.forget_rights();
         self.stage = match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Owning(mut o) => {
                 self.mend(now, asked, &mut o, fixes, all_right, out);

@@ -157,11 +157,16 @@ impl Decide {
         claimed || leads || self.raft.leader.is_none() || self.ledger.handover.is_some()
     }
 
+    /// What was allowed or denied of a table that is this group's no more says nothing.
+    pub(super) fn forget_rights(&mut self) {
+        let routes = self.routes();
+        self.rights.known.retain(|table, _| routes.iter().any(|route| route.table == *table));
+    }
+
     /// The table that was not asked about for longest; every other time one that matters now, if there is any:
     /// denied to this member, or to the owner.
     fn next_rehearsal(&mut self) -> Option<Swap> {
         let routes = self.routes();
-        self.rights.known.retain(|table, _| routes.iter().any(|route| route.table == *table));
         let owners = self.ledger.owner().and_then(|owner| self.peers.get(owner));
         let urgent = |table: &RouteTableId| {
             self.rights.known.get(table).is_some_and(|right| right.denied.is_some())

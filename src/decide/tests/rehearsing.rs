@@ -234,3 +234,21 @@ fn what_is_denied_to_the_owner_is_asked_first_by_the_others() {
     w.run_by(secs(181), ms(100));
     assert_eq!(tables(&w)[2..], ["rtb-1", "rtb-3", "rtb-1"], "and the others are not forgotten");
 }
+
+#[test]
+fn of_a_table_that_has_lost_its_tag_no_denial_is_kept() {
+    let mut w = World::steady();
+    w.cloud.tables = vec![table("rtb-1"), table("rtb-2"), table("rtb-9")];
+    w.deny.insert(table("rtb-9"));
+    let is_denied = |w: &World| w.decide.rights().get(&table("rtb-9")).is_some_and(|r| r.denied.is_some());
+    for _ in 0..30 {
+        w.run_by(secs(10), ms(100));
+        if is_denied(&w) {
+            break;
+        }
+    }
+    assert!(is_denied(&w), "{:?}", w.decide.rights());
+    w.cloud.tables.pop();
+    w.run_by(secs(11), ms(100));
+    assert!(!is_denied(&w), "one look later: {:?}", w.decide.rights());
+}

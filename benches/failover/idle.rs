@@ -72,7 +72,8 @@ fn role(system: System, first: bool) -> &'static str {
     }
 }
 
-fn number(n: u64) -> f64 {
+/// To compute with.
+pub fn number(n: u64) -> f64 {
     f64::from(u32::try_from(n).unwrap_or(u32::MAX))
 }
 

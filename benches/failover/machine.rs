@@ -59,7 +59,8 @@ impl Machine {
     }
 }
 
-/// The type of the one that holds this folder, or will: of the mount whose path is the longest of those above it (proc_mounts(5)).
+/// The type of the one that holds this folder, or will: of the mount whose path is the longest of those above it
+/// (proc_pid_mounts(5)).
 fn filesystem(dir: &Path) -> anyhow::Result<String> {
     let mounts = fs::read_to_string("/proc/mounts")?;
     let fields = mounts.lines().filter_map(|line| {

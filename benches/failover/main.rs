@@ -261,8 +261,8 @@ impl Bench<'_> {
     fn keep(&mut self) {
         self.results.took_s = self.progress.begun.elapsed().as_secs();
         let ((all, stolen), (all_then, stolen_then)) = (machine::ticks(), self.ticks);
-        self.results.stolen_percent =
-            percent(stolen.saturating_sub(stolen_then), all.saturating_sub(all_then));
+        let (part, whole) = (stolen.saturating_sub(stolen_then), all.saturating_sub(all_then));
+        self.results.stolen_percent = 100.0 * idle::number(part) / idle::number(whole).max(1.0);
         if let Err(error) = write(self.scratch, &self.results) {
             self.progress.tell(&format!("cannot write into {}: {error:#}", self.scratch.display()));
         }
@@ -291,11 +291,6 @@ impl Progress {
         let left = if share > 0.05 { gone.mul_f64((1.0 / share - 1.0).max(0.0)) } else { self.planned };
         eprintln!("[{:3.0} %, {:3} min to go] {text}", share * 100.0, minutes(left));
     }
-}
-
-fn percent(part: u64, all: u64) -> f64 {
-    let number = |n: u64| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
-    100.0 * number(part) / number(all).max(1.0)
 }
 
 fn minutes(time: Duration) -> u64 {

@@ -111,7 +111,7 @@ impl System {
         match self {
             Self::Vipd(_) => "vipd",
             Self::Keepalived(_) => "keepalived",
-            Self::Yardstick => "gRPC alone,",
+            Self::Yardstick => "gRPC",
         }
     }
 
@@ -123,7 +123,7 @@ impl System {
             Self::Vipd(Profile::QuickCheck) => "balanced, check tuned",
             Self::Keepalived(Tuning::Default) => "default",
             Self::Keepalived(Tuning::Tuned) => "tuned",
-            Self::Yardstick => "two calls each 30 ms",
+            Self::Yardstick => "alone, two calls each 30 ms",
         }
     }
 }

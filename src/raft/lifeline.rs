@@ -292,7 +292,6 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     let Some(raft) = shared.raft.get().cloned() else { return };
     let mut changes = raft.server_metrics();
     let mut line: Option<Line> = None;
-    // Of the term in which the last attempt failed or the line broke: another term's leader is held at once.
     let mut not_before = (Term(0), clock::now());
     loop {
         let followed = shared.followed();
@@ -301,12 +300,8 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         if followed.is_none() || line.as_ref().is_some_and(|line| clock::now() >= line.ends) {
             line = None;
         }
-        let wait =
-            followed.as_ref().filter(|f| f.term == not_before.0).map_or(Time::default(), |_| not_before.1);
-        let due = match (&line, &followed) {
-            (Some(held), Some(f)) if held.term == f.term => held.renew.max(wait),
-            (Some(_) | None, _) => wait,
-        };
+        let held = line.as_ref().map(|line| (line.term, line.renew));
+        let due = followed.as_ref().map(|f| due(f.term, held, not_before));
         shared.held.store(line.is_some(), Ordering::Relaxed);
         tokio::select! {
             biased;
@@ -315,7 +310,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
                 continue;
             }
             changed = changes.changed() => if changed.is_err() { return } else { continue },
-            () = runtime::sleep(due.since(clock::now())), if followed.is_some() => {}
+            () = runtime::sleep(due.unwrap_or_default().since(clock::now())), if due.is_some() => {}
         }
         let Some(followed) = followed else { continue };
         // What is begun is not given up for a change: its other end would read that this process has ended. The new one
@@ -333,6 +328,14 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             }
         }
     }
+}
+
+/// When a lifeline to the leader of `term` is asked for, by the one that is held and when that is to be renewed, and by
+/// the term of the last attempt, or of the last line that ended, and until when that term waits. A new leader is held at once.
+fn due(term: Term, held: Option<(Term, Time)>, not_before: (Term, Time)) -> Time {
+    let of_term = |it: &(Term, Time)| it.0 == term;
+    let wait = Some(not_before).filter(of_term).map_or(Time::default(), |(_, until)| until);
+    held.filter(of_term).map_or(wait, |(_, renew)| renew.max(wait))
 }
 
 /// The line has ended: what that says of the leader, and when the next may be asked for.
@@ -441,5 +444,21 @@ impl Shared {
             }
             runtime::sleep(ASK_AGAIN).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_term_waits_after_what_failed_in_it_and_a_new_leader_is_held_at_once() {
+        let [now, again, renew] = [100, 300, 45_000].map(Time::from_millis);
+        let of = |term| (Term(term), again);
+        assert_eq!(due(Term(7), None, of(7)), again, "it failed, or broke");
+        assert!(due(Term(8), None, of(7)) <= now, "the leader of term 7 has ended");
+        assert_eq!(due(Term(7), Some((Term(7), renew)), of(7)), renew);
+        assert_eq!(due(Term(7), Some((Term(7), now)), of(7)), again, "its renewal failed");
+        assert!(due(Term(8), Some((Term(7), renew)), of(7)) <= now, "what is held is the old one's");
     }
 }

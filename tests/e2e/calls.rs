@@ -71,9 +71,9 @@ impl Lab {
     /// FENCING.md, F-a, as EC2 sees it: each call comes from the member whose claim it names, after that member had
     /// the claim applied, which its log says; each claim is one member's in one term, as the ledger's history has it; no
     /// call comes after the lease of its term has ended, and once a newer claim has called no older one does. A lease
-    /// has ended when another's campaign has a quorum (FENCING.md, section 2). The history knows when that campaign began,
-    /// with its last pre-vote, which is earlier by a message's way; a lease's margin is more than that. Where no packet is held up, the order in which calls come is the
-    /// order in which they were sent.
+    /// has ended when another's campaign has a quorum (FENCING.md, section 2). The history knows when that campaign
+    /// began, with its last pre-vote, which is earlier by a message's way; a lease's margin is more than that. Where no
+    /// packet is held up, the order in which calls come is the order in which they were sent.
     pub fn assert_fenced(&self) {
         self.assert_fenced_but(|_| false);
     }
